@@ -1,0 +1,185 @@
+"""
+The Orthanc server on this host: whether it answers, how to reach it, why it does not start.
+
+https://orthanc.uclouvain.be/book/users/rest.html
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import logging
+import os
+import ssl
+import time
+import urllib.error
+import urllib.request
+
+import salt.utils.files
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "orthanc"
+
+# Orthanc's own realm, in the answer to a request without a password.
+REALM = "Orthanc Secure Area"
+# How long a service may be seen as not running before waiting for it is given up: systemd
+# restarts it after 0.1 s where the unit says so.
+GRACE = 5
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def url(config):
+    """
+    Return the address of the REST API on this host, as the configuration gives it.
+
+    config
+        The path of the folder of the configuration.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.url /etc/orthanc
+    """
+    options = __salt__["orthanc_conf.effective"](config)
+    scheme = "https" if options.get("SslEnabled") else "http"
+    # Orthanc takes only 127.0.0.1 for local, neither localhost nor ::1.
+    return f"{scheme}://127.0.0.1:{options.get('HttpPort', 8042)}"
+
+
+def answers(address):
+    """
+    Return whether an Orthanc answers at an address.
+
+    address
+        The URL of its REST API. No password is needed: being asked for one is an answer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.answers http://127.0.0.1:8042
+    """
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=ssl._create_unverified_context()),
+    )
+    try:
+        with opener.open(f"{address}/system", timeout=5) as response:
+            return "ApiVersion" in json.loads(response.read().decode())
+    except urllib.error.HTTPError as err:
+        # 403 comes from a filter in Lua.
+        return err.code == 403 or REALM in err.headers.get("WWW-Authenticate", "")
+    except (OSError, ValueError):
+        return False
+
+
+def wait(service, config, log=None, timeout=60):
+    """
+    Wait until Orthanc answers.
+
+    service
+        The name of the service.
+
+    config
+        The path of the folder of the configuration.
+
+    log
+        The path of the folder of the logs; None for the journal.
+
+    timeout
+        For how many seconds to wait at most. A service that has died is not waited for.
+
+    Returns the address at which it answers.
+
+    Raises CommandExecutionError with the errors of Orthanc's log if it does not.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.wait orthanc /etc/orthanc /var/log/orthanc
+    """
+    address = url(config)
+    started = seen_running = time.monotonic()
+    while not answers(address):
+        now = time.monotonic()
+        if __salt__["service.status"](service):
+            seen_running = now
+        if now - seen_running > GRACE:
+            what = f"{service} does not stay up"
+        elif now - started > timeout:
+            what = f"{service} runs, but did not answer at {address} within {timeout} seconds"
+        else:
+            time.sleep(0.1)
+            continue
+        lines = errors(service, log) or ["(no errors in its log)"]
+        raise CommandExecutionError("\n".join([f"{what}. Its log says:", *lines]))
+    return address
+
+
+def errors(service, log=None, count=10):
+    """
+    Return the last error lines that Orthanc logged since it was last started.
+
+    service
+        The name of the service.
+
+    log
+        The path of the folder of the logs; None for the journal.
+
+    count
+        How many lines at most.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.errors orthanc /var/log/orthanc
+    """
+    if log:
+        # One file for each start. The link Orthanc.log points to the newest of them.
+        files = sorted(glob.glob(os.path.join(log, "Orthanc.log.*")), key=os.path.getmtime)
+        if not files:
+            return []
+        with salt.utils.files.fopen(files[-1], errors="replace") as file:
+            lines = file.read().splitlines()
+    else:
+        journal = __salt__["cmd.run_stdout"](
+            ["journalctl", "--unit", service, "--lines", "200", "--output", "cat"],
+            python_shell=False,
+        )
+        lines = journal.splitlines()
+    # Orthanc begins each line with its level: E, W, I or T, and the date.
+    return [line for line in lines if line[:1] == "E" and line[1:5].isdigit()][-count:]
+
+
+def access(config="/etc/orthanc"):
+    """
+    Return how people reach Orthanc: addresses, and who may log in.
+
+    config
+        The path of the folder of the configuration.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.access
+    """
+    options = __salt__["orthanc_conf.effective"](config)
+    local = url(config)
+    remote = options.get("RemoteAccessAllowed", False)
+    host = __grains__.get("fqdn") or __grains__.get("host")
+    dicom = f"{options.get('DicomAet', 'ORTHANC')} on port {options.get('DicomPort', 4242)}"
+    return {
+        "url": local.replace("127.0.0.1", host) if remote else local,
+        "reachable from": "other hosts" if remote else "this host only",
+        "users": sorted(options.get("RegisteredUsers", {})),
+        "dicom": dicom if options.get("DicomServerEnabled", True) else "off",
+    }

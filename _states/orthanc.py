@@ -1,0 +1,134 @@
+"""
+The Orthanc server on this host, judged by whether it answers.
+
+``service.running`` is not enough for Orthanc: systemd reports success although Orthanc dies a
+second later of a wrong option, and where systemd is not PID 1 the state does nothing at all. So
+these states use the functions of the ``service`` module, which work in both places.
+"""
+
+import os
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+__virtualname__ = "orthanc"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def serving(name, config, log=None, timeout=60):
+    """
+    Ensure that Orthanc runs with its configuration as it is on the host, and answers.
+
+    It is started if it does not run, and restarted if the configuration was written since it was
+    last seen serving, also by a run that was interrupted.
+
+    name
+        The name of the service.
+
+    config
+        The path of the folder of the configuration.
+
+    log
+        The path of the folder of the logs, for the reason of a failure; None for the journal.
+
+    timeout
+        For how many seconds to wait for an answer at most.
+
+    .. code-block:: yaml
+
+        orthanc:
+          orthanc.serving:
+            - config: /etc/orthanc
+            - log: /var/log/orthanc
+            - watch:
+              - orthanc_conf: orthanc-config
+    """
+    return _serve(name, config, log, timeout, restart=False)
+
+
+def mod_watch(name, config, log=None, timeout=60, **kwargs):
+    """
+    Restart Orthanc because something that it watches has changed; see ``serving``.
+    """
+    return _serve(name, config, log, timeout, restart=True)
+
+
+def _serve(name, config, log, timeout, restart):
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    running = __salt__["service.status"](name)
+    if not running:
+        action, done = "service.start", "started"
+    elif restart or __salt__["orthanc_conf.unproven"](config):
+        action, done = "service.restart", "restarted"
+    else:
+        action, done = None, ""
+    if action:
+        ret["changes"] = {name: {"old": "running" if running else "stopped", "new": done}}
+    if __opts__["test"]:
+        if action:
+            ret.update(result=None, comment=f"{name} would be {done}")
+        else:
+            ret["comment"] = f"{name} runs"
+        return ret
+    try:
+        if action:
+            __salt__[action](name)
+        address = __salt__["orthanc.wait"](name, config, log=log, timeout=timeout)
+        __salt__["orthanc_conf.prove"](config)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, comment=str(err))
+        return ret
+    ret["comment"] = f"{name} was {done} and answers at {address}"
+    if not action:
+        ret["comment"] = f"{name} runs and answers at {address}"
+    return ret
+
+
+def stopped(name):
+    """
+    Ensure that Orthanc does not run.
+
+    name
+        The name of the service.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} does not run"}
+    if not __salt__["service.status"](name):
+        return ret
+    ret["changes"] = {name: {"old": "running", "new": "stopped"}}
+    if __opts__["test"]:
+        ret.update(result=None, comment=f"{name} would be stopped")
+        return ret
+    __salt__["service.stop"](name)
+    if __salt__["service.status"](name):
+        ret.update(result=False, changes={}, comment=f"{name} could not be stopped")
+    else:
+        ret["comment"] = f"{name} was stopped"
+    return ret
+
+
+def unlinked(name, links):
+    """
+    Ensure that symbolic links are gone. A real file or folder in the place of one is left alone.
+
+    name
+        The folder of the links; it goes too if nothing is left in it.
+
+    links
+        The paths of the links.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "The links are not there"}
+    found = [path for path in links if os.path.islink(path)]
+    if not found:
+        return ret
+    ret["changes"] = {path: {"old": os.readlink(path), "new": None} for path in found}
+    if __opts__["test"]:
+        ret.update(result=None, comment="The links would be removed")
+        return ret
+    for path in found:
+        os.unlink(path)
+    if os.path.isdir(name) and not os.listdir(name):
+        os.rmdir(name)
+    ret["comment"] = "The links were removed"
+    return ret

@@ -1,0 +1,20 @@
+#!py
+"""Removes the files of the configuration that the formula owns."""
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    if orthanc["problems"]:
+        return orthanc["refuse"](__sls__)
+    settings = orthanc["settings"]
+
+    return {
+        "orthanc-config": {
+            "orthanc_conf.absent": [
+                {"name": settings["paths"]["config"]},
+                {"files": [settings["main_file"], *settings["option_files"], "users.lua"]},
+            ],
+        },
+    }

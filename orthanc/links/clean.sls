@@ -1,0 +1,20 @@
+#!py
+"""Removes the links; a real file or folder in the place of one is left alone."""
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    if orthanc["problems"]:
+        return orthanc["refuse"](__sls__)
+    links = orthanc["settings"]["links"]
+
+    return {
+        "orthanc-links": {
+            "orthanc.unlinked": [
+                {"name": links["dir"]},
+                {"links": [links[name]["name"] for name in ("config", "log", "data", "plugins")]},
+            ],
+        },
+    }

@@ -1,0 +1,371 @@
+"""
+The one place where pillar, map file of the OS family and defaults meet.
+
+The SLS files load it through ``slsutil.renderer`` and get a dict: the merged settings below
+``settings``, all that is wrong with the pillar in ``problems``, and ``refuse``, which turns the
+problems into a state that fails. ``SHAPE`` is the list of all keys that the pillar may hold.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections import namedtuple
+
+# A value: what it must be, in words for the administrator, and the test for it.
+Value = namedtuple("Value", "wanted test")
+
+
+def _matches(pattern: str):
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def _number(low: int, high: int):
+    return lambda value: type(value) is int and low <= value <= high
+
+
+FLAG = Value("true or false", lambda value: isinstance(value, bool))
+TEXT = Value("a text (put it in quotes)", _matches(r"(?s).+"))
+PORT = Value("a port number from 1 to 65534", _number(1, 65534))
+COUNT = Value("a whole number, 0 or more", _number(0, 2**31 - 1))
+SECONDS = Value("a number of seconds from 1 to 86400", _number(1, 86400))
+FOLDER = Value("an absolute path", _matches(r"/[^\0\n]*"))
+PATTERN = Value("a path of the REST API that begins with /", _matches(r"/[^\s?#]*"))
+AET = Value("1 to 16 ASCII characters without backslash (in quotes)", _matches(r"[ -\[\]-~]{1,16}"))
+ROLE = Value("admin, writer or reader", _matches("admin|writer|reader"))
+METHOD = Value("GET, POST, PUT or DELETE", _matches("GET|POST|PUT|DELETE"))
+ANY = Value("anything", lambda value: True)
+DEIDENTIFY = Value(
+    "true, false, or the year of a DICOM standard such as '2021b'",
+    lambda value: isinstance(value, bool) or _matches(r"\d{4}[a-e]?")(value),
+)
+USER_NAME = Value("a user name without colon or control characters", _matches(r"[^:\x00-\x1f]+"))
+SYMBOLIC_NAME = Value("a name of letters, digits, - and _", _matches(r"[A-Za-z0-9_-]+"))
+OPTION_NAME = Value("the name of an option of Orthanc", _matches(r"[A-Za-z0-9_]+"))
+
+# A dict lists the keys of a mapping; a mapping with names that the administrator chooses has one
+# key, the Value that these names must have. A list stands for a list of such items.
+LINK = {"name": TEXT, "target": FOLDER}
+# https://orthanc.uclouvain.be/book/users/configuration.html, "DicomModalities" and "OrthancPeers"
+MODALITY = {
+    "AET": AET,
+    "Host": TEXT,
+    "Port": PORT,
+    "LocalAet": AET,
+    "Manufacturer": TEXT,
+    "RetrieveMethod": TEXT,
+    "Timeout": COUNT,
+    "UseDicomTls": FLAG,
+    **{
+        f"Allow{right}": FLAG
+        for right in (
+            *("Echo", "Store", "Find", "FindWorklist", "Get", "Move", "Transcoding"),
+            *("StorageCommitment", "NAction", "EventReport"),
+        )
+    },
+}
+PEER = {
+    **{
+        key: TEXT
+        for key in (
+            *("Url", "Username", "Password", "RemoteSelf"),
+            *("CertificateFile", "CertificateKeyFile", "CertificateKeyPassword"),
+        )
+    },
+    "HttpHeaders": {TEXT: TEXT},
+    "Pkcs11": FLAG,
+    "Timeout": COUNT,
+}
+SHAPE = {
+    "packages": [TEXT],
+    "version": TEXT,
+    "port": PORT,
+    "remote_access": FLAG,
+    "overwrite_instances": FLAG,
+    "limit_find": COUNT,
+    "deidentify_logs": DEIDENTIFY,
+    "dicom": {"enabled": FLAG, "aet": AET, "port": PORT},
+    "users": {
+        USER_NAME: {
+            "password": TEXT,
+            "role": ROLE,
+            "rules": [{"methods": [METHOD], "paths": [PATTERN]}],
+        }
+    },
+    "demo_users": FLAG,
+    "modalities": {SYMBOLIC_NAME: MODALITY},
+    "peers": {SYMBOLIC_NAME: PEER},
+    "links": {
+        "enabled": FLAG,
+        "dir": FOLDER,
+        **{name: LINK for name in ("config", "log", "data", "plugins")},
+    },
+    "paths": {name: FOLDER for name in ("config", "storage", "index", "plugins", "log", "home")},
+    "start_timeout": SECONDS,
+    "config": {OPTION_NAME: ANY},
+}
+# Keys without which an entry is of no use.
+REQUIRED = {
+    "users": ("password",),
+    "modalities": ("AET", "Host", "Port"),
+    "peers": ("Url",),
+}
+# The three users that the GNU Health role calls demo users.
+DEMO_USERS = {
+    "admin": {"password": "admin", "role": "admin"},
+    "alice": {"password": "bob", "role": "reader"},
+    "bob": {"password": "alice", "role": "writer"},
+}
+
+
+def kind(value) -> str:
+    """Name what a YAML value is, without telling a value that may be secret."""
+    if value is None:
+        return "nothing"
+    names = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
+    for cls, name in {**names, dict: "a mapping", list: "a list"}.items():
+        if isinstance(value, cls):
+            return name
+    return type(value).__name__
+
+
+def nearest(key, known, path: str) -> str:
+    """Return the sentence that names the known key nearest to a mistyped one."""
+    lower = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(str(key).lower(), lower, n=1, cutoff=0.5)
+    if found:
+        return f"the nearest known key is {path}:{lower[found[0]]}"
+    return f"known below {path}: " + ", ".join(sorted(known))
+
+
+def check_shape(value, shape, path: str) -> list[str]:
+    """Return one sentence for each place where the value is not of the shape."""
+    if isinstance(shape, Value):
+        if shape.test(value):
+            return []
+        return [f"{path}: must be {shape.wanted}, but is {_shown(value, path)}"]
+    if not isinstance(value, type(shape)):
+        return [f"{path}: must be {kind(shape)}, but is {kind(value)}"]
+    if isinstance(shape, list):
+        return [
+            problem
+            for number, item in enumerate(value)
+            for problem in check_shape(item, shape[0], f"{path}:{number}")
+        ]
+    problems = []
+    names = next((key for key in shape if isinstance(key, Value)), None)
+    for key, item in value.items():
+        if names:
+            if names.test(key):
+                problems += check_shape(item, shape[names], f"{path}:{key}")
+            else:
+                problems.append(f"{path}:{key}: the key must be {names.wanted}")
+        elif key in shape:
+            problems += check_shape(item, shape[key], f"{path}:{key}")
+        else:
+            problems.append(f"{path}:{key}: unknown key; {nearest(key, shape, path)}")
+    return problems
+
+
+def _shown(value, path: str) -> str:
+    """Show a wrong value where it helps and can be no secret."""
+    secret = re.search("password|secret|headers|config", path, re.IGNORECASE)
+    if secret or not isinstance(value, (bool, int, float, str)) or value == "":
+        return "an empty text" if value == "" else kind(value)
+    return f"{kind(value)}: {value!r}"
+
+
+def check_required(pillar: dict) -> list[str]:
+    """Return one sentence for each entry that lacks a key without which it is of no use."""
+    problems = [
+        f"orthanc:{section}:{name}:{key}: missing"
+        for section, keys in REQUIRED.items()
+        for name, entry in pillar.get(section, {}).items()
+        for key in keys
+        if key not in entry
+    ]
+    for name, user in pillar.get("users", {}).items():
+        if ("role" in user) == ("rules" in user):
+            problems.append(
+                f"orthanc:users:{name}: needs either role (admin, writer or reader) or rules"
+            )
+        for number, rule in enumerate(user.get("rules", [])):
+            problems += [
+                f"orthanc:users:{name}:rules:{number}:{key}: missing"
+                for key in ("methods", "paths")
+                if key not in rule
+            ]
+    return problems
+
+
+def check_substitution(value, path: str) -> list[str]:
+    """
+    Return one sentence for each text with ``${`` in it.
+
+    Orthanc puts the value of an environment variable in its place, or nothing, without a word
+    and with no way to escape it: ``a${b}c`` becomes ``ac``.
+    """
+    items = []
+    if isinstance(value, dict):
+        items = [(f"{path}:{key}", part) for key, item in value.items() for part in (key, item)]
+    elif isinstance(value, list):
+        items = [(f"{path}:{number}", item) for number, item in enumerate(value)]
+    elif isinstance(value, str) and "${" in value:
+        return [
+            f"{path}: contains ${{, which Orthanc would replace by an environment variable;"
+            " choose a value without it"
+        ]
+    return [problem for place, item in items for problem in check_substitution(item, place)]
+
+
+def check_access(settings: dict) -> list[str]:
+    """
+    Return what would leave the server open, or open with a password that everybody knows.
+
+    Orthanc up to 1.12.8 creates the user orthanc:orthanc where remote access is allowed and no
+    user is declared. https://orthanc.uclouvain.be/book/faq/security.html
+    """
+    problems = []
+    config = settings["config"]
+    if "RegisteredUsers" in config:
+        problems.append(
+            "orthanc:config:RegisteredUsers: users are set in orthanc:users, with a role each"
+        )
+    if isinstance(config.get("LuaScripts", []), str):
+        problems.append("orthanc:config:LuaScripts: must be a list of paths")
+    if settings["demo_users"]:
+        problems += [
+            f"orthanc:users:{name}: is also the name of a demo user; choose another name, or set"
+            " orthanc:demo_users to false"
+            for name in sorted(set(settings["users"]) & set(DEMO_USERS))
+        ]
+    if not config.get("RemoteAccessAllowed", settings["remote_access"]):
+        return problems
+    if not settings["users"]:
+        problems.append(
+            "orthanc:remote_access: needs at least one user of your own in orthanc:users"
+            " (demo users do not count: their passwords are public), otherwise everybody could"
+            " read and delete the images"
+        )
+    if config.get("AuthenticationEnabled", True) is False:
+        problems.append(
+            "orthanc:config:AuthenticationEnabled: must not be false together with"
+            " orthanc:remote_access, otherwise everybody could read and delete the images"
+        )
+    return problems
+
+
+def check_host(settings: dict) -> list[str]:
+    """Return what the pillar asks for and this host cannot give."""
+    problems = []
+    if settings["package"] not in settings["packages"]:
+        problems.append(f"orthanc:packages: must contain {settings['package']}, the server itself")
+    moved = {"config", "log"} & set(settings["moved_paths"])
+    if moved and not settings["booted"]:
+        problems += [
+            f"orthanc:paths:{name}: the package's init script fixes this path; it can be changed"
+            " only where systemd runs"
+            for name in sorted(moved)
+        ]
+    return problems
+
+
+def merge(base: dict, over: dict) -> dict:
+    """Merge settings: mappings merge, everything else replaces, ``null`` keeps the default."""
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            value = merge(merged[key], value)
+        if value is not None or key not in merged:
+            merged[key] = value
+    return merged
+
+
+def plain(value):
+    """Return the value in plain dicts and lists: Salt 3008's masked ones copy their mask along."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def without_nulls(pillar: dict) -> dict:
+    """Leave out keys without a value; below ``config`` null has a meaning of its own."""
+    return {
+        key: without_nulls(value) if isinstance(value, dict) and key != "config" else value
+        for key, value in pillar.items()
+        if value is not None
+    }
+
+
+def derive_paths(settings: dict) -> None:
+    """Fill in the paths that follow from others: index, links."""
+    paths = settings["paths"]
+    paths.setdefault("index", paths["storage"])
+    links = settings["links"]
+    targets = {"config": "config", "log": "log", "data": "storage", "plugins": "plugins"}
+    for name, target in targets.items():
+        links[name] = merge({"name": name, "target": paths[target]}, links.get(name, {}))
+        if not links[name]["name"].startswith("/"):
+            links[name]["name"] = f"{links['dir']}/{links[name]['name']}"
+
+
+def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[str]]:
+    """Return the merged settings and all that is wrong with the pillar."""
+    pillar = plain(pillar)
+    if pillar is None:
+        pillar = {}
+    if not isinstance(pillar, dict):
+        return {}, [f"orthanc: must be a mapping, but is {kind(pillar)}"]
+    pillar = without_nulls(pillar)
+    problems = check_shape(pillar, SHAPE, "orthanc") + check_substitution(pillar, "orthanc")
+    if problems:
+        return {}, problems
+    settings = copy.deepcopy(merge(defaults, osmap))
+    settings["moved_paths"] = sorted(
+        name
+        for name, path in pillar.get("paths", {}).items()
+        if path != settings["paths"].get(name)
+    )
+    # Options keep their layers apart, because a null in the pillar takes an option out.
+    settings["default_config"] = merge(defaults["config"], osmap["config"])
+    settings = merge(settings, {key: value for key, value in pillar.items() if key != "config"})
+    settings["config"] = pillar.get("config", {})
+    settings["booted"] = booted
+    problems = check_required(pillar) + check_access(settings) + check_host(settings)
+    derive_paths(settings)
+    return settings, problems
+
+
+def refuse(problems: list[str], sls: str) -> dict:
+    """Return the state that fails with all problems, in place of all that the SLS would do."""
+    return {
+        f"{sls}: pillar refused": {"orthanc_conf.refused": [{"problems": problems}]},
+    }
+
+
+def run() -> dict:
+    def read(name: str):
+        return __salt__["slsutil.renderer"](
+            f"salt://orthanc/{name}.yaml", default_renderer="yaml", saltenv=__env__
+        )
+
+    family = __grains__["os_family"]
+    if family in ("Debian", "Suse"):
+        settings, problems = load(
+            __pillar__.get("orthanc"),
+            read(f"osfamily/{family}"),
+            read("defaults"),
+            booted=__grains__.get("init") == "systemd",
+        )
+    else:
+        settings, problems = {}, [f"this formula knows Debian, Ubuntu and openSUSE, not {family}"]
+    return {
+        "settings": settings,
+        "problems": problems,
+        "refuse": lambda sls: refuse(problems, sls),
+        "demo_users": DEMO_USERS,
+        "roles": read("roles"),
+    }

@@ -1,0 +1,29 @@
+#!py
+"""The packages, and the hold on the server's package where the pillar pins its version."""
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    if orthanc["problems"]:
+        return orthanc["refuse"](__sls__)
+    settings = orthanc["settings"]
+    version = settings.get("version")
+
+    packages = [
+        {name: version} if version and name == settings["package"] else name
+        for name in settings["packages"]
+    ]
+    hold = "pkg.held" if version else "pkg.unheld"
+    return {
+        "orthanc-packages": {
+            "pkg.installed": [{"pkgs": packages}, {"update_holds": True}],
+        },
+        "orthanc-hold": {
+            hold: [
+                {"name": settings["package"]},
+                {"require": [{"pkg": "orthanc-packages"}]},
+            ],
+        },
+    }

@@ -1,0 +1,23 @@
+#!py
+"""Stops the service and takes it out of the boot sequence."""
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    if orthanc["problems"]:
+        return orthanc["refuse"](__sls__)
+    settings = orthanc["settings"]
+
+    states = {
+        "orthanc-stopped": {
+            "orthanc.stopped": [{"name": settings["service"]}],
+        },
+        "orthanc-unit": {
+            "file.absent": [{"name": settings["drop_in"]}],
+        },
+    }
+    if settings["booted"]:
+        states["orthanc-disabled"] = {"service.disabled": [{"name": settings["service"]}]}
+    return states

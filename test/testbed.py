@@ -1,0 +1,352 @@
+"""Booted hosts for tests: pristine Debian machines that live for one test.
+
+A *root* is a folder with a Debian in it, built once with mmdebstrap and kept in the cache folder.
+A *host* is a root booted by systemd-nspawn, with its own systemd, network name space and address.
+All that a host writes lands in a layer of its own in memory, thrown away when it stops, so that one
+root serves any number of hosts. Booting takes about two seconds.
+
+    with Host(root("bookworm")) as host:
+        host.run("hostname -f")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import ipaddress
+import itertools
+import os
+import pathlib
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+CACHE = pathlib.Path(os.environ.get("ORTHANC_TEST_CACHE", "/var/cache/orthanc-formula-test"))
+FORMULA = pathlib.Path(__file__).resolve().parent.parent
+PROGRAMS = ("mmdebstrap", "systemd-nspawn", "nsenter", "ip", "nft", "mount")
+
+# A minimal Debian installation with a network, and nothing that the formula or Salt would need.
+BASE = "systemd,systemd-sysv,dbus,ca-certificates,iproute2,procps,adduser,netbase"
+# Downloaded into the root while it is built, so that a host installs them in seconds.
+DOWNLOADS = (
+    "python3 python3-venv python3-dev gcc libc6-dev orthanc orthanc-dicomweb orthanc-gdcm "
+    "orthanc-mysql orthanc-postgresql orthanc-python orthanc-webviewer orthanc-wsi"
+)
+# What makes the network and the package managers of this machine work inside a host as well.
+MACHINE_SETTINGS = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
+PIP_ENVIRONMENT = ("PIP_", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY")
+
+
+def missing() -> str:
+    """Return why this machine cannot boot hosts, or an empty text where it can."""
+    if os.geteuid() != 0:
+        return "booting test hosts needs root"
+    absent = [program for program in PROGRAMS if shutil.which(program) is None]
+    if absent:
+        return "not installed here: " + ", ".join(absent)
+    if not pathlib.Path("/etc/debian_version").exists():
+        return "the test hosts are built from the apt sources of a Debian machine"
+    return ""
+
+
+def local(*command: str, **options) -> subprocess.CompletedProcess:
+    """Run a command on this machine; its output is shown only if it fails."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, **options
+    )
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def say(text: str) -> None:
+    """Tell what takes long; pytest shows it with ``-s``, which the test command sets."""
+    print(f"  [testbed] {text}", flush=True)
+
+
+@functools.lru_cache(None)
+def mirror() -> str:
+    """Return the Debian mirror that this machine itself uses."""
+    listing = local("apt-get", "indextargets", "--format", "$(SITE)").stdout.split()
+    return next(site for site in listing if "security" not in site)
+
+
+def cached(name: str, recipe: str, build) -> pathlib.Path:
+    """Return the folder that ``build(folder)`` makes, built again only if its recipe changed."""
+    folder = CACHE / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    if not folder.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        unfinished = pathlib.Path(tempfile.mkdtemp(prefix=f"{name}.", dir=CACHE))
+        unfinished.chmod(0o755)
+        started = time.monotonic()
+        say(f"building {name}, once, in {CACHE}")
+        try:
+            build(unfinished)
+            unfinished.rename(folder)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        say(f"built {name} in {time.monotonic() - started:.0f} s")
+    return folder
+
+
+@functools.lru_cache(None)
+def root(suite: str) -> tuple[pathlib.Path, ...]:
+    """Return a pristine Debian of this suite, with the downloads of the tests in apt's cache."""
+    copies = [path for path in MACHINE_SETTINGS if os.path.exists(path)]
+    hooks = [
+        "--customize-hook=echo testhost > $1/etc/hostname",
+        "--customize-hook=rm -f $1/etc/resolv.conf",
+        "--customize-hook=echo 'APT::Keep-Downloaded-Packages \"true\";' > "
+        "$1/etc/apt/apt.conf.d/60keep",
+        *(f"--customize-hook=cp {path} $1{path}" for path in copies),
+        f"--customize-hook=chroot $1 apt-get install -qq --download-only {DOWNLOADS}",
+    ]
+
+    def build(folder: pathlib.Path) -> None:
+        target = f"--include={BASE}"
+        keep = "--skip=cleanup/apt"
+        local("mmdebstrap", "--variant=minbase", target, keep, *hooks, suite, str(folder), mirror())
+
+    return (cached(suite, repr((BASE, hooks, mirror())), build),)
+
+
+@functools.lru_cache(None)
+def root_with_salt(suite: str, version: str) -> tuple[pathlib.Path, ...]:
+    """Return a root with this version of Salt in /opt/salt and ``salt-call`` on the path."""
+    base = root(suite)
+    script = f"""
+        set -e
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get install -qq python3-venv python3-dev gcc libc6-dev >/dev/null
+        python3 -m venv /opt/salt
+        /opt/salt/bin/pip install -q "salt=={version}"
+        ln -s /opt/salt/bin/salt-call /usr/local/bin/
+    """
+
+    def build(folder: pathlib.Path) -> None:
+        with Host(base) as host:
+            host.run(script, timeout=900)
+            local("cp", "-a", f"{host.changes}/.", str(folder))
+
+    return (cached(f"{suite}-salt{version}", script + base[0].name, build), *base)
+
+
+class Network:
+    """A bridge on this machine that joins the hosts, with a way out through this machine."""
+
+    def __init__(self) -> None:
+        taken = local("ip", "-o", "-4", "address").stdout
+        nets = (ipaddress.ip_network(f"10.213.{n}.0/24") for n in range(256))
+        self.net = next(net for net in nets if f" {net[1]}/" not in taken)
+        self.name = f"ofb{self.net[1].packed[2]}"
+        self.gateway = str(self.net[1])
+        self.addresses = (str(address) for address in itertools.islice(self.net.hosts(), 1, None))
+        local("ip", "link", "add", self.name, "type", "bridge")
+        local("ip", "address", "add", f"{self.gateway}/24", "dev", self.name)
+        local("ip", "link", "set", self.name, "up")
+        pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        self.nft("add", "table", "ip", self.name)
+        self.nft(
+            *("add", "chain", "ip", self.name, "out"),
+            "{ type nat hook postrouting priority srcnat; }",
+        )
+        self.nft(
+            *("add", "rule", "ip", self.name, "out", "ip", "saddr", str(self.net)),
+            *("ip", "daddr", "!=", str(self.net), "masquerade"),
+        )
+
+    @staticmethod
+    def nft(*words: str) -> None:
+        local("nft", " ".join(words))
+
+    def close(self) -> None:
+        self.nft("delete", "table", "ip", self.name)
+        local("ip", "link", "delete", self.name)
+
+
+@functools.lru_cache(None)
+def network() -> Network:
+    """Return the one network of this test run; ``close_network`` takes it away."""
+    return Network()
+
+
+def close_network() -> None:
+    if network.cache_info().currsize:
+        network().close()
+        network.cache_clear()
+
+
+class Host:
+    """A machine that is booted on entry and thrown away on exit.
+
+    layers
+        The folders of its root, topmost first (``root()``, ``root_with_salt()``).
+    booted
+        False gives a root with no systemd and no service manager as PID 1, as in a container or
+        a build VM: a shell that sleeps.
+    """
+
+    numbers = itertools.count(1)
+
+    def __init__(self, layers: tuple[pathlib.Path, ...], booted: bool = True) -> None:
+        self.layers, self.booted = layers, booted
+        self.name = f"ofh{os.getpid()}-{next(self.numbers)}"
+        self.leader = 0
+        self.process: subprocess.Popen | None = None
+
+    def __enter__(self) -> Host:
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.name}.", dir="/tmp"))
+        local("mount", "-t", "tmpfs", "-o", "mode=755", self.name, str(self.folder))
+        self.tree, self.changes = self.folder / "tree", self.folder / "changes"
+        for part in (self.tree, self.changes, self.folder / "work"):
+            part.mkdir()
+        lower = ":".join(str(layer) for layer in self.layers)
+        local(
+            *("mount", "-t", "overlay", "overlay", str(self.tree), "-o"),
+            f"lowerdir={lower},upperdir={self.changes},workdir={self.folder / 'work'}",
+        )
+        self.address = next(network().addresses)
+        link = f"v{self.name[3:]}"[:15]
+        local("ip", "netns", "add", self.name)
+        local(
+            *("ip", "link", "add", link, "type", "veth"),
+            *("peer", "name", "eth0", "netns", self.name),
+        )
+        local("ip", "link", "set", link, "master", network().name, "up")
+        inside = ("ip", "-n", self.name)
+        local(*inside, "link", "set", "lo", "up")
+        local(*inside, "address", "add", f"{self.address}/24", "dev", "eth0")
+        local(*inside, "link", "set", "eth0", "up")
+        local(*inside, "route", "add", "default", "via", network().gateway)
+        self.boot()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.power_off()
+        subprocess.run(["umount", "-l", str(self.tree)], check=False)
+        subprocess.run(["umount", "-l", str(self.folder)], check=False)
+        self.folder.rmdir()
+        subprocess.run(["ip", "netns", "delete", self.name], check=False)
+
+    def boot(self) -> None:
+        """Start the machine and wait until it takes commands and its systemd has settled."""
+        begin = ["--boot"] if self.booted else ["--as-pid2", "sleep", "infinity"]
+        self.process = subprocess.Popen(
+            [
+                *("systemd-nspawn", "-q", "-D", str(self.tree), "--register=no", "--keep-unit"),
+                *("--console=pipe", "--resolv-conf=off", "--timezone=off", "--hostname=testhost"),
+                *(f"--network-namespace-path=/run/netns/{self.name}", *begin),
+            ],
+            env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=open(self.folder / "console", "ab"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        ready = "systemctl is-system-running --wait | grep -E 'running|degraded'"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self.process.poll() is None:
+            children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+            self.leader = int((children.read_text().split() or ["0"])[0])
+            if self.leader and self.run(ready if self.booted else "true", check=False).ok:
+                return
+            time.sleep(0.1)
+        console = (self.folder / "console").read_text(errors="replace")
+        raise RuntimeError(f"the host did not boot:\n{console[-3000:]}")
+
+    def power_off(self) -> None:
+        """Cut the power: nothing on the host gets a chance to tidy up."""
+        for pid in (self.leader, self.process.pid if self.process else 0):
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if self.process:
+            self.process.wait(30)
+        self.leader = 0
+
+    def reboot(self) -> None:
+        """Shut the host down in order and boot it again on the same disk."""
+        subprocess.run(["kill", "-s", "RTMIN+4", str(self.leader)], check=True)
+        self.process.wait(60)
+        self.boot()
+
+    def run(
+        self,
+        command: str,
+        check: bool = True,
+        user: str = "",
+        input: str | None = None,
+        timeout: float = 300,
+        env: dict | None = None,
+    ) -> Result:
+        """Run shell commands on the host, as root or another user.
+
+        check
+            Raise with everything that was printed if the command fails.
+        """
+        passed = {k: v for k, v in os.environ.items() if k.startswith(PIP_ENVIRONMENT)}
+        passed.pop("PIP_FIND_LINKS", None)
+        settings = {
+            **passed,
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            **(env or {}),
+        }
+        words = [
+            *("nsenter", "-t", str(self.leader), "-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w"),
+            *("env", "-i", *(f"{key}={value}" for key, value in settings.items())),
+            *(("setpriv", "--init-groups", f"--reuid={user}", f"--regid={user}") if user else ()),
+            *("sh", "-c", command),
+        ]
+        done = subprocess.run(
+            words, input=input or "", capture_output=True, text=True, timeout=timeout, check=False
+        )
+        result = Result(done.returncode, done.stdout, done.stderr)
+        if check and not result.ok:
+            raise AssertionError(f"{command}\nended with {result}")
+        return result
+
+    def path(self, path: str) -> pathlib.Path:
+        """Return where a file of the host lies on this machine (not below /run or /tmp)."""
+        return self.tree / path.lstrip("/")
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file on the host."""
+        self.run(f"mkdir -p $(dirname {path}); cat > {path}", input=text)
+
+    def read(self, path: str) -> str:
+        """Read a file on the host as root."""
+        return self.run(f"cat {shlex.quote(path)}").out
+
+    def install_formula(self, path: str = "/srv/formulas/orthanc-formula") -> str:
+        """Put a clean clone of the working tree's files on the host and return its path."""
+        files = local(
+            *("git", "-C", str(FORMULA), "ls-files", "-z", "-co", "--exclude-standard"),
+        ).stdout
+        present = "\0".join(name for name in files.split("\0") if (FORMULA / name).is_file())
+        target = self.path(path)
+        target.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            f"tar -C {FORMULA} --null -T - -c | tar -C {target} --no-same-owner -x",
+            shell=True,
+            input=present,
+            text=True,
+            check=True,
+        )
+        return path
+
+
+class Result:
+    """What a command on a host gave: ``ok``, ``code``, ``out``, ``err``."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.ok, self.code, self.out, self.err = code == 0, code, out, err
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}\n{self.out}\n{self.err}"
