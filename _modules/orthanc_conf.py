@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 __virtualname__ = "orthanc_conf"
 
-# Files may be read by the service and root. The folder is what holds when a package resets the
-# modes of the files in it: the postinst of Debian's plugin packages makes them 0664.
-FOLDER_MODE = 0o750
+# Only root and the service may read a file; the folder itself is not this module's business.
 FILE_MODE = 0o640
 # Lies in the folder from before the first write until Orthanc was seen serving with the files.
 UNPROVEN = ".unproven"
+# The folder for what was there before the formula: the packages' own files, or an administrator's.
+ORIGINALS = "before-formula"
 HIDDEN = "(hidden)"
 # Below these options every value counts as secret: they hold passwords at free places.
 SECRET_OPTIONS = frozenset({"RegisteredUsers", "OrthancPeers", "DicomWeb:Servers"})
@@ -240,14 +240,13 @@ def effective(name):
     return options
 
 
-def plan(name, layers, main_file, option_files, texts=None, group="orthanc"):
+def plan(name, layers, main_file, option_files, texts=None):
     """
     Say what ``apply`` would change, and change nothing.
 
-    The arguments are those of ``apply``.
+    The arguments are those of ``apply``, without the group.
 
-    Returns ``{"files": {file: new text, or None to remove it}, "changes": {…}}``; a file whose
-    owner or mode alone is wrong is in ``changes`` only.
+    Returns ``{"files": {file: new text, or None to remove it}, "changes": {…}}``.
 
     Raises SaltInvocationError if an option stands in a file that the formula does not own, or if
     the server would no longer find its images.
@@ -277,10 +276,6 @@ def plan(name, layers, main_file, option_files, texts=None, group="orthanc"):
     }
     contents.update(texts or {})
     files, changes = {}, {}
-    if not os.path.isdir(name):
-        changes[name] = {"old": None, "new": "folder"}
-    elif _access(name) != (FOLDER_MODE, "root", group):
-        changes[name] = _access_change(_access(name), (FOLDER_MODE, "root", group))
     for entry, text in contents.items():
         path = os.path.join(name, entry)
         exists = os.path.exists(path)
@@ -294,8 +289,6 @@ def plan(name, layers, main_file, option_files, texts=None, group="orthanc"):
                 changes[path] = differences(on_host.get(entry) or {}, wanted[entry])
             if not changes.get(path):
                 changes[path] = {"old": "other text" if exists else None, "new": "written"}
-        elif _access(path) != (FILE_MODE, "root", group):
-            changes[path] = _access_change(_access(path), (FILE_MODE, "root", group))
     return {"files": files, "changes": changes}
 
 
@@ -308,7 +301,7 @@ def apply(name, layers, main_file, option_files, texts=None, group="orthanc"):
     (``orthanc.serving`` does it, and takes it away).
 
     name
-        The path of the folder.
+        The path of the folder, which must be there.
 
     layers
         A list of mappings from option name to value; see ``merge``.
@@ -333,7 +326,7 @@ def apply(name, layers, main_file, option_files, texts=None, group="orthanc"):
 
         salt '*' orthanc_conf.apply /etc/orthanc '[{"HttpPort": 8042}]' orthanc.json '{}'
     """
-    planned = plan(name, layers, main_file, option_files, texts=texts, group=group)
+    planned = plan(name, layers, main_file, option_files, texts=texts)
     if not planned["changes"]:
         return {}
     gid = __salt__["file.group_to_gid"](group)
@@ -342,20 +335,13 @@ def apply(name, layers, main_file, option_files, texts=None, group="orthanc"):
             f"the group {group} does not exist; the package of Orthanc creates it"
         )
     try:
-        os.makedirs(name, exist_ok=True)
-        os.chown(name, 0, gid)
-        os.chmod(name, FOLDER_MODE)
-        if planned["files"]:
-            _write(os.path.join(name, UNPROVEN), "", gid)
+        _keep_originals(name, planned["files"], gid)
+        _write(os.path.join(name, UNPROVEN), "", gid)
         for entry, text in planned["files"].items():
             if text is None:
                 os.unlink(os.path.join(name, entry))
             else:
                 _write(os.path.join(name, entry), text, gid)
-        for path in planned["changes"]:
-            if path != name and os.path.exists(path):
-                os.chown(path, 0, gid)
-                os.chmod(path, FILE_MODE)
     except OSError as err:
         raise CommandExecutionError(f"writing the configuration failed: {err}") from err
     return planned["changes"]
@@ -363,15 +349,18 @@ def apply(name, layers, main_file, option_files, texts=None, group="orthanc"):
 
 def remove(name, files):
     """
-    Remove files of the configuration, and the folder if nothing is left in it.
+    Remove files of the configuration, and put back those that were there before the formula.
+
+    Debian's packages need theirs: their postinst fails where one is missing, and dpkg does not
+    bring a removed one back.
 
     name
-        The path of the folder.
+        The path of the folder; it goes too if nothing is left in it.
 
     files
         The names of the files.
 
-    Returns the paths that were removed.
+    Returns a mapping from path to "removed" or "put back".
 
     CLI Example:
 
@@ -379,27 +368,36 @@ def remove(name, files):
 
         salt '*' orthanc_conf.remove /etc/orthanc '[orthanc.json]'
     """
-    removed = present(name, files)
-    for path in removed:
-        os.unlink(path)
-    if os.path.isdir(name) and not os.listdir(name):
-        os.rmdir(name)
-    return removed
+    done = removal(name, files)
+    for path, action in done.items():
+        if action == "put back":
+            os.replace(os.path.join(name, ORIGINALS, os.path.basename(path)), path)
+        else:
+            os.unlink(path)
+    for folder in (os.path.join(name, ORIGINALS), name):
+        if os.path.isdir(folder) and not os.listdir(folder):
+            os.rmdir(folder)
+    return done
 
 
-def present(name, files):
+def removal(name, files):
     """
-    Return the paths of those of the files that are in the folder; the arguments are those of
-    ``remove``.
+    Say what ``remove`` would do, and do nothing; the arguments are those of ``remove``.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' orthanc_conf.present /etc/orthanc '[orthanc.json]'
+        salt '*' orthanc_conf.removal /etc/orthanc '[orthanc.json]'
     """
-    paths = [os.path.join(name, entry) for entry in [*files, UNPROVEN]]
-    return [path for path in paths if os.path.lexists(path)]
+    done = {}
+    for entry in [*files, UNPROVEN]:
+        path = os.path.join(name, entry)
+        if os.path.exists(os.path.join(name, ORIGINALS, entry)):
+            done[path] = "put back"
+        elif os.path.lexists(path) and (entry == UNPROVEN or _is_ours(path)):
+            done[path] = "removed"
+    return done
 
 
 def unproven(name):
@@ -436,6 +434,34 @@ def prove(name):
     return True
 
 
+def _is_ours(path: str, text: str = "") -> bool:
+    """
+    Return whether a file has the form in which this module writes.
+
+    text
+        For other files than JSON: the text whose first line, a comment, is the mark.
+    """
+    content = _read(path)
+    if not path.lower().endswith(".json"):
+        return not text or content.split("\n")[0] == text.split("\n", maxsplit=1)[0]
+    try:
+        return dump(parse(content)) == content
+    except ValueError:
+        return False
+
+
+def _keep_originals(name: str, files: dict, gid: int) -> None:
+    """Copy what is about to be replaced and is not of this module's making."""
+    folder = os.path.join(name, ORIGINALS)
+    for entry, text in files.items():
+        path, copy_path = os.path.join(name, entry), os.path.join(folder, entry)
+        if os.path.exists(copy_path) or not os.path.exists(path) or _is_ours(path, text or ""):
+            continue
+        os.makedirs(folder, mode=0o750, exist_ok=True)
+        os.chown(folder, 0, gid)
+        _write(copy_path, _read(path), gid)
+
+
 def _left_behind(on_host: dict, options: dict) -> list[str]:
     """
     Return why the server would no longer find its images: they stay where they are while it is
@@ -451,12 +477,12 @@ def _left_behind(on_host: dict, options: dict) -> list[str]:
         old, new = before.get(option), options.get(option)
         if not old or not new or os.path.normpath(old) == os.path.normpath(new):
             continue
-        if _holds(before.get("StorageDirectory", old), re.compile("[0-9a-f]{2}")):
-            if _holds(old, trace) and not _holds(new, trace):
-                problems.append(
-                    f"{setting}: the server keeps its images in {old}, and {new} holds none of"
-                    f" them; set {setting} to {old}, or stop the server and move the folder first"
-                )
+        in_use = _holds(before.get("StorageDirectory", old), re.compile("[0-9a-f]{2}"))
+        if in_use and _holds(old, trace) and not _holds(new, trace):
+            problems.append(
+                f"{setting}: the server keeps its images in {old}, and {new} holds none of"
+                f" them; set {setting} to {old}, or stop the server and move the folder first"
+            )
     return problems
 
 
@@ -465,7 +491,9 @@ def _holds(folder: str, pattern: re.Pattern) -> bool:
 
 
 def _read(path: str) -> str:
-    with salt.utils.files.fopen(path, encoding="utf-8", errors="surrogateescape") as file:
+    with salt.utils.files.fopen(
+        path, encoding="utf-8", errors="surrogateescape", newline=""
+    ) as file:
         return file.read()
 
 
@@ -474,7 +502,7 @@ def _write(path: str, text: str, gid: int) -> None:
     # The name must not end in .json: Orthanc reads hidden files as well.
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             os.fchown(file.fileno(), 0, gid)
             os.fchmod(file.fileno(), FILE_MODE)
             file.write(text)
@@ -484,18 +512,3 @@ def _write(path: str, text: str, gid: int) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-
-
-def _access(path: str) -> tuple:
-    """Return mode, owner and group of a file."""
-    stat = os.stat(path)
-    return (
-        stat.st_mode & 0o7777,
-        __salt__["file.uid_to_user"](stat.st_uid),
-        __salt__["file.gid_to_group"](stat.st_gid),
-    )
-
-
-def _access_change(old: tuple, new: tuple) -> dict:
-    old_words, new_words = (f"{mode:04o} {user}:{group}" for mode, user, group in (old, new))
-    return {"access": {"old": old_words, "new": new_words}}

@@ -48,13 +48,15 @@ def managed(name, layers, main_file, option_files, texts=None, group="orthanc"):
                 credentials.json: [RegisteredUsers]
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    function = "orthanc_conf.plan" if __opts__["test"] else "orthanc_conf.apply"
+    arguments = (name, layers, main_file, option_files)
     try:
-        done = __salt__[function](name, layers, main_file, option_files, texts=texts, group=group)
+        if __opts__["test"]:
+            ret["changes"] = __salt__["orthanc_conf.plan"](*arguments, texts=texts)["changes"]
+        else:
+            ret["changes"] = __salt__["orthanc_conf.apply"](*arguments, texts=texts, group=group)
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
         return ret
-    ret["changes"] = done["changes"] if __opts__["test"] else done
     if not ret["changes"]:
         ret["comment"] = "The configuration is as the pillar asks"
     elif __opts__["test"]:
@@ -66,7 +68,8 @@ def managed(name, layers, main_file, option_files, texts=None, group="orthanc"):
 
 def absent(name, files):
     """
-    Ensure that files of the configuration are gone.
+    Ensure that files of the configuration are gone, and that those which were there before the
+    formula are back.
 
     name
         The path of the folder; it goes too if nothing is left in it.
@@ -75,20 +78,19 @@ def absent(name, files):
         The names of the files.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    found = __salt__["orthanc_conf.present"](name, files)
-    if not found:
-        ret["comment"] = "The files are not there"
-        return ret
-    ret["changes"] = {path: {"old": "present", "new": None} for path in found}
-    if __opts__["test"]:
-        ret.update(result=None, comment="The files would be removed")
-        return ret
+    function = "orthanc_conf.removal" if __opts__["test"] else "orthanc_conf.remove"
     try:
-        __salt__["orthanc_conf.remove"](name, files)
+        done = __salt__[function](name, files)
     except OSError as err:
-        ret.update(result=False, comment=str(err), changes={})
+        ret.update(result=False, comment=str(err))
         return ret
-    ret["comment"] = "The files were removed"
+    ret["changes"] = {path: {"old": "of the formula", "new": what} for path, what in done.items()}
+    if not done:
+        ret["comment"] = "Nothing of the formula is there"
+    elif __opts__["test"]:
+        ret.update(result=None, comment="The files of the formula would be removed")
+    else:
+        ret["comment"] = "The files of the formula were removed"
     return ret
 
 

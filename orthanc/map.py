@@ -276,8 +276,8 @@ def merge(base: dict, over: dict) -> dict:
     merged = dict(base)
     for key, value in over.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            value = merge(merged[key], value)
-        if value is not None or key not in merged:
+            merged[key] = merge(merged[key], value)
+        elif value is not None or key not in merged:
             merged[key] = value
     return merged
 

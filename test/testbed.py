@@ -301,7 +301,7 @@ class Host:
         words = [
             *("nsenter", "-t", str(self.leader), "-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w"),
             *("env", "-i", *(f"{key}={value}" for key, value in settings.items())),
-            *(("setpriv", "--init-groups", f"--reuid={user}", f"--regid={user}") if user else ()),
+            *(("runuser", "-u", user, "--") if user else ()),
             *("sh", "-c", command),
         ]
         done = subprocess.run(

@@ -23,6 +23,20 @@ def run():
 
     states = {
         "include": ["orthanc.packages"],
+        # The closed folder is what holds when a package resets the modes of the files in it: the
+        # postinst of Debian's plugin packages makes them 0664 on every upgrade.
+        "orthanc-access": {
+            "file.directory": [
+                {"name": paths["config"]},
+                {"user": "root"},
+                {"group": settings["group"]},
+                {"dir_mode": "0750"},
+                {"file_mode": "0640"},
+                {"recurse": ["user", "group", "mode"]},
+                {"makedirs": True},
+                {"require": [{"sls": "orthanc.packages"}]},
+            ],
+        },
         "orthanc-config": {
             "orthanc_conf.managed": [
                 {"name": paths["config"]},
@@ -31,7 +45,7 @@ def run():
                 {"option_files": settings["option_files"]},
                 {"texts": {"users.lua": lua_filter(users, orthanc["roles"]) if users else None}},
                 {"group": settings["group"]},
-                {"require": [{"sls": "orthanc.packages"}]},
+                {"require": [{"file": "orthanc-access"}]},
             ],
         },
     }

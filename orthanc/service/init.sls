@@ -27,6 +27,14 @@ def run():
     }
     # Without systemd as PID 1 there is no boot to prepare for.
     if settings["booted"]:
+        # systemd does not see by itself that a folder for drop-ins is new.
+        states["orthanc-unit-reload"] = {
+            "module.run": [
+                {"service.systemctl_reload": []},
+                {"onchanges": [{"file": "orthanc-unit"}]},
+                {"require_in": [{"orthanc": "orthanc-serving"}]},
+            ],
+        }
         states["orthanc-enabled"] = {
             "service.enabled": [
                 {"name": settings["service"]},

@@ -1,0 +1,61 @@
+"""Small DICOM files, and DCMTK's clients that send them."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+import subprocess
+
+import pydicom
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+NUMBERS = itertools.count(1)
+
+
+def make(folder: pathlib.Path, **tags) -> pathlib.Path:
+    """Write a DICOM file of 8 by 8 pixels and return its path.
+
+    tags
+        DICOM keywords with their values, such as ``PatientName="Test"``.
+    """
+    number = next(NUMBERS)
+    path = folder / f"{number}.dcm"
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    image = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    values = {
+        "SOPClassUID": SecondaryCaptureImageStorage,
+        "SOPInstanceUID": generate_uid(),
+        "StudyInstanceUID": generate_uid(),
+        "SeriesInstanceUID": generate_uid(),
+        "PatientID": f"P{number}",
+        "PatientName": "Test^Image",
+        "Modality": "OT",
+        **{
+            "Rows": 8,
+            "Columns": 8,
+            "SamplesPerPixel": 1,
+            "PhotometricInterpretation": "MONOCHROME2",
+        },
+        **{"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0},
+        "PixelData": bytes(64),
+        **tags,
+    }
+    for keyword, value in values.items():
+        setattr(image, keyword, value)
+    meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+    pydicom.dcmwrite(path, image, enforce_file_format=True)
+    return path
+
+
+def client(program: str, host: str, *words: str, called: str = "ANY-SCP", port: int = 4242):
+    """Run echoscu, storescu or findscu of DCMTK against a host and return what came of it."""
+    return subprocess.run(
+        [program, "-v", "-to", "10", "-aec", called, host, str(port), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

@@ -1,0 +1,52 @@
+"""Booted hosts as fixtures. Where this machine cannot boot any, the layer is skipped."""
+
+import os
+
+import dicom
+import pytest
+import testbed
+from minion import Minion
+
+USERS = {
+    "anna": {"password": "Anna's password", "role": "admin"},
+    "rita": {"password": "Rita's password", "role": "reader"},
+    "wim": {"password": "Wim's password", "role": "writer"},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _network():
+    why_not = testbed.missing()
+    if why_not and os.environ.get("CI"):
+        pytest.fail(f"the host tests cannot run: {why_not}")
+    if why_not:
+        pytest.skip(f"the host tests cannot run: {why_not}")
+    yield
+    testbed.close_network()
+
+
+@pytest.fixture(scope="module")
+def minion(salt_version):
+    """A pristine Debian 12 with Salt and the formula, shared by the tests of a module."""
+    with Minion(testbed.root_with_salt("bookworm", salt_version)) as host:
+        yield host
+
+
+@pytest.fixture
+def fresh_minion(salt_version):
+    """A pristine Debian 12 with Salt and the formula, for one test."""
+    with Minion(testbed.root_with_salt("bookworm", salt_version)) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def users():
+    """Three users of a pillar, one for each role."""
+    return USERS
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory):
+    """A function that makes a small DICOM file; see ``dicom.make``."""
+    folder = tmp_path_factory.mktemp("images")
+    return lambda **tags: dicom.make(folder, **tags)

@@ -1,0 +1,199 @@
+"""Who may do what: roles, rules, demo users, passwords, and what is never open."""
+
+import json
+
+import pytest
+
+QUERY = json.dumps({"Level": "Study", "Query": {}})
+DESTRUCTIVE = [
+    ("DELETE", "/instances/x", None),
+    ("POST", "/tools/bulk-delete", '{"Resources": []}'),
+    ("POST", "/tools/bulk-modify", "{}"),
+    ("POST", "/tools/reset", ""),
+    ("POST", "/tools/shutdown", ""),
+    ("POST", "/tools/execute-script", "print(1)"),
+    ("PUT", "/modalities/x", '["X", "10.0.0.1", 104]'),
+    ("PUT", "/peers/x", '["http://10.0.0.1"]'),
+    ("PUT", "/tools/log-level", "verbose"),
+    ("POST", "/modalities/x/store", ""),
+    ("POST", "/peers/x/store", ""),
+    ("POST", "/instances/x/export", "/tmp/x"),
+    ("POST", "/studies/x/modify", "{}"),
+    ("POST", "/storage-commitment/x/remove", ""),
+    # The same in other spellings that lead to the same route.
+    ("POST", "//tools//bulk-delete/", '{"Resources": []}'),
+    ("POST", "/tools/%62ulk-delete", '{"Resources": []}'),
+    ("POST", "/instances/../tools/bulk-delete", '{"Resources": []}'),
+    ("GET", "/instances/x?_method=delete", None),
+    ("GET", "/instances/x?_method=DELETE", None),
+]
+
+
+@pytest.fixture(scope="module")
+def server(minion, users):
+    """A server with users of all roles, demo users, and a user with rules of his own."""
+    rules = [
+        {"methods": ["GET"], "paths": ["/studies/*/archive", "/system"]},
+        {"methods": ["POST"], "paths": ["/tools/find", "/modalities/*/store"]},
+    ]
+    minion.apply(users={**users, "export-bot": {"password": "x", "rules": rules}}, demo_users=True)
+    return minion
+
+
+@pytest.fixture(
+    params=[("anna", "rita", "wim"), ("admin", "alice", "bob")], ids=["pillar", "demo users"]
+)
+def trio(request, users):
+    """Admin, reader and writer, each as (name, password)."""
+    demo = {"admin": "admin", "alice": "bob", "bob": "alice"}
+    known = {**{name: user["password"] for name, user in users.items()}, **demo}
+    return [(name, known[name]) for name in request.param]
+
+
+def test_everybody_reads(server, trio):
+    for who in trio:
+        assert server.ask("GET", "/system", *who).code == 200
+        assert server.ask("GET", "/patients", *who).code == 200
+        assert server.ask("GET", "/app/explorer.html", *who).code == 200
+
+
+def test_a_reader_only_reads(server, trio):
+    for method in ("PUT", "POST", "DELETE"):
+        for path in ("/instances", "/tools/find", "/modalities/x", "/instances/x/metadata/1024"):
+            assert server.ask(method, path, *trio[1], data="{}").code == 403, (method, path)
+    for method, path, data in DESTRUCTIVE:
+        assert server.ask(method, path, *trio[1], data=data).code == 403, (method, path)
+
+
+def test_a_writer_does_all_but_delete(server, trio, image):
+    stored = server.ask("POST", "/instances", *trio[2], data=f"@{image()}")
+    assert stored.code == 200, stored
+    instance = stored.json["ID"]
+    metadata = f"/instances/{instance}/metadata/1024"
+    assert server.ask("PUT", metadata, *trio[2], data="seen").code == 200
+    assert server.ask("POST", "/tools/find", *trio[2], data=QUERY).code == 200
+    assert server.ask("POST", "/tools/find/", *trio[2], data=QUERY).code == 200
+    archive = f"/studies/{stored.json['ParentStudy']}/archive"
+    assert server.ask("POST", archive, *trio[2], data="{}").code == 200
+    for method, path, data in DESTRUCTIVE:
+        existing = path.replace("/instances/x", f"/instances/{instance}")
+        assert server.ask(method, existing, *trio[2], data=data).code == 403, (method, path)
+    for name in ("X-HTTP-Method-Override", "x-http-method-override"):
+        overridden = server.ask(
+            "POST", f"/instances/{instance}", *trio[2], data="", headers=(f"{name}: DELETE",)
+        )
+        assert overridden.code == 403
+    assert server.ask("GET", f"/instances/{instance}", *trio[2]).code == 200
+
+
+def test_an_admin_may_all(server, trio, image):
+    stored = server.ask("POST", "/instances", *trio[0], data=f"@{image()}").json
+    assert server.ask("PUT", "/modalities/x", *trio[0], data='["X", "10.0.0.1", 104]').code == 200
+    assert server.ask("DELETE", "/modalities/x", *trio[0]).code == 200
+    resources = json.dumps({"Resources": [stored["ID"]]})
+    assert server.ask("POST", "/tools/bulk-delete", *trio[0], data=resources).code == 200
+    assert server.ask("GET", f"/instances/{stored['ID']}", *trio[0]).code == 404
+    level = server.ask("PUT", "/tools/log-level", *trio[0], data="default")
+    assert level.code == 200
+
+
+def test_rules_allow_what_they_say_and_nothing_else(server):
+    who = ("export-bot", "x")
+    assert server.ask("GET", "/system", *who).code == 200
+    assert server.ask("POST", "/tools/find", *who, data=QUERY).code == 200
+    # Allowed by the rules; there is just no such study and no such modality.
+    assert server.ask("GET", "/studies/x/archive", *who).code == 404
+    assert server.ask("POST", "/modalities/x/store", *who, data="").code == 400
+    for method, path in [
+        ("GET", "/patients"),
+        ("GET", "/studies"),
+        ("GET", "/studies/x/y/archive"),
+        ("POST", "/instances"),
+        ("DELETE", "/studies/x"),
+    ]:
+        assert server.ask(method, path, *who, data="{}").code == 403, (method, path)
+
+
+def test_every_route_of_this_orthanc_is_judged_by_the_writers_rules(server, users):
+    """A writer may POST or PUT to no route that this list does not name."""
+    server.run("Orthanc --openapi=/root/routes.json 2>/dev/null")
+    # DicomWeb and other plugins bring routes of their own, which are not in this list.
+    routes = json.loads(server.read("/root/routes.json"))["paths"]
+    allowed = set()
+    for route, methods in routes.items():
+        path = route.replace("{", "").replace("}", "")
+        for method in ("post", "put"):
+            # The method PUT with a body that no route takes: the filter is asked first.
+            if method in methods and "shutdown" not in route and "reset" not in route:
+                who = ("wim", users["wim"]["password"])
+                if server.ask(method.upper(), path, *who, data="?").code != 403:
+                    allowed.add(f"{method.upper()} {route}")
+    levels = ("patients", "studies", "series", "instances")
+    attachments = [f"/{level}/{{id}}/attachments/{{name}}" for level in levels]
+    expected = {
+        *("POST /instances", "POST /jobs/{id}/cancel", "POST /jobs/{id}/pause"),
+        "POST /jobs/{id}/resume",
+        *(f"POST /{level}/{{id}}/{what}" for level in levels[:3] for what in ("archive", "media")),
+        *(f"PUT {path}" for path in attachments),
+        *(f"POST {path}/compress" for path in attachments),
+        *(f"POST {path}/uncompress" for path in attachments),
+        *(f"POST {path}/verify-md5" for path in attachments),
+        *(f"PUT /{level}/{{id}}/metadata/{{name}}" for level in levels),
+        *(
+            f"POST /modalities/{{id}}/{what}"
+            for what in (
+                *("echo", "find", "find-instance", "find-patient", "find-series", "find-study"),
+                *("find-worklist", "query", "storage-commitment"),
+            )
+        ),
+        *(
+            f"POST /queries/{{id}}/{what}"
+            for what in (
+                *("answers/{index}/query-instances", "answers/{index}/query-series"),
+                *("answers/{index}/query-studies", "answers/{index}/retrieve", "retrieve"),
+            )
+        ),
+        *(
+            f"POST /tools/{what}"
+            for what in (
+                *("bulk-content", "create-archive", "create-dicom", "create-media"),
+                *("create-media-extended", "find", "lookup"),
+            )
+        ),
+    }
+    assert allowed == expected
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "plain",
+        "quotes \"double\" and 'single'",
+        'back\\slash \\" \\n',
+        "Umläute ß € 😀",
+        "#hash // no comment /* none */",
+        "dollar $x $$ {b} %s",
+        "a:colon",
+    ],
+)
+def test_a_password_is_taken_as_it_stands(server, password):
+    server.apply(users={"anna": {"password": password, "role": "admin"}})
+    assert server.ask("GET", "/system", "anna", password).code == 200
+    assert server.ask("GET", "/system", "anna", password + "x").code == 401
+    assert server.state().changes == {}
+
+
+def test_user_names_are_taken_as_they_stand(server):
+    names = ["o'neill", 'x"] = {} --', "Müller", "a.b%c-d", "two words"]
+    server.apply(users={name: {"password": "x", "role": "reader"} for name in names})
+    for name in names:
+        assert server.ask("GET", "/system", name, "x").code == 200
+        assert server.ask("POST", "/instances", name, "x", data="").code == 403
+
+
+def test_a_script_of_the_administrator_cannot_take_the_filter_away(server, users):
+    server.write("/etc/orthanc/own.lua", "function IncomingHttpRequestFilter() return true end\n")
+    server.run("chgrp orthanc /etc/orthanc/own.lua")
+    server.apply(users=users, config={"LuaScripts": ["/etc/orthanc/own.lua"]})
+    assert server.ask("GET", "/system", "rita", users["rita"]["password"]).code == 200
+    assert server.ask("POST", "/tools/reset", "rita", users["rita"]["password"]).code == 403

@@ -1,0 +1,132 @@
+"""Each setting shows its effect in the running server."""
+
+import json
+
+import dicom
+import pytest
+
+
+@pytest.fixture
+def admin(users):
+    return ("anna", users["anna"]["password"])
+
+
+def test_limit_find(minion, users, admin, image):
+    minion.apply(users=users, limit_find=2, dicom={"enabled": True})
+    for number in range(4):
+        assert (
+            minion.ask("POST", "/instances", *admin, data=f"@{image(PatientID=str(number))}").code
+            == 200
+        )
+    query = json.dumps({"Level": "Patient", "Query": {}})
+    # Orthanc itself gives one more over REST than over DICOM.
+    assert len(minion.ask("POST", "/tools/find", *admin, data=query).json) in (2, 3)
+    minion.apply(users=users, limit_find=0)
+    assert len(minion.ask("POST", "/tools/find", *admin, data=query).json) == 4
+
+
+def test_limit_find_holds_for_dicom_queries(minion, users):
+    peer = {"AET": "FINDSCU", "Host": minion.network.gateway, "Port": 104, "AllowFind": True}
+    found = {}
+    for limit in (2, 0):
+        minion.apply(
+            users=users, limit_find=limit, dicom={"enabled": True}, modalities={"finder": peer}
+        )
+        words = ("-P", "-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientID=")
+        asked = dicom.client("findscu", minion.address, *words)
+        assert asked.returncode == 0, asked
+        found[limit] = (asked.stdout + asked.stderr).count("Find Response:")
+    assert found[2] < found[0] == 4, found
+
+
+def test_overwrite_instances(minion, users, admin, image):
+    uids = {"SOPInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.1"}
+    first = image(PatientID="same", ImageComments="first", **uids)
+    second = image(PatientID="same", ImageComments="second", **uids)
+
+    def comment_after_storing(path):
+        stored = minion.ask("POST", "/instances", *admin, data=f"@{path}").json
+        tags = minion.ask("GET", f"/instances/{stored['ID']}/simplified-tags", *admin).json
+        return tags["ImageComments"]
+
+    minion.apply(users=users, overwrite_instances=False)
+    assert comment_after_storing(first) == "first"
+    assert comment_after_storing(second) == "first"
+    minion.apply(users=users, overwrite_instances=True)
+    assert comment_after_storing(second) == "second"
+
+
+def test_deidentify_logs(minion, users, admin):
+    peer = {"AET": "FINDSCU", "Host": minion.network.gateway, "Port": 104, "AllowFind": True}
+    logged = {}
+    for setting in (True, False, "2017c"):
+        minion.apply(
+            users=users,
+            dicom={"enabled": True},
+            modalities={"finder": peer},
+            deidentify_logs=setting,
+        )
+        assert minion.ask("PUT", "/tools/log-level-dicom", *admin, data="verbose").code == 200
+        name = f"Secret^Patient{str(setting).upper()}"
+        words = ("-P", "-k", "QueryRetrieveLevel=PATIENT", "-k", f"PatientName={name}")
+        assert dicom.client("findscu", minion.address, *words).returncode == 0
+        log = minion.read("/var/log/orthanc/Orthanc.log")
+        assert "PatientName" in log
+        logged[setting] = name in log
+    assert logged == {True: False, False: True, "2017c": False}
+    minion.pillar(users=users, deidentify_logs="1999a")
+    run = minion.state()
+    assert "DeidentifyLogsDicomVersion" in run.output or "de-identif" in run.output
+    minion.apply(users=users)
+
+
+def test_port(minion, users, admin):
+    minion.apply(users=users, port=8050, remote_access=True)
+    assert minion.ask("GET", "/system", *admin, port=8050, remote=True).code == 200
+    assert minion.ask("GET", "/system", *admin, port=8042).code == 0
+
+
+def test_aet_and_dicom_port_and_an_option_of_the_book(minion, users, admin):
+    config = {"DicomCheckCalledAet": True, "Name": "Radiologie Süd"}
+    dicom_settings = {"enabled": True, "aet": "WARD 3", "port": 11112}
+    minion.apply(users=users, dicom=dicom_settings, config=config)
+    system = minion.ask("GET", "/system", *admin).json
+    assert (system["DicomAet"], system["DicomPort"]) == ("WARD 3", 11112)
+    assert system["Name"] == "Radiologie Süd"
+    assert dicom.client("echoscu", minion.address, called="WARD 3", port=11112).returncode == 0
+    assert dicom.client("echoscu", minion.address, called="OTHER", port=11112).returncode != 0
+    assert dicom.client("echoscu", minion.address, called="WARD 3").returncode != 0
+
+
+def test_null_takes_an_option_out(minion, users):
+    minion.apply(users=users, config={"WebDavEnabled": None})
+    assert "WebDavEnabled" not in json.loads(minion.read("/etc/orthanc/orthanc.json"))
+    minion.apply(users=users)
+    assert json.loads(minion.read("/etc/orthanc/orthanc.json"))["WebDavEnabled"] is False
+
+
+def test_modalities(minion, users, admin):
+    itself = {"AET": "ORTHANC", "Host": "127.0.0.1", "Port": 4242}
+    closed = {"AET": "ORTHANC", "Host": "127.0.0.1", "Port": 4243}
+    minion.apply(
+        users=users, dicom={"enabled": True}, modalities={"itself": itself, "closed": closed}
+    )
+    assert minion.ask("GET", "/modalities", *admin).json == ["closed", "itself"]
+    assert minion.ask("POST", "/modalities/itself/echo", *admin, data="").code == 200
+    assert minion.ask("POST", "/modalities/closed/echo", *admin, data="").code == 500
+
+
+def test_peers(minion, users, admin):
+    peer = {"Url": "http://127.0.0.1:8042/", "Username": admin[0], "Password": admin[1]}
+    minion.apply(users=users, peers={"itself": peer, "wrong": {**peer, "Password": "no"}})
+    assert minion.ask("GET", "/peers", *admin).json == ["itself", "wrong"]
+    assert minion.ask("GET", "/peers/itself/system", *admin).json["ApiVersion"] > 10
+    assert minion.ask("GET", "/peers/wrong/system", *admin).code != 200
+
+
+def test_defaults_follow_the_security_page(minion, users, admin):
+    minion.apply(users=users)
+    assert minion.ask("POST", "/tools/execute-script", *admin, data="print(1)").code == 403
+    assert minion.ask("GET", "/webdav/", *admin).code == 404
+    options = json.loads(minion.read("/etc/orthanc/orthanc.json"))
+    assert options["LimitFindResults"] == options["LimitFindInstances"] == 100

@@ -1,0 +1,78 @@
+"""What the formula refuses, and that nothing has happened then; and what test=True says."""
+
+import pytest
+
+
+def test_remote_access_without_a_user_is_refused_before_anything_happens(fresh_minion):
+    fresh_minion.pillar(remote_access=True)
+    before = fresh_minion.written()
+    run = fresh_minion.state()
+    assert not run.ok
+    (comment,) = run.failed.values()
+    assert "orthanc:remote_access" in comment
+    assert "orthanc:users" in comment
+    assert run.changes == {}
+    assert fresh_minion.written() == before
+    assert not fresh_minion.run("dpkg -s orthanc", check=False).ok
+    fresh_minion.pillar(remote_access=True, demo_users=True)
+    assert "demo users do not count" in fresh_minion.state().output
+
+
+def test_test_mode_on_a_host_without_orthanc(fresh_minion, users):
+    fresh_minion.pillar(
+        users=users,
+        paths={"storage": "/srv/images", "log": "/srv/log"},
+        version="1.10.1+dfsg-2+deb12u1",
+        packages=["orthanc", "orthanc-dicomweb"],
+    )
+    before = fresh_minion.written()
+    for sls in ("orthanc", "orthanc.config", "orthanc.service", "orthanc.clean"):
+        run = fresh_minion.state(sls, test=True)
+        assert not run.failed, run
+        if sls != "orthanc.clean":
+            assert "HttpPort" in str(run.changes["orthanc-config"])
+            assert run.states["orthanc-config"]["result"] is None
+    assert fresh_minion.written() == before
+    assert not fresh_minion.run("dpkg -s orthanc", check=False).ok
+
+
+@pytest.fixture(scope="module")
+def server(minion, users):
+    minion.apply(users=users)
+    return minion
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentences"),
+    [
+        ({"prot": 8043}, ["orthanc:prot", "orthanc:port"]),
+        ({"port": "8043", "dicom": {"AET": "X"}}, ["orthanc:port: must", "orthanc:dicom:aet"]),
+        ({"users": {"x": {"password": "a${b}c", "role": "admin"}}}, ["${", "environment"]),
+        ({"config": {"RegisteredUsers": {"x": "y"}}}, ["orthanc:users"]),
+    ],
+)
+def test_a_wrong_pillar_is_refused_and_the_server_serves_on(server, users, wrong, sentences):
+    pid, files = server.pid(), server.run("sha256sum /etc/orthanc/*").out
+    server.pillar(**{"users": users, **wrong})
+    for test in (True, False):
+        run = server.state(test=test)
+        (comment,) = run.failed.values()
+        for sentence in sentences:
+            assert sentence in comment
+    assert server.pid() == pid
+    assert server.run("sha256sum /etc/orthanc/*").out == files
+    assert server.ask("GET", "/system").code == 401
+
+
+def test_an_option_in_a_file_that_nobody_knows_is_named(server, users):
+    pid = server.pid()
+    server.write("/etc/orthanc/.local.JSON", '{"HttpPort": 8044, // mine\n "HttpTimeout": 9,}')
+    server.pillar(users=users)
+    run = server.state()
+    assert "/etc/orthanc/.local.JSON" in run.failed["orthanc-config"]
+    assert "HttpPort" in run.failed["orthanc-config"]
+    assert server.pid() == pid
+    server.write("/etc/orthanc/.local.JSON", '{"HttpTimeout": 9}')
+    server.apply(users=users)
+    assert server.read("/etc/orthanc/.local.JSON") == '{"HttpTimeout": 9}'
+    server.run("rm /etc/orthanc/.local.JSON; systemctl restart orthanc")

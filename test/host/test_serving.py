@@ -1,0 +1,217 @@
+"""From pillar to a serving Orthanc, and what keeps it serving: one host, one administrator's day.
+
+The tests of this module share a host; each sets the pillar that it needs.
+"""
+
+import json
+
+import dicom
+
+
+def test_a_pillar_of_two_users_serves(minion, users):
+    run = minion.apply(users=users)
+    assert run.changes["orthanc-serving"]
+    assert minion.ask("GET", "/system").code == 401
+    answer = minion.ask("GET", "/system", "anna", users["anna"]["password"])
+    assert answer.code == 200
+    assert answer.json["DicomAet"] == "ORTHANC"
+    assert minion.ask("GET", "/system", "anna", "wrong").code == 401
+
+
+def test_a_second_run_changes_nothing(minion, users):
+    minion.apply(users=users)
+    pid, written = minion.pid(), minion.written()
+    run = minion.apply(users=users)
+    assert run.changes == {}
+    assert minion.pid() == pid
+    assert minion.written() == written
+
+
+def test_other_hosts_get_in_only_with_remote_access(minion, users):
+    minion.apply(users=users)
+    who = ("anna", users["anna"]["password"])
+    assert minion.ask("GET", "/system", *who).code == 200
+    refused = minion.ask("GET", "/system", *who, remote=True)
+    assert refused.code in (0, 401, 403), refused
+    minion.apply(users=users, remote_access=True)
+    assert minion.ask("GET", "/system", remote=True).code == 401
+    assert minion.ask("GET", "/system", *who, remote=True).code == 200
+    minion.apply(users=users)
+    assert minion.ask("GET", "/system", *who, remote=True).code != 200
+
+
+def test_dicom_is_closed_by_default_and_open_when_enabled(minion, users, image):
+    minion.apply(users=users)
+    assert dicom.client("echoscu", minion.address).returncode != 0
+    minion.apply(users=users, dicom={"enabled": True})
+    sent = dicom.client("storescu", minion.address, str(image(PatientName="Arrives^Here")))
+    assert sent.returncode == 0, sent
+    question = json.dumps({"Level": "Patient", "Expand": True, "Query": {"PatientName": "*"}})
+    found = minion.ask("POST", "/tools/find", "wim", users["wim"]["password"], data=question)
+    names = [patient["MainDicomTags"]["PatientName"] for patient in found.json]
+    assert names == ["Arrives^Here"]
+
+
+def test_what_leaves_the_pillar_leaves_the_host(minion, users):
+    modality = {"AET": "CT", "Host": "10.0.0.9", "Port": 104}
+    minion.apply(users=users, modalities={"ct": modality}, config={"Name": "Ward 3"}, port=8050)
+    who = ("anna", users["anna"]["password"])
+    assert minion.ask("GET", "/system", *who, port=8050).json["Name"] == "Ward 3"
+    assert minion.ask("GET", "/modalities", *who, port=8050).json == ["ct"]
+
+    minion.apply(users={"anna": users["anna"]})
+    system = minion.ask("GET", "/system", *who).json
+    assert system["Name"] != "Ward 3"
+    assert minion.ask("GET", "/system", *who, port=8050).code == 0
+    assert minion.ask("GET", "/modalities", *who).json == []
+    assert minion.ask("GET", "/system", "rita", users["rita"]["password"]).code == 401
+    assert "rita" not in minion.run("cat /etc/orthanc/*").out
+
+
+def test_a_hand_edit_is_put_right_and_shown(minion, users):
+    minion.apply(users=users)
+    minion.run('sed -i \'s/"HttpPort": 8042/"HttpPort": 9999/\' /etc/orthanc/orthanc.json')
+    minion.run("echo '// by hand' >> /etc/orthanc/credentials.json")
+    minion.run("chmod 0666 /etc/orthanc/users.lua; chown orthanc /etc/orthanc/users.lua")
+    minion.run("echo '-- by hand' >> /etc/orthanc/users.lua; systemctl restart orthanc")
+    run = minion.apply(users=users)
+    changes = run.changes["orthanc-config"]
+    assert changes["/etc/orthanc/orthanc.json"]["HttpPort"] == {"old": 9999, "new": 8042}
+    assert "/etc/orthanc/credentials.json" in changes
+    assert "/etc/orthanc/users.lua" in changes
+    assert "/etc/orthanc/users.lua" in run.changes["orthanc-access"]
+    assert minion.run("stat -c '%a %U %G' /etc/orthanc/users.lua").out.split() == [
+        *("640", "root", "orthanc")
+    ]
+    assert minion.ask("GET", "/system", "anna", users["anna"]["password"]).code == 200
+
+
+def test_wrong_modes_alone_are_put_right_without_a_restart(minion, users):
+    minion.apply(users=users)
+    pid = minion.pid()
+    minion.run("chmod 0755 /etc/orthanc; chmod 0644 /etc/orthanc/credentials.json")
+    changes = minion.apply(users=users).changes
+    assert set(changes) == {"orthanc-access"}
+    assert minion.pid() == pid
+    assert minion.run("stat -c %a /etc/orthanc /etc/orthanc/credentials.json").out.split() == [
+        *("750", "640")
+    ]
+
+
+def test_a_stopped_service_is_started(minion, users):
+    minion.apply(users=users)
+    minion.run("systemctl stop orthanc; systemctl disable -q orthanc")
+    run = minion.apply(users=users)
+    assert set(run.changes) == {"orthanc-serving", "orthanc-enabled"}
+    assert minion.ask("GET", "/system").code == 401
+
+
+def test_an_interrupted_run_is_finished_by_the_next(minion, users):
+    minion.apply(users=users)
+    minion.pillar(users=users, config={"Name": "Interrupted"})
+    written_only = minion.state("orthanc.config")
+    assert written_only.ok, written_only
+    who = ("anna", users["anna"]["password"])
+    assert minion.ask("GET", "/system", *who).json["Name"] != "Interrupted"
+    run = minion.state()
+    assert set(run.changes) == {"orthanc-serving"}
+    assert minion.ask("GET", "/system", *who).json["Name"] == "Interrupted"
+    assert minion.state().changes == {}
+
+
+def test_a_server_that_does_not_start_fails_the_run_with_its_own_reason(minion, users):
+    minion.pillar(users=users, config={"StorageAccessOnFind": "sometimes"})
+    run = minion.state()
+    assert not run.ok
+    assert "StorageAccessOnFind" in run.failed["orthanc-serving"], run
+    minion.apply(users=users)
+    assert minion.ask("GET", "/system").code == 401
+
+
+def test_the_links_lead_to_the_live_folders(minion, users):
+    minion.apply(users=users)
+    for name, folder in {
+        "config": "/etc/orthanc",
+        "log": "/var/log/orthanc",
+        "data": "/var/lib/orthanc/db-v6",
+        "plugins": "/usr/share/orthanc/plugins",
+    }.items():
+        assert minion.run(f"readlink -e /opt/gnuhealth/orthanc/{name}").out.strip() == folder
+    assert "Orthanc has started" in minion.read("/opt/gnuhealth/orthanc/log/Orthanc.log")
+    config = json.loads(minion.read("/opt/gnuhealth/orthanc/config/orthanc.json"))
+    assert config["HttpPort"] == 8042
+    assert "index" in minion.run("ls /opt/gnuhealth/orthanc/data").out
+
+    minion.apply(users=users, links={"enabled": False})
+    assert not minion.run("ls /opt/gnuhealth/orthanc", check=False).ok
+    minion.run("mkdir -p /opt/gnuhealth/orthanc/log; touch /opt/gnuhealth/orthanc/log/mine")
+    minion.apply(users=users, links={"enabled": False})
+    assert minion.run("ls /opt/gnuhealth/orthanc/log").out.strip() == "mine"
+    minion.run("rm -r /opt/gnuhealth/orthanc")
+    minion.apply(users=users, links={"dir": "/srv/links", "data": {"name": "images"}})
+    assert minion.run("readlink /srv/links/images").out.strip() == "/var/lib/orthanc/db-v6"
+
+
+def test_version_pins_and_holds_the_package(minion, users):
+    installed = "dpkg-query -Wf '${Version}' orthanc"
+    version = minion.run(installed).out
+    minion.apply(users=users, version=version)
+    assert minion.run("apt-mark showhold").out.split() == ["orthanc"]
+    assert minion.state().changes == {}
+    minion.pillar(users=users, version="9.9.9-1")
+    run = minion.state()
+    assert "9.9.9-1" in run.failed["orthanc-packages"]
+    assert minion.ask("GET", "/system").code == 401
+    assert minion.run(installed).out == version
+    minion.apply(users=users)
+    assert minion.run("apt-mark showhold").out == ""
+
+
+def test_paths_can_be_moved_before_there_are_images(minion, users):
+    paths = {
+        "config": "/srv/orthanc/etc",
+        "log": "/srv/orthanc/log",
+        "storage": "/srv/orthanc/images",
+        "index": "/srv/orthanc/index",
+    }
+    minion.run("systemctl stop orthanc; rm -rf /var/lib/orthanc/db-v6/*")
+    minion.apply(users=users, paths=paths)
+    assert minion.ask("GET", "/system").code == 401
+    assert "Orthanc has started" in minion.read("/srv/orthanc/log/Orthanc.log")
+    assert "index" in minion.run("ls /srv/orthanc/index").out
+    assert minion.run("readlink /opt/gnuhealth/orthanc/data").out.strip() == "/srv/orthanc/images"
+    modes = minion.run("stat -c '%a %U' /srv/orthanc/images /srv/orthanc/index").out.split()
+    assert modes == ["750", "orthanc"] * 2
+    assert minion.state().changes == {}
+    minion.apply(users=users)
+    assert minion.ask("GET", "/system").code == 401
+    assert "/etc/orthanc" in minion.run("tr '\\0' ' ' < /proc/$(pgrep -x Orthanc)/cmdline").out
+    minion.run("rm -rf /srv/orthanc")
+
+
+def test_images_are_never_left_behind(minion, users, image):
+    minion.apply(users=users)
+    who = ("anna", users["anna"]["password"])
+    assert minion.ask("POST", "/instances", *who, data=f"@{image()}").code == 200
+    minion.pillar(users=users, paths={"storage": "/srv/other"})
+    run = minion.state()
+    assert "orthanc:paths:storage" in run.failed["orthanc-config"]
+    assert "/var/lib/orthanc/db-v6" in run.failed["orthanc-config"]
+    assert len(minion.ask("GET", "/instances", *who).json) == 1
+    # As the sentence says: stop the server and move the folder.
+    minion.run("systemctl stop orthanc; cp -a /var/lib/orthanc/db-v6/. /srv/other/")
+    assert minion.state().ok
+    assert len(minion.ask("GET", "/instances", *who).json) == 1
+    assert minion.run("ls /proc/$(pgrep -x Orthanc)/fd -l").out.count("/srv/other/index") > 0
+
+
+def test_after_a_reboot_orthanc_serves_again(minion, users):
+    minion.pillar(users=users, remote_access=True, paths={"storage": "/srv/other"})
+    assert minion.state().ok
+    before = minion.read("/proc/sys/kernel/random/boot_id"), minion.pid(), minion.leader
+    minion.reboot()
+    assert (before[1], before[2]) != (minion.pid(), minion.leader)
+    minion.run("for i in $(seq 100); do pgrep -x Orthanc && break; sleep .1; done; sleep 1")
+    who = ("anna", users["anna"]["password"])
+    assert len(minion.ask("GET", "/instances", *who, remote=True).json) == 1
+    assert minion.state().changes == {}

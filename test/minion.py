@@ -1,0 +1,138 @@
+"""A test host that applies the formula masterless, as an administrator with Salt installed does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import yaml
+from testbed import Host, Network, Result, network
+
+FORMULA = "/srv/formulas/orthanc-formula"
+MINION = f"""\
+file_client: local
+file_roots: {{base: [{FORMULA}, /srv/salt]}}
+pillar_roots: {{base: [/srv/pillar]}}
+fileserver_list_cache_time: 0
+id: testhost
+"""
+# What a run of Salt writes for itself, also with test=True: apt-get update among it.
+SALTS_OWN = (
+    *("var/cache/salt", "var/log", "etc/salt", "srv/pillar", "root"),
+    *("tmp", "run", "var/tmp", "var/cache/apt", "var/lib/apt/lists"),
+)
+
+
+class Run:
+    """What ``state.apply`` returned: ``ok``, ``changes`` and ``failed`` by state ID, ``output``."""
+
+    def __init__(self, result: Result) -> None:
+        self.output = str(result)
+        try:
+            returned = json.loads(result.out)["local"]
+        except (ValueError, KeyError):
+            raise AssertionError(f"no JSON came back:\n{self.output}") from None
+        if isinstance(returned, list):
+            raise AssertionError("\n".join(returned))
+        self.states = {state["__id__"]: state for state in returned.values()}
+        self.changes = {id: s["changes"] for id, s in self.states.items() if s["changes"]}
+        self.failed = {id: s["comment"] for id, s in self.states.items() if s["result"] is False}
+        self.ok = not self.failed and result.ok
+
+    def __str__(self) -> str:
+        return self.output
+
+
+class Minion(Host):
+    """A host with Salt and the formula; ``root_with_salt`` gives its layers."""
+
+    def __enter__(self) -> Minion:
+        super().__enter__()
+        self.install_formula(FORMULA)
+        self.write("/etc/salt/minion", MINION)
+        self.write("/srv/pillar/top.sls", "base: {'*': [orthanc]}")
+        return self
+
+    def pillar(self, **settings) -> None:
+        """Set the pillar below ``orthanc:``."""
+        self.write("/srv/pillar/orthanc.sls", yaml.safe_dump({"orthanc": settings}))
+
+    def call(self, *words: str, check: bool = True) -> Result:
+        """Run ``salt-call`` and return what it printed."""
+        quoted = " ".join(f"'{word}'" for word in words)
+        return self.run(f"salt-call --retcode-passthrough {quoted}", check=check, timeout=600)
+
+    def state(self, sls: str = "orthanc", test: bool = False) -> Run:
+        """Apply an SLS with the pillar as it stands, whether that works or not."""
+        words = ["state.apply", sls, "sync_mods=all", f"test={test}", "--out=json"]
+        return Run(self.call(*words, check=False))
+
+    def apply(self, **settings) -> Run:
+        """Set the pillar, apply the formula, and fail the test if a state failed."""
+        self.pillar(**settings)
+        run = self.state()
+        assert run.ok, run
+        return run
+
+    @property
+    def network(self) -> Network:
+        """The network that joins the hosts; this machine is its gateway."""
+        return network()
+
+    def pid(self) -> int:
+        """Return the process id of Orthanc, 0 if it does not run."""
+        return int(self.run("pgrep -ix orthanc | head -1", check=False).out.strip() or 0)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        user: str = "",
+        password: str = "",
+        data: str | None = None,
+        headers: tuple[str, ...] = (),
+        remote: bool = False,
+        port: int = 8042,
+    ) -> Answer:
+        """Send an HTTP request to Orthanc, from the host itself or from another one.
+
+        remote
+            True asks from this machine, which is another host on the network of the test hosts.
+        """
+        here = [] if remote else ["nsenter", "-t", str(self.leader), "-n"]
+        address = self.address if remote else "127.0.0.1"
+        words = [*here, "curl", "-sS", "--max-time", "20", "-X", method, "-w", "\n%{http_code}"]
+        if user:
+            words += ["-u", f"{user}:{password}"]
+        for header in headers:
+            words += ["-H", header]
+        if data is not None:
+            words += ["--data-binary", data]
+        done = subprocess.run(
+            [*words, f"http://{address}:{port}{path}"], capture_output=True, check=False
+        )
+        body, _, code = done.stdout.rpartition(b"\n")
+        return Answer(int(code or 0), body, done.stderr.decode())
+
+    def written(self) -> set[str]:
+        """Return all files that were written or removed on the host, but for what is Salt's own."""
+        found = set()
+        for path in self.changes.rglob("*"):
+            name = str(path.relative_to(self.changes))
+            if not path.is_dir() and not name.startswith(SALTS_OWN):
+                found.add(f"{name} {path.lstat().st_mtime_ns}")
+        return found
+
+
+class Answer:
+    """An HTTP answer: ``code`` (0 if there was none), ``body``, ``json``."""
+
+    def __init__(self, code: int, body: bytes, error: str) -> None:
+        self.code, self.body, self.error = code, body, error
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    def __str__(self) -> str:
+        return f"HTTP {self.code} {self.body[:500]!r} {self.error}"
