@@ -5,7 +5,7 @@ Orthanc reads every ``*.json`` of its folder and refuses to start where two of t
 option. So every option has one owner file here, and each file that the formula owns holds exactly
 the options that it manages: what leaves the pillar leaves the host.
 
-The functions above ``read_folder`` are pure; those below it look at the host and change it.
+The functions above ``effective`` are pure; it and those below it look at the host and change it.
 
 .. code-block:: text
 
@@ -183,39 +183,10 @@ def redact(name: str, value):
     return value
 
 
-def read_folder(name):
-    """
-    Return the options of each file that Orthanc would read in a folder.
-
-    name
-        The path of the folder.
-
-    Returns a mapping from file name to options; None stands for a file that is no JSON.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_conf.read_folder /etc/orthanc
-    """
-    files = {}
-    if not os.path.isdir(name):
-        return files
-    for entry in sorted(os.listdir(name)):
-        path = os.path.join(name, entry)
-        # Orthanc reads hidden files too, and takes .JSON for .json.
-        if entry.lower().endswith(".json") and not os.path.isdir(path):
-            try:
-                files[entry] = parse(_read(path))
-            except ValueError as err:
-                log.warning("%s: %s", path, err)
-                files[entry] = None
-    return files
-
-
 def effective(name):
     """
-    Return the configuration that Orthanc gets from a folder: the options of all files together.
+    Return the configuration that Orthanc gets from a folder: the options of all files together,
+    with every secret hidden.
 
     name
         The path of the folder.
@@ -230,14 +201,14 @@ def effective(name):
         salt '*' orthanc_conf.effective /etc/orthanc
     """
     options: dict = {}
-    for entry, content in read_folder(name).items():
+    for entry, content in _read_folder(name).items():
         if content is None:
             raise CommandExecutionError(f"{os.path.join(name, entry)} is not valid JSON")
         for option in content:
             if option in options:
                 raise CommandExecutionError(f"{option} is set in two files below {name}")
         options.update(content)
-    return options
+    return {option: redact(option, value) for option, value in options.items()}
 
 
 def plan(name, layers, main_file, option_files, texts=None):
@@ -246,17 +217,28 @@ def plan(name, layers, main_file, option_files, texts=None):
 
     The arguments are those of ``apply``, without the group.
 
-    Returns ``{"files": {file: new text, or None to remove it}, "changes": {…}}``.
+    Returns the changes, without any secret.
 
     Raises SaltInvocationError if an option stands in a file that the formula does not own, or if
     the server would no longer find its images.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.plan /etc/orthanc '[{"HttpPort": 8042}]' orthanc.json '{}'
     """
+    return _plan(name, layers, main_file, option_files, texts)[1]
+
+
+def _plan(name, layers, main_file, option_files, texts):
+    """Return the files to write, ``{file: new text, or None to remove it}``, and the changes."""
     for layer in layers:
         if not isinstance(layer, dict):
             raise SaltInvocationError("each layer of options must be a mapping")
     options = merge(layers)
     wanted = place(options, main_file, option_files)
-    on_host = read_folder(name)
+    on_host = _read_folder(name)
     problems = [
         f"{os.path.join(name, entry)} sets {option}, which the pillar sets too; remove it from"
         " that file, because Orthanc does not start when two files set one option"
@@ -289,7 +271,7 @@ def plan(name, layers, main_file, option_files, texts=None):
                 changes[path] = differences(on_host.get(entry) or {}, wanted[entry])
             if not changes.get(path):
                 changes[path] = {"old": "other text" if exists else None, "new": "written"}
-    return {"files": files, "changes": changes}
+    return files, changes
 
 
 def apply(name, layers, main_file, option_files, texts=None, group="orthanc"):
@@ -326,8 +308,8 @@ def apply(name, layers, main_file, option_files, texts=None, group="orthanc"):
 
         salt '*' orthanc_conf.apply /etc/orthanc '[{"HttpPort": 8042}]' orthanc.json '{}'
     """
-    planned = plan(name, layers, main_file, option_files, texts=texts)
-    if not planned["changes"]:
+    files, changes = _plan(name, layers, main_file, option_files, texts)
+    if not files:
         return {}
     gid = __salt__["file.group_to_gid"](group)
     if gid == "":
@@ -335,16 +317,16 @@ def apply(name, layers, main_file, option_files, texts=None, group="orthanc"):
             f"the group {group} does not exist; the package of Orthanc creates it"
         )
     try:
-        _keep_originals(name, planned["files"], gid)
+        _keep_originals(name, files, gid)
         _write(os.path.join(name, UNPROVEN), "", gid)
-        for entry, text in planned["files"].items():
+        for entry, text in files.items():
             if text is None:
                 os.unlink(os.path.join(name, entry))
             else:
                 _write(os.path.join(name, entry), text, gid)
     except OSError as err:
         raise CommandExecutionError(f"writing the configuration failed: {err}") from err
-    return planned["changes"]
+    return changes
 
 
 def remove(name, files):
@@ -432,6 +414,23 @@ def prove(name):
     if unproven(name):
         os.unlink(os.path.join(name, UNPROVEN))
     return True
+
+
+def _read_folder(name: str) -> dict:
+    """Return the options of each file that Orthanc would read; None for one that is no JSON."""
+    files = {}
+    if not os.path.isdir(name):
+        return files
+    for entry in sorted(os.listdir(name)):
+        path = os.path.join(name, entry)
+        # Orthanc reads hidden files too, and takes .JSON for .json.
+        if entry.lower().endswith(".json") and not os.path.isdir(path):
+            try:
+                files[entry] = parse(_read(path))
+            except ValueError as err:
+                log.warning("%s: %s", path, err)
+                files[entry] = None
+    return files
 
 
 def _is_ours(path: str, text: str = "") -> bool:

@@ -51,7 +51,7 @@ def managed(name, layers, main_file, option_files, texts=None, group="orthanc"):
     arguments = (name, layers, main_file, option_files)
     try:
         if __opts__["test"]:
-            ret["changes"] = __salt__["orthanc_conf.plan"](*arguments, texts=texts)["changes"]
+            ret["changes"] = __salt__["orthanc_conf.plan"](*arguments, texts=texts)
         else:
             ret["changes"] = __salt__["orthanc_conf.apply"](*arguments, texts=texts, group=group)
     except (CommandExecutionError, SaltInvocationError) as err:

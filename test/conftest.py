@@ -1,5 +1,7 @@
 """What all layers share: each test carries the name of its layer as a mark."""
 
+import importlib.machinery
+import importlib.util
 import os
 import pathlib
 import sys
@@ -22,3 +24,24 @@ def pytest_collection_modifyitems(items):
 def salt_version():
     """The Salt that the test hosts get."""
     return os.environ.get("SALT_VERSION", "3008.3")
+
+
+def load(name):
+    """Load a Python file of the formula's own folder, which Salt loads as a template."""
+    path = FORMULA / "orthanc" / name
+    loader = importlib.machinery.SourceFileLoader(path.stem, str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(path.stem, loader))
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def map_file():
+    """``orthanc/map.py``."""
+    return load("map.py")
+
+
+@pytest.fixture(scope="session")
+def config_sls():
+    """``orthanc/config/init.sls``."""
+    return load("config/init.sls")

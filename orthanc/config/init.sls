@@ -56,7 +56,7 @@ def run():
                     {"name": paths[name]},
                     {"user": settings["user"]},
                     {"group": settings["group"]},
-                    {"mode": "0750"},
+                    {"dir_mode": "0750"},
                     {"makedirs": True},
                     {"require": [{"sls": "orthanc.packages"}]},
                 ],

@@ -1,0 +1,180 @@
+"""Every SLS compiles for every OS family and pillar case, to states that exist and in order."""
+
+import inspect
+import pathlib
+
+import pytest
+import salt.loader
+import yaml
+
+FORMULA = pathlib.Path(__file__).resolve().parents[2]
+ALL_SLS = sorted(
+    ".".join(path.relative_to(FORMULA).with_suffix("").parts).replace(".init", "")
+    for path in (FORMULA / "orthanc").rglob("*.sls")
+)
+FULL = {
+    "version": "1.12.7",
+    "packages": ["orthanc", "orthanc-gdcm"],
+    "port": 8050,
+    "remote_access": True,
+    "overwrite_instances": True,
+    "limit_find": 0,
+    "deidentify_logs": "2021b",
+    "dicom": {"enabled": True, "aet": "WARD", "port": 104},
+    "users": {
+        "anna": {"password": "Geheim", "role": "admin"},
+        "bot": {"password": "x", "rules": [{"methods": ["GET"], "paths": ["/system"]}]},
+    },
+    "demo_users": False,
+    "modalities": {"ct": {"AET": "CT", "Host": "10.0.0.1", "Port": 104, "AllowStore": True}},
+    "peers": {"x": {"Url": "http://10.0.0.2/", "Username": "x", "Password": "Geheim"}},
+    "links": {"dir": "/srv/links", "data": {"name": "images"}},
+    "paths": {"storage": "/srv/images", "index": "/srv/index"},
+    "start_timeout": 90,
+    "config": {"Name": "Ward 3", "LuaScripts": ["/srv/own.lua"], "DicomModalities": {"mr": []}},
+}
+PILLARS = {
+    "empty": {},
+    "demo": {"demo_users": True},
+    "full": FULL,
+    "no links": {"links": {"enabled": False}},
+    "moved": {"paths": {"config": "/srv/etc", "log": "/srv/log"}},
+}
+# What Salt itself adds to a state.
+COMPILERS_OWN = {
+    *("state", "fun", "name", "order", "require", "watch", "onchanges", "require_in"),
+}
+
+
+@pytest.mark.parametrize("init", ["systemd", "unknown"])
+@pytest.mark.parametrize("family", ["Debian", "Suse"])
+@pytest.mark.parametrize("case", PILLARS)
+def test_every_sls_gives_states_that_exist(render, loaders, case, family, init):
+    if case == "moved" and init == "unknown":
+        pytest.skip("refused, see test_a_refused_pillar_is_all_that_happens")
+    functions = salt.loader.states(loaders.opts, loaders.modules, {}, None)
+    # The first two include all others; each stands alone as well.
+    for sls in ALL_SLS if case == "full" else ("orthanc", "orthanc.clean"):
+        low = render(sls, PILLARS[case], family=family, init=init)
+        assert low
+        assert not [chunk for chunk in low if chunk["fun"] == "refused"], low
+        for chunk in low:
+            given = {name for name in chunk if not name.startswith("__")} - COMPILERS_OWN
+            # An unknown argument aborts the whole run; unless, onlyif and creates cost 0.8 s.
+            assert not given - arguments(functions, chunk), (sls, chunk)
+
+
+def arguments(functions, chunk):
+    """Return the names of the arguments that a state function takes."""
+    if (chunk["state"], chunk["fun"]) == ("module", "run"):
+        return {"service.systemctl_reload"}
+    # The states of the service module load only where services can be managed.
+    if chunk["state"] == "service":
+        return {"name"}
+    return set(inspect.signature(functions[f"{chunk['state']}.{chunk['fun']}"]).parameters)
+
+
+@pytest.mark.parametrize("family", ["Debian", "Suse"])
+def test_the_states_come_in_the_order_of_the_road(render, family):
+    ids = [chunk["__id__"] for chunk in render("orthanc", FULL, family=family)]
+    road = ["orthanc-packages", "orthanc-access", "orthanc-config", "orthanc-serving"]
+    assert sorted(ids, key=ids.index) == ids
+    assert [id for id in ids if id in road] == road
+    assert len(ids) == len(set(ids))
+    clean = [chunk["__id__"] for chunk in render("orthanc.clean", FULL, family=family)]
+    assert clean.index("orthanc-stopped") < clean.index("orthanc-config")
+    assert clean.index("orthanc-config") < clean.index("orthanc-packages")
+
+
+@pytest.mark.parametrize("sls", ALL_SLS)
+@pytest.mark.parametrize(
+    ("pillar", "host"),
+    [
+        ({"prot": 1}, {}),
+        ({"remote_access": True}, {"family": "Suse"}),
+        ({}, {"family": "RedHat"}),
+        (PILLARS["moved"], {"init": "unknown"}),
+        ("text", {}),
+    ],
+)
+def test_a_refused_pillar_is_all_that_happens(render, sls, pillar, host):
+    (chunk,) = render(sls, pillar, **host)
+    assert (chunk["state"], chunk["fun"]) == ("orthanc_conf", "refused")
+    assert chunk["problems"]
+
+
+def options(low):
+    """Return the options that the layers of the low state give together."""
+    import orthanc_conf
+
+    (chunk,) = (chunk for chunk in low if chunk["__id__"] == "orthanc-config")
+    return orthanc_conf.merge(chunk["layers"])
+
+
+def test_settings_become_options_of_orthanc(render):
+    assert options(render("orthanc.config", FULL)) == {
+        "AuthenticationEnabled": True,
+        "DeidentifyLogs": True,
+        "DeidentifyLogsDicomVersion": "2021b",
+        "DicomAet": "WARD",
+        "DicomModalities": {**FULL["modalities"], "mr": []},
+        "DicomPort": 104,
+        "DicomServerEnabled": True,
+        "ExecuteLuaEnabled": False,
+        "HttpPort": 8050,
+        "HttpsCACertificates": "/etc/ssl/certs/ca-certificates.crt",
+        "IndexDirectory": "/srv/index",
+        "LimitFindInstances": 0,
+        "LimitFindResults": 0,
+        "LuaScripts": ["/srv/own.lua", "/etc/orthanc/users.lua"],
+        "Name": "Ward 3",
+        "OrthancPeers": FULL["peers"],
+        "OverwriteInstances": True,
+        "Plugins": ["/usr/share/orthanc/plugins"],
+        "RegisteredUsers": {"anna": "Geheim", "bot": "x"},
+        "RemoteAccessAllowed": True,
+        "RestApiWriteToFileSystemEnabled": False,
+        "StorageDirectory": "/srv/images",
+        "WebDavEnabled": False,
+    }
+
+
+def test_the_two_os_families_differ_in_paths_only(render):
+    debian, suse = (
+        options(render("orthanc.config", FULL, family=family)) for family in ("Debian", "Suse")
+    )
+    assert set(debian) == set(suse)
+    assert {name for name in debian if debian[name] != suse[name]} == {"HttpsCACertificates"}
+
+
+def test_the_pillars_config_is_the_last_layer(render):
+    config = {"HttpPort": 1, "WebDavEnabled": True, "ExecuteLuaEnabled": None}
+    result = options(render("orthanc.config", {"config": config}))
+    assert (result["HttpPort"], result["WebDavEnabled"]) == (1, True)
+    assert "ExecuteLuaEnabled" not in result
+
+
+def test_the_example_pillar_holds_every_key_and_every_default(map_file):
+    text = (FORMULA / "pillar.example").read_text()
+    read = yaml.safe_load
+    defaults = read((FORMULA / "orthanc/defaults.yaml").read_text())
+    for family in ("Debian", "Suse"):
+        osmap = read((FORMULA / f"orthanc/osfamily/{family}.yaml").read_text())
+        example = map_file.load(read(text)["orthanc"], osmap, defaults, True)
+        assert example == map_file.load({}, osmap, defaults, True)
+
+    def keys(shape):
+        for key, below in shape.items():
+            if isinstance(key, str):
+                yield key
+            if isinstance(below, (dict, list)):
+                yield from (
+                    keys(below[0] if isinstance(below, list) else below)
+                    if isinstance(below, dict) or isinstance(below[0], dict)
+                    else ()
+                )
+
+    for key in keys(map_file.SHAPE):
+        assert f"{key}:" in text, key
+    for key in defaults:
+        assert f"\n  {key}:" in text, key

@@ -1,0 +1,189 @@
+"""The custom states on a real folder, each in test mode and for real."""
+
+import json
+
+import pytest
+
+FILES = {"credentials.json": ["RegisteredUsers"], "advanced.json": [], "gdcm.json": ["Gdcm"]}
+TEST_MODES = pytest.mark.parametrize("test", [True, False])
+
+
+@pytest.fixture
+def managed(states, tmp_path):
+    """A function that applies orthanc_conf.managed to a folder of the test's own."""
+
+    def managed(*layers, test=False, **texts):
+        texts = {name.replace("_", "."): text for name, text in texts.items()}
+        return states.orthanc_conf.managed(
+            str(tmp_path),
+            layers=list(layers),
+            main_file="orthanc.json",
+            option_files=FILES,
+            texts=texts,
+            group="root",
+            test=test,
+        )
+
+    return managed
+
+
+def content(folder):
+    """Return what lies in a folder, but for the note that Orthanc has to be restarted."""
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".unproven"
+    }
+
+
+@TEST_MODES
+def test_managed_writes_the_files(managed, tmp_path, test):
+    ret = managed({"HttpPort": 8042, "RegisteredUsers": {"anna": "Geheim"}}, test=test)
+    assert ret.result is (None if test else True)
+    assert ret.changes == {
+        f"{tmp_path}/orthanc.json": {"HttpPort": {"new": 8042}},
+        f"{tmp_path}/credentials.json": {"RegisteredUsers:anna": {"new": "(hidden)"}},
+        f"{tmp_path}/advanced.json": {"old": None, "new": "written"},
+    }
+    if test:
+        assert content(tmp_path) == {}
+        return
+    assert {name: json.loads(text) for name, text in content(tmp_path).items()} == {
+        "orthanc.json": {"HttpPort": 8042},
+        "credentials.json": {"RegisteredUsers": {"anna": "Geheim"}},
+        "advanced.json": {},
+    }
+    for path in tmp_path.iterdir():
+        assert path.stat().st_mode & 0o7777 == 0o640
+    assert (tmp_path / ".unproven").exists()
+
+
+@TEST_MODES
+def test_managed_changes_nothing_the_second_time(managed, tmp_path, test):
+    managed({"HttpPort": 8042}, users_lua="-- x")
+    (tmp_path / ".unproven").unlink()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    ret = managed({"HttpPort": 8042}, users_lua="-- x", test=test)
+    assert ret.result is True
+    assert ret.changes == {}
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+@TEST_MODES
+def test_managed_takes_out_what_is_no_longer_asked_for(managed, tmp_path, test):
+    managed({"HttpPort": 8042, "Gdcm": {"Enable": True}}, users_lua="-- x")
+    before = content(tmp_path)
+    ret = managed({}, users_lua=None, test=test)
+    assert ret.changes == {
+        f"{tmp_path}/orthanc.json": {"HttpPort": {"old": 8042}},
+        f"{tmp_path}/gdcm.json": {"Gdcm:Enable": {"old": True}},
+        f"{tmp_path}/users.lua": {"old": "present", "new": None},
+    }
+    if test:
+        assert content(tmp_path) == before
+    else:
+        assert set(content(tmp_path).values()) == {"{}\n"}
+        assert not (tmp_path / "users.lua").exists()
+
+
+@TEST_MODES
+def test_managed_takes_an_option_out_of_a_file_that_does_not_own_it(managed, tmp_path, test):
+    (tmp_path / "advanced.json").write_text('{"HttpPort": 1, // the package\'s\n "HttpTimeout": 2}')
+    ret = managed({"HttpPort": 8042}, test=test)
+    assert ret.changes[f"{tmp_path}/advanced.json"] == {
+        "HttpPort": {"old": 1},
+        "HttpTimeout": {"old": 2},
+    }
+    if not test:
+        assert json.loads((tmp_path / "advanced.json").read_text()) == {}
+
+
+@TEST_MODES
+@pytest.mark.parametrize("name", ["local.json", ".local.json", "LOCAL.JSON"])
+def test_managed_refuses_an_option_in_an_unknown_file(managed, tmp_path, name, test):
+    (tmp_path / name).write_text('{"HttpPort": 1, "HttpTimeout": 2}')
+    before = content(tmp_path)
+    ret = managed({"HttpPort": 8042}, test=test)
+    assert ret.result is False
+    assert ret.changes == {}
+    assert f"{tmp_path}/{name} sets HttpPort" in ret.comment
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["local.json.bak", "local.json.dpkg-dist", "json"])
+def test_managed_leaves_files_alone_that_orthanc_does_not_read(managed, tmp_path, name):
+    (tmp_path / name).write_text('{"HttpPort": 1}')
+    (tmp_path / "folder.json").mkdir()
+    assert managed({"HttpPort": 8042}).result is True
+    assert (tmp_path / name).read_text() == '{"HttpPort": 1}'
+
+
+def test_managed_fails_cleanly_without_the_services_group(states, tmp_path):
+    files = {"main_file": "orthanc.json", "option_files": {}}
+    ret = states.orthanc_conf.managed(str(tmp_path), layers=[{}], **files, group="no-such-group")
+    assert ret.result is False
+    assert "no-such-group" in ret.comment
+    assert content(tmp_path) == {}
+
+
+def test_managed_fails_cleanly_without_the_folder(states, tmp_path):
+    files = {"main_file": "orthanc.json", "option_files": {}}
+    ret = states.orthanc_conf.managed(str(tmp_path / "x"), layers=[{}], **files, group="root")
+    assert ret.result is False
+    assert "x" in ret.comment
+
+
+def test_managed_keeps_what_was_there_before_and_absent_puts_it_back(managed, states, tmp_path):
+    packaged = '{ // of the package\n "HttpPort": 1, }\r\n'
+    (tmp_path / "orthanc.json").write_bytes(packaged.encode())
+    managed({"HttpPort": 2, "Gdcm": {}}, users_lua="-- mark")
+    managed({"HttpPort": 3, "Gdcm": {"Enable": False}}, users_lua="-- mark\nmore")
+    assert (tmp_path / "before-formula/orthanc.json").read_bytes() == packaged.encode()
+    assert len(list((tmp_path / "before-formula").iterdir())) == 1
+    files = ["orthanc.json", *FILES, "users.lua"]
+    for test in (True, False):
+        ret = states.orthanc_conf.absent(str(tmp_path), files=files, test=test)
+        assert ret.result is (None if test else True)
+        assert ret.changes[f"{tmp_path}/orthanc.json"]["new"] == "put back"
+        assert ret.changes[f"{tmp_path}/gdcm.json"]["new"] == "removed"
+    assert (tmp_path / "orthanc.json").read_bytes() == packaged.encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["orthanc.json"]
+    assert states.orthanc_conf.absent(str(tmp_path), files=files).changes == {}
+
+
+def test_images_are_not_left_behind(managed, tmp_path):
+    images, other = tmp_path / "images", tmp_path / "other"
+    (images / "0a").mkdir(parents=True)
+    (images / "index").touch()
+    other.mkdir()
+    managed({"StorageDirectory": str(images), "IndexDirectory": str(images)})
+    moved = {"StorageDirectory": str(other), "IndexDirectory": str(other)}
+    ret = managed(moved)
+    assert ret.result is False
+    assert ret.comment.count("holds none of them") == 2
+    assert managed({**moved, "StorageDirectory": f"{images}/"}).result is False
+    (other / "0b").mkdir()
+    assert "orthanc:paths:index" in managed(moved).comment
+    (other / "index").touch()
+    assert managed(moved).result is True
+
+
+@TEST_MODES
+def test_links_go_and_real_files_stay(states, tmp_path, test):
+    (tmp_path / "real").write_text("x")
+    (tmp_path / "link").symlink_to("/etc")
+    links = [str(tmp_path / "real"), str(tmp_path / "link"), str(tmp_path / "none")]
+    ret = states.orthanc.unlinked(str(tmp_path), links=links, test=test)
+    assert ret.changes == {links[1]: {"old": "/etc", "new": None}}
+    assert (tmp_path / "link").is_symlink() is test
+    assert (tmp_path / "real").read_text() == "x"
+    if not test:
+        assert states.orthanc.unlinked(str(tmp_path), links=links).changes == {}
+
+
+@TEST_MODES
+def test_refused_fails_and_lists_every_problem(states, test):
+    ret = states.orthanc_conf.refused("orthanc", problems=["a: x", "b: y"], test=test)
+    assert ret.result is False
+    assert ret.changes == {}
+    assert "- a: x\n- b: y" in ret.comment

@@ -1,0 +1,226 @@
+"""The shape of the pillar: each mistake is named with its path and the remedy."""
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+ADMIN = {"password": "secret", "role": "admin"}
+KEYS = ["users", "config", "dicom", "port", "aet", "enabled", "links", "dir", "modalities", "x"]
+MODALITY = {"AET": "CT", "Host": "10.0.0.1", "Port": 104}
+
+
+@pytest.mark.parametrize("pillar", [None, {}, {"users": None}, {"dicom": {"aet": None}}])
+def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
+    settings, problems = load_settings(pillar)
+    assert problems == []
+    assert settings["port"] == 8042
+    assert settings["remote_access"] is False
+    assert settings["dicom"] == {"enabled": False, "aet": "ORTHANC", "port": 4242}
+    assert settings["users"] == {}
+
+
+@pytest.mark.parametrize(
+    ("pillar", "path", "words"),
+    [
+        ([], "orthanc", "must be a mapping"),
+        ({"prot": 1}, "orthanc:prot", "nearest known key is orthanc:port"),
+        ({"Port": 1}, "orthanc:Port", "nearest known key is orthanc:port"),
+        ({"user": {}}, "orthanc:user", "orthanc:users"),
+        ({"dicom": {"AET": "X"}}, "orthanc:dicom:AET", "orthanc:dicom:aet"),
+        ({"dicom": {"enable": True}}, "orthanc:dicom:enable", "orthanc:dicom:enabled"),
+        ({"qqqq": 1}, "orthanc:qqqq", "known below orthanc"),
+        ({True: 1}, "orthanc:True", "unknown key"),
+        ({"port": "8042"}, "orthanc:port", "port number"),
+        ({"port": True}, "orthanc:port", "port number"),
+        ({"port": 0}, "orthanc:port", "1 to 65534"),
+        ({"port": 99999}, "orthanc:port", "a number: 99999"),
+        ({"port": 80.0}, "orthanc:port", "port number"),
+        ({"remote_access": "yes"}, "orthanc:remote_access", "true or false"),
+        ({"remote_access": 1}, "orthanc:remote_access", "true or false"),
+        ({"limit_find": -1}, "orthanc:limit_find", "0 or more"),
+        ({"limit_find": "many"}, "orthanc:limit_find", "whole number"),
+        ({"packages": "orthanc"}, "orthanc:packages", "must be a list, but is a text"),
+        ({"packages": ["orthanc", 1]}, "orthanc:packages:1", "text"),
+        ({"packages": ["orthanc-gdcm"]}, "orthanc:packages", "must contain orthanc"),
+        ({"version": 1.12}, "orthanc:version", "put it in quotes"),
+        ({"overwrite_instances": "Never"}, "orthanc:overwrite_instances", "true or false"),
+        ({"deidentify_logs": 2021}, "orthanc:deidentify_logs", "DICOM standard"),
+        ({"dicom": {"aet": "X" * 17}}, "orthanc:dicom:aet", "16 ASCII"),
+        ({"dicom": {"aet": ""}}, "orthanc:dicom:aet", "an empty text"),
+        ({"dicom": {"aet": "A\\B"}}, "orthanc:dicom:aet", "without backslash"),
+        ({"dicom": {"aet": True}}, "orthanc:dicom:aet", "in quotes"),
+        ({"dicom": True}, "orthanc:dicom", "must be a mapping, but is true or false"),
+        ({"users": ["anna"]}, "orthanc:users", "must be a mapping, but is a list"),
+        ({"users": {"anna": "secret"}}, "orthanc:users:anna", "must be a mapping"),
+        ({"users": {"anna": {"role": "admin"}}}, "orthanc:users:anna:password", "missing"),
+        ({"users": {"anna": {"password": "x"}}}, "orthanc:users:anna", "role"),
+        (
+            {"users": {"anna": {**ADMIN, "rules": []}}},
+            "orthanc:users:anna",
+            "either role (admin, writer or reader) or rules",
+        ),
+        (
+            {"users": {"anna": {"password": "x", "role": "root"}}},
+            "orthanc:users:anna:role",
+            "admin, writer or reader",
+        ),
+        ({"users": {"a:b": ADMIN}}, "orthanc:users:a:b", "without colon"),
+        ({"users": {1: ADMIN}}, "orthanc:users:1", "user name"),
+        ({"users": {"anna": {**ADMIN, "pasword": "x"}}}, "orthanc:users:anna:pasword", "password"),
+        ({"users": {"anna": {**ADMIN, "password": 1234}}}, "orthanc:users:anna:password", "quotes"),
+        ({"users": {"anna": {**ADMIN, "password": ""}}}, "orthanc:users:anna:password", "empty"),
+        (
+            {"users": {"anna": {**ADMIN, "password": "a${b}"}}},
+            "orthanc:users:anna:password",
+            "environment variable",
+        ),
+        (
+            {"users": {"x": {"password": "x", "rules": [{"methods": ["GET"]}]}}},
+            "orthanc:users:x:rules:0:paths",
+            "missing",
+        ),
+        (
+            {"users": {"x": {"password": "x", "rules": [{"methods": ["get"], "paths": ["/"]}]}}},
+            "orthanc:users:x:rules:0:methods:0",
+            "GET, POST, PUT or DELETE",
+        ),
+        (
+            {"users": {"x": {"password": "x", "rules": [{"methods": ["GET"], "paths": ["x"]}]}}},
+            "orthanc:users:x:rules:0:paths:0",
+            "begins with /",
+        ),
+        ({"demo_users": True, "users": {"bob": ADMIN}}, "orthanc:users:bob", "demo user"),
+        ({"remote_access": True}, "orthanc:remote_access", "orthanc:users"),
+        ({"remote_access": True, "demo_users": True}, "orthanc:remote_access", "do not count"),
+        ({"config": {"RemoteAccessAllowed": True}}, "orthanc:remote_access", "orthanc:users"),
+        (
+            {
+                "remote_access": True,
+                "users": {"a": ADMIN},
+                "config": {"AuthenticationEnabled": False},
+            },
+            "orthanc:config:AuthenticationEnabled",
+            "must not be false",
+        ),
+        ({"config": {"RegisteredUsers": {}}}, "orthanc:config:RegisteredUsers", "orthanc:users"),
+        ({"config": {"LuaScripts": "/x"}}, "orthanc:config:LuaScripts", "list"),
+        ({"config": {"Name": "${HOSTNAME}"}}, "orthanc:config:Name", "environment variable"),
+        ({"config": {"A": [{"B": "${x}"}]}}, "orthanc:config:A:0:B", "environment variable"),
+        ({"config": {"A": {"${x}": 1}}}, "orthanc:config:A:${x}", "environment variable"),
+        ({"config": {"not an option": 1}}, "orthanc:config:not an option", "name of an option"),
+        ({"config": []}, "orthanc:config", "must be a mapping"),
+        ({"modalities": {"c t": MODALITY}}, "orthanc:modalities:c t", "letters, digits"),
+        (
+            {"modalities": {"ct": {"AET": "CT", "Port": 104}}},
+            "orthanc:modalities:ct:Host",
+            "missing",
+        ),
+        (
+            {"modalities": {"ct": {**MODALITY, "AllowFnd": True}}},
+            "orthanc:modalities:ct:AllowFnd",
+            "orthanc:modalities:ct:AllowFind",
+        ),
+        (
+            {"modalities": {"ct": {**MODALITY, "Port": 65535}}},
+            "orthanc:modalities:ct:Port",
+            "65534",
+        ),
+        ({"modalities": {"ct": ["CT", "h", 1]}}, "orthanc:modalities:ct", "must be a mapping"),
+        ({"peers": {"x": {}}}, "orthanc:peers:x:Url", "missing"),
+        ({"peers": {"x": {"Url": "http://x", "User": "x"}}}, "orthanc:peers:x:User", "Username"),
+        ({"links": {"dir": "relative"}}, "orthanc:links:dir", "absolute path"),
+        ({"links": {"data": "/x"}}, "orthanc:links:data", "must be a mapping"),
+        ({"paths": {"storge": "/x"}}, "orthanc:paths:storge", "orthanc:paths:storage"),
+        ({"paths": {"storage": "x"}}, "orthanc:paths:storage", "absolute path"),
+        ({"start_timeout": 0}, "orthanc:start_timeout", "seconds"),
+    ],
+)
+def test_a_mistake_is_named_with_its_path(load_settings, pillar, path, words):
+    _, problems = load_settings(pillar)
+    assert len(problems) == 1, problems
+    assert problems[0].startswith(f"{path}: ")
+    assert words in problems[0]
+
+
+def test_all_mistakes_at_once(load_settings):
+    pillar = {"prot": 1, "port": "x", "dicom": {"aett": "X"}, "users": {"a": {"pw": 1}}}
+    assert len(load_settings(pillar)[1]) == 4
+
+
+@pytest.mark.parametrize(
+    "pillar",
+    [
+        {"users": {"anna": {"password": "Geheim${x}", "role": "Geheim-role"}}},
+        {"users": {"anna": {"password": 4711}}},
+        {"users": {"anna": {"password": ["Geheim"]}}},
+        {"users": {"anna": "Geheim"}},
+        {"peers": {"x": {"Url": 1, "Password": {"Geheim": 1}}}},
+        {"config": {"PostgreSQL": {"Password": "Geheim${x}"}}},
+    ],
+)
+def test_no_password_is_in_a_problem(load_settings, pillar):
+    told = " ".join(load_settings(pillar)[1]).replace("Geheim-role", "").replace(":Geheim", "")
+    assert told
+    assert "Geheim" not in told
+    assert "4711" not in told
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(KEYS) | st.integers(),
+                inner,
+            )
+        ),
+    )
+)
+def test_any_pillar_gives_settings_or_problems(map_file, read_yaml, pillar):
+    before = copy.deepcopy(pillar)
+    osmap, defaults = read_yaml("osfamily/Debian.yaml"), read_yaml("defaults.yaml")
+    settings, problems = map_file.load(pillar, osmap, defaults, True)
+    assert settings or problems
+    assert all(problem.startswith("orthanc") for problem in problems)
+    assert repr(pillar) == repr(before)
+
+
+def test_loading_changes_neither_pillar_nor_map(map_file, read_yaml):
+    pillar = {"links": {"data": {"name": "images"}}, "paths": {"storage": "/srv"}, "users": {}}
+    osmap, defaults = read_yaml("osfamily/Debian.yaml"), read_yaml("defaults.yaml")
+    before = copy.deepcopy((pillar, osmap, defaults))
+    map_file.load(pillar, osmap, defaults, True)
+    assert (pillar, osmap, defaults) == before
+
+
+def test_paths_follow_from_each_other(load_settings):
+    settings, problems = load_settings({"paths": {"storage": "/srv/images"}})
+    assert problems == []
+    assert settings["paths"]["index"] == "/srv/images"
+    assert settings["links"]["data"] == {
+        "name": "/opt/gnuhealth/orthanc/data",
+        "target": "/srv/images",
+    }
+    assert settings["moved_paths"] == ["storage"]
+
+
+def test_a_link_may_have_a_name_and_a_target_of_its_own(load_settings):
+    links = {"dir": "/srv/x", "data": {"name": "/srv/y"}, "plugins": {"target": "/srv/z"}}
+    settings, problems = load_settings({"links": links})
+    assert problems == []
+    assert settings["links"]["data"]["name"] == "/srv/y"
+    assert settings["links"]["plugins"] == {"name": "/srv/x/plugins", "target": "/srv/z"}
+
+
+def test_fixed_paths_where_systemd_does_not_run(load_settings):
+    _, problems = load_settings({"paths": {"config": "/srv/etc"}}, booted=False)
+    assert [problem.split(": ")[0] for problem in problems] == ["orthanc:paths:config"]
+    assert load_settings({"paths": {"storage": "/srv/x"}}, booted=False)[1] == []
+
+
+def test_refused_states_differ_from_sls_to_sls(map_file):
+    one, other = map_file.refuse(["x"], "orthanc"), map_file.refuse(["x"], "orthanc.config")
+    assert not set(one) & set(other)

@@ -1,0 +1,178 @@
+"""The configuration engine: merging, placing, reading, comparing, hiding."""
+
+import copy
+import json
+
+import orthanc_conf as engine
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+NAMES = st.text("abcABC", min_size=1, max_size=3)
+SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3)
+)
+OPTIONS = st.dictionaries(NAMES, VALUES, max_size=4)
+FILES = {"credentials.json": ["RegisteredUsers", "a"], "empty.json": [], "b.json": ["b", "c"]}
+
+
+@pytest.mark.parametrize(
+    ("layers", "merged"),
+    [
+        ([], {}),
+        ([{"a": 1}, {"a": 2}], {"a": 2}),
+        ([{"a": {"x": 1, "y": 2}}, {"a": {"y": 3}}], {"a": {"x": 1, "y": 3}}),
+        ([{"a": [1, 2]}, {"a": [3]}], {"a": [3]}),
+        ([{"a": 1, "b": 2}, {"a": None}], {"b": 2}),
+        ([{"a": {"x": 1, "y": 2}}, {"a": {"x": None}}], {"a": {"y": 2}}),
+        ([{"a": 1}, {"a": {"x": 1}}], {"a": {"x": 1}}),
+        ([{"a": {"x": 1}}, {"a": 1}], {"a": 1}),
+        ([{"a": None}], {}),
+        ([{"a": {"x": None}}], {"a": {}}),
+        ([{"a": 1}, {"a": None}, {"a": 2}], {"a": 2}),
+        ([{"a": False}, {"a": 0}], {"a": 0}),
+    ],
+)
+def test_merge(layers, merged):
+    assert engine.merge(layers) == merged
+
+
+@given(st.lists(OPTIONS, max_size=3))
+def test_merge_leaves_the_layers_alone(layers):
+    before = copy.deepcopy(layers)
+    merged = engine.merge(layers)
+    for option in merged:
+        if isinstance(merged[option], (dict, list)):
+            merged[option].clear()
+    assert layers == before
+
+
+@given(OPTIONS)
+def test_merging_what_is_merged_changes_nothing(options):
+    merged = engine.merge([options])
+    assert engine.merge([merged]) == merged
+    assert engine.merge([merged, merged]) == merged
+
+
+@given(OPTIONS)
+def test_each_option_has_one_file_and_none_is_lost(options):
+    files = engine.place(options, "main.json", FILES)
+    placed = [option for content in files.values() for option in content]
+    assert sorted(placed) == sorted(options)
+    assert {o: v for content in files.values() for o, v in content.items()} == options
+    for name, owned in FILES.items():
+        assert set(files[name]) <= set(owned)
+
+
+def test_every_file_of_the_table_is_named_even_if_it_holds_nothing():
+    assert engine.place({}, "main.json", FILES) == {
+        "main.json": {},
+        "credentials.json": {},
+        "empty.json": {},
+        "b.json": {},
+    }
+
+
+@given(st.dictionaries(st.text(), VALUES, max_size=4))
+def test_what_is_written_is_read_back(options):
+    text = engine.dump(options)
+    assert json.loads(text) == options
+    assert engine.parse(text) == options
+    assert text.isascii()
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ('{"a": 1} // end', {"a": 1}),
+        ('{ // "b": 2,\n "a": 1 }', {"a": 1}),
+        ('{ /* "b": 2, */ "a": 1, }', {"a": 1}),
+        ('{"a": [1, 2, ], }', {"a": [1, 2]}),
+        ('{"a": [1, // one ]\n 2, /* } */ ] }', {"a": [1, 2]}),
+        ('{"a": "// no comment", "b": "/* none */"}', {"a": "// no comment", "b": "/* none */"}),
+        ('{"a": ",]", "b": ",}"}', {"a": ",]", "b": ",}"}),
+        ('{"a": "\\"// \\\\", "b": 1}', {"a": '"// \\', "b": 1}),
+        ('\ufeff{"a": 1}', {"a": 1}),
+        ('{"a": 1, "a": 2}', {"a": 2}),
+        ('{"a": "ü"}', {"a": "ü"}),
+        ('/**\n * {\n **/ {"a": 2 // c\n , /* x */ "b": 1\n}', {"a": 2, "b": 1}),
+        ('{"url": "http://x/", "a": 1}', {"url": "http://x/", "a": 1}),
+    ],
+)
+def test_parse_reads_as_orthanc_does(text, options):
+    assert engine.parse(text) == options
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", '{"a": 1', "{a: 1}", '# x\n{"a": 1}'])
+def test_parse_refuses_what_orthanc_refuses(text):
+    with pytest.raises(ValueError):
+        engine.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ({}, {}, {}),
+        ({"a": 1}, {"a": 1}, {}),
+        ({"a": 1}, {"a": 2}, {"a": {"old": 1, "new": 2}}),
+        ({"a": 1}, {}, {"a": {"old": 1}}),
+        ({}, {"a": 1}, {"a": {"new": 1}}),
+        ({"a": 1}, {"a": True}, {"a": {"old": 1, "new": True}}),
+        ({"a": None}, {}, {"a": {"old": None}}),
+        ({"a": {"x": 1, "y": 2}}, {"a": {"x": 1, "y": 3}}, {"a:y": {"old": 2, "new": 3}}),
+        ({"a": {}}, {}, {"a": {"old": {}}}),
+        ({"a": {"x": 1}}, {"a": 5}, {"a:x": {"old": 1}}),
+        ({"a": [1]}, {"a": [1, "b"]}, {"a": {"old": [1], "new": [1, "b"]}}),
+    ],
+)
+def test_differences(old, new, changes):
+    assert engine.differences(old, new) == changes
+
+
+@given(OPTIONS, OPTIONS)
+def test_there_are_differences_exactly_where_something_differs(old, new):
+    assert engine.differences(old, old) == {}
+    assert bool(engine.differences(old, new)) == (engine.dump(old) != engine.dump(new))
+
+
+SECRET = "Geheim-4711"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"RegisteredUsers": {"anna": SECRET}},
+        {"OrthancPeers": {"x": ["http://x/", "user", SECRET]}},
+        {"OrthancPeers": {"x": {"Url": "http://x/", "Password": SECRET}}},
+        {"OrthancPeers": {"x": {"Url": f"http://u:{SECRET}@x/"}}},
+        {"PostgreSQL": {"Password": SECRET}},
+        {"PostgreSQL": {"ConnectionUri": f"postgresql://u:{SECRET}@h/db"}},
+        {"MySQL": {"Password": SECRET}},
+        {"DicomWeb": {"Servers": {"x": ["http://x/", "user", SECRET]}}},
+        {"DicomWeb": {"Servers": {"x": {"HttpHeaders": {"Authorization": SECRET}}}}},
+        {"HttpProxy": f"http://u:{SECRET}@proxy:8080"},
+        {"AwsS3Storage": {"SecretKey": SECRET}},
+        {"AwsS3Storage": {"AccessKey": SECRET}},
+        {"AzureBlobStorage": {"ConnectionString": SECRET}},
+        {"Authorization": {"TokenHttpHeaders": [SECRET]}},
+        {"CustomSection": {"deep": [{"ApiKey": SECRET}]}},
+        {"DicomTlsPrivateKeyPassword": SECRET},
+    ],
+)
+def test_no_secret_is_in_the_differences(options):
+    other = json.loads(json.dumps(options).replace(SECRET, SECRET + "-old"))
+    for old, new in [({}, options), (options, {}), (other, options)]:
+        changes = engine.differences(old, new)
+        assert changes
+        assert SECRET not in json.dumps(changes)
+
+
+@given(VALUES)
+def test_the_values_of_registered_users_are_hidden_whatever_they_are(value):
+    shown = json.dumps(engine.differences({}, {"RegisteredUsers": {"anna": value}}))
+    assert set(json.loads(shown)) <= {"RegisteredUsers:anna", "RegisteredUsers"} | {
+        name for name in json.loads(shown) if name.startswith("RegisteredUsers:anna:")
+    }
+    if isinstance(value, str) and len(value) > 3:
+        assert value not in shown

@@ -1,0 +1,104 @@
+"""The Lua filter, in a real Lua: who may do what."""
+
+import pathlib
+
+import jinja2
+import lupa
+import pytest
+
+FORMULA = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def allows(config_sls, read_yaml):
+    """A function that makes the filter for users and returns the filter."""
+    roles = read_yaml("roles.yaml")
+    template = jinja2.Template((FORMULA / "orthanc/users.lua.jinja").read_text())
+    config_sls.__salt__ = {"slsutil.renderer": lambda *_, users, **__: template.render(users=users)}
+    config_sls.__env__ = "base"
+
+    def make(users):
+        lua = lupa.LuaRuntime(encoding="utf-8")
+        lua.execute(config_sls.lua_filter(users, roles))
+        check = lua.globals().IncomingHttpRequestFilter
+        return lambda user, method, path: check(method, path, "127.0.0.1", user, {})
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("role", "method", "path", "allowed"),
+    [
+        ("admin", "DELETE", "/patients/x", True),
+        ("admin", "POST", "/tools/shutdown", True),
+        ("admin", "GET", "/", True),
+        ("reader", "GET", "/", True),
+        ("reader", "GET", "/instances/x/file", True),
+        ("reader", "POST", "/tools/find", False),
+        ("reader", "PUT", "/instances/x/metadata/1024", False),
+        ("reader", "DELETE", "/instances/x", False),
+        ("writer", "GET", "/studies", True),
+        ("writer", "POST", "/instances", True),
+        ("writer", "POST", "/instances/", True),
+        ("writer", "POST", "/tools/find", True),
+        ("writer", "POST", "/studies/x/archive", True),
+        ("writer", "POST", "/dicom-web/studies", True),
+        ("writer", "POST", "/dicom-web/studies/1.2.3", True),
+        ("writer", "PUT", "/studies/x/labels/seen", True),
+        ("writer", "DELETE", "/studies/x/labels/seen", False),
+        ("writer", "DELETE", "/instances/x", False),
+        ("writer", "POST", "/tools/bulk-delete", False),
+        ("writer", "POST", "/tools/findx", False),
+        ("writer", "POST", "/x/tools/find", False),
+        ("writer", "POST", "/studies/x/modify", False),
+        ("writer", "POST", "/studies/x/anonymize", False),
+        ("writer", "POST", "/modalities/x/store", False),
+        ("writer", "POST", "/modalities/x/move", False),
+        ("writer", "PUT", "/modalities/x", False),
+        ("writer", "PUT", "/tools/log-level", False),
+        ("writer", "POST", "/dicom-web/servers/x/stow", False),
+        ("writer", "PUT", "/patients/x/protected", False),
+        ("writer", "PATCH", "/instances/x", False),
+    ],
+)
+def test_roles(allows, role, method, path, allowed):
+    check = allows({"someone": {"password": "x", "role": role}})
+    assert check("someone", method, path) is allowed
+
+
+@pytest.mark.parametrize("user", ["", "nobody", "Someone", "RULES", "__index"])
+def test_an_unknown_user_may_nothing(allows, user):
+    check = allows({"someone": {"password": "x", "role": "admin"}})
+    assert check(user, "GET", "/") is False
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "allowed"),
+    [
+        ("/studies/*", "/studies/x", True),
+        ("/studies/*", "/studies", False),
+        ("/studies/*", "/studies/x/y", False),
+        ("/studies/**", "/studies/x/y", True),
+        ("/studies/**", "/studiesx", False),
+        ("/a.b", "/a.b", True),
+        ("/a.b", "/axb", False),
+        ("/a-b%c[d]$^(e)+?", "/a-b%c[d]$^(e)+?", True),
+        ("/a+", "/aa", False),
+        ("/", "/", True),
+        ("/", "/x", False),
+        ("/x", "/x/", True),
+        ("/ä/*", "/ä/ö", True),
+    ],
+)
+def test_patterns_of_rules(allows, pattern, path, allowed):
+    rules = [{"methods": ["GET"], "paths": [pattern]}]
+    check = allows({"x": {"password": "x", "rules": rules}})
+    assert check("x", "GET", path) is allowed
+
+
+@pytest.mark.parametrize("name", ["o'neill", 'x"] = {} --', "back\\slash", "Müller", "line", "]]"])
+def test_a_user_name_is_only_a_name(allows, name):
+    check = allows({name: {"password": "x", "role": "reader"}})
+    assert check(name, "GET", "/") is True
+    assert check(name, "POST", "/") is False
+    assert check("x", "GET", "/") is False
