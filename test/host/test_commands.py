@@ -1,0 +1,111 @@
+"""The README's first command, on machines that have nothing but a clean clone."""
+
+import re
+
+import pytest
+import readme
+import testbed
+from minion import Minion
+
+CLONE = "/root/orthanc-formula"
+# As in an image that is built: services must not be started by packages.
+POLICY = "#!/bin/sh\nexit 101\n"
+
+
+class Machine(Minion):
+    """A pristine machine: no Salt, no pillar, a clone of the repository in root's home."""
+
+    def __enter__(self):
+        testbed.Host.__enter__(self)
+        self.install_formula(CLONE)
+        return self
+
+    def command(self, arguments: str = "", check: bool = True):
+        """Run the first command of the README and return what it printed."""
+        ((_, _, command),) = (b for b in readme.section("Two commands") if b[0] == "test")
+        line = f"cd {CLONE} && {command.strip()} {arguments}"
+        return self.run(line, check=check, timeout=900)
+
+
+def log_in(machine: Machine, printed: str, **how):
+    """Log in as the printed text tells, and return the answer."""
+    url = re.search(r"Open +http://[^:]+:(\d+)/", printed)
+    user = re.search(r"Log in +(\w+)\n", printed)[1]
+    pillar = re.search(r"orthanc:users in (\S+)", printed)[1]
+    password = re.search(rf"{user}:\n +password: '(.*)'", machine.read(pillar))[1]
+    assert password not in printed
+    return machine.ask("GET", "/system", user, password, port=int(url[1]), **how)
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_on_a_pristine_booted_machine(suite):
+    with Machine(testbed.root(suite)) as machine:
+        assert not machine.run("command -v salt-call orthanc gcc", check=False).ok
+        first = machine.command().out
+        assert "Orthanc serves with the pillar as it is now" in first
+        assert "pillar.example" in first
+        assert log_in(machine, first).code == 200
+        assert machine.ask("GET", "/system").code == 401
+        pid = machine.pid()
+
+        second = machine.command().out
+        assert "Nothing changed" in second
+        assert machine.pid() == pid
+
+        pillar = "/etc/orthanc-formula/orthanc.sls"
+        assert machine.run(f"stat -c '%a %U' {pillar}").out.strip() == "600 root"
+        machine.run(f"sed -i 's/  # remote_access: true/  remote_access: true/' {pillar}")
+        tried = machine.command(f"{pillar} test=True").out
+        assert "would be changed" in tried
+        assert machine.pid() == pid
+        third = machine.command().out
+        assert "other hosts" in third
+        assert log_in(machine, third, remote=True).code == 200
+
+        machine.write("/root/mine.sls", "orthanc: {prot: 8043, remote_access: true}")
+        refused = machine.command("/root/mine.sls", check=False)
+        assert refused.code != 0
+        assert "orthanc:prot" in refused.out
+        machine.write("/root/mine.sls", "orthanc: {port: 8043}")
+        assert "http://127.0.0.1:8043/" in machine.command("/root/mine.sls").out
+        assert machine.ask("GET", "/system", port=8043).code == 200
+        assert "no file /root/none.sls" in machine.command("/root/none.sls", check=False).err
+
+
+@pytest.mark.parametrize("policy", ["", POLICY], ids=["no policy-rc.d", "policy-rc.d"])
+def test_where_systemd_is_not_pid_1(salt_version, policy):
+    """With policy-rc.d, Salt comes from the script; without, an installed one is used."""
+    layers = testbed.root("bookworm")
+    if not policy:
+        layers = testbed.root_with_salt("bookworm", salt_version)
+    with Machine(layers, booted=False) as machine:
+        assert "systemd" not in machine.read("/proc/1/comm")
+        if policy:
+            machine.write("/usr/sbin/policy-rc.d", policy)
+            machine.run("chmod +x /usr/sbin/policy-rc.d")
+        first = machine.command().out
+        assert ("Using the installed salt-call" in first) is not policy
+        assert re.search("orthanc was (re)?started and answers at", first)
+        assert log_in(machine, first).code == 200
+        pid = machine.pid()
+        second = machine.command().out
+        assert "Nothing changed" in second
+        assert machine.pid() == pid
+
+        machine.write("/root/mine.sls", "orthanc: {config: {Name: Changed}}")
+        changed = machine.command("/root/mine.sls").out
+        assert "orthanc was restarted and answers at" in changed
+        assert machine.ask("GET", "/system").json["Name"] == "Changed"
+        assert machine.pid() != pid
+        machine.run("service orthanc stop")
+        assert "orthanc was started and answers at" in machine.command("/root/mine.sls").out
+        assert machine.ask("GET", "/system").code == 200
+
+
+def test_ci_calls_the_second_command_and_nothing_else():
+    script = (testbed.FORMULA / ".ci/run").read_text()
+    lines = [line for line in script.splitlines() if line and not line.startswith("#")]
+    assert len(lines) == 1
+    ((_, _, command),) = (b for b in readme.section("Two commands") if b[0] == "")
+    assert command.strip() == "bash test/run.sh"
+    assert "test/run.sh" in lines[0]
