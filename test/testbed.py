@@ -117,7 +117,7 @@ def root(suite: str) -> tuple[pathlib.Path, ...]:
 
 @functools.lru_cache(None)
 def root_with_salt(suite: str, version: str) -> tuple[pathlib.Path, ...]:
-    """Return a root with this version of Salt in /opt/salt and ``salt-call`` on the path."""
+    """Return a root with this version of Salt in /opt/salt and its programs on the path."""
     base = root(suite)
     script = f"""
         set -e
@@ -125,7 +125,7 @@ def root_with_salt(suite: str, version: str) -> tuple[pathlib.Path, ...]:
         apt-get install -qq python3-venv python3-dev gcc libc6-dev >/dev/null
         python3 -m venv /opt/salt
         /opt/salt/bin/pip install -q "salt=={version}"
-        ln -s /opt/salt/bin/salt-call /usr/local/bin/
+        ln -s /opt/salt/bin/salt* /opt/salt/bin/spm /usr/local/bin/
     """
 
     def build(folder: pathlib.Path) -> None:

@@ -19,9 +19,6 @@ class Admin(Minion):
 @pytest.fixture
 def host(salt_version):
     with Admin(testbed.root_with_salt("bookworm", salt_version)) as host:
-        host.run(
-            "for tool in spm salt-ssh salt-run; do ln -s /opt/salt/bin/$tool /usr/local/bin/; done"
-        )
         yield host
 
 
@@ -101,9 +98,6 @@ def test_salt_ssh(host, first_site):
 
 def test_a_master_and_a_minion(host, first_site):
     """Salt 3008 masks the pillar that a master sends; the formula needs the values."""
-    host.run(
-        "for tool in salt salt-master salt-minion; do ln -s /opt/salt/bin/$tool /usr/local/bin/; done"
-    )
     host.write("/srv/pillar/top.sls", "base: {'*': [orthanc]}")
     host.write("/srv/salt/top.sls", "base: {'*': [orthanc]}")
     host.write(
