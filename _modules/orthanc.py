@@ -164,7 +164,7 @@ def errors(service, log=None, count=10):
 
 def access(config="/etc/orthanc"):
     """
-    Return how people reach Orthanc: addresses, and who may log in.
+    Return how people reach Orthanc: its addresses, and who may log in, as a mapping of texts.
 
     config
         The path of the folder of the configuration.
@@ -183,6 +183,6 @@ def access(config="/etc/orthanc"):
     return {
         "url": local.replace("127.0.0.1", host) if remote else local,
         "reachable from": "other hosts" if remote else "this host only",
-        "users": sorted(options.get("RegisteredUsers", {})),
+        "users": ", ".join(sorted(options.get("RegisteredUsers", {}))),
         "dicom": dicom if options.get("DicomServerEnabled", True) else "off",
     }

@@ -211,11 +211,11 @@ def effective(name):
     return {option: redact(option, value) for option, value in options.items()}
 
 
-def plan(name, layers, main_file, option_files, texts=None):
+def plan(name, layers, main_file, option_files, texts=None, group="orthanc", allow_no_users=True):
     """
     Say what ``apply`` would change, and change nothing.
 
-    The arguments are those of ``apply``, without the group.
+    The arguments are those of ``apply``.
 
     Returns the changes, without any secret.
 
@@ -228,10 +228,10 @@ def plan(name, layers, main_file, option_files, texts=None):
 
         salt '*' orthanc_conf.plan /etc/orthanc '[{"HttpPort": 8042}]' orthanc.json '{}'
     """
-    return _plan(name, layers, main_file, option_files, texts)[1]
+    return _plan(name, layers, main_file, option_files, texts, allow_no_users)[1]
 
 
-def _plan(name, layers, main_file, option_files, texts):
+def _plan(name, layers, main_file, option_files, texts, allow_no_users):
     """Return the files to write, ``{file: new text, or None to remove it}``, and the changes."""
     for layer in layers:
         if not isinstance(layer, dict):
@@ -246,7 +246,13 @@ def _plan(name, layers, main_file, option_files, texts):
         if entry not in wanted
         for option in sorted(set(content or {}) & set(options))
     ]
-    problems += _left_behind(on_host, options)
+    before = merge([content or {} for content in on_host.values()])
+    problems += _left_behind(before, options)
+    if before.get("RegisteredUsers") and not options.get("RegisteredUsers") and not allow_no_users:
+        problems.append(
+            "orthanc: this host has no such pillar, but its server has users; check the top file of"
+            " the pillar, or set `orthanc: {}` to go back to a server without users"
+        )
     if problems:
         raise SaltInvocationError("\n".join(problems))
 
@@ -274,7 +280,7 @@ def _plan(name, layers, main_file, option_files, texts):
     return files, changes
 
 
-def apply(name, layers, main_file, option_files, texts=None, group="orthanc"):
+def apply(name, layers, main_file, option_files, texts=None, group="orthanc", allow_no_users=True):
     """
     Merge the layers and write the files of the configuration.
 
@@ -297,6 +303,9 @@ def apply(name, layers, main_file, option_files, texts=None, group="orthanc"):
     group
         The group that may read the configuration: that of the service.
 
+    allow_no_users
+        False raises where a server that has users would lose all of them.
+
     Returns the changes, without any secret.
 
     Raises SaltInvocationError for a pillar that cannot be applied here, CommandExecutionError
@@ -308,7 +317,7 @@ def apply(name, layers, main_file, option_files, texts=None, group="orthanc"):
 
         salt '*' orthanc_conf.apply /etc/orthanc '[{"HttpPort": 8042}]' orthanc.json '{}'
     """
-    files, changes = _plan(name, layers, main_file, option_files, texts)
+    files, changes = _plan(name, layers, main_file, option_files, texts, allow_no_users)
     if not files:
         return {}
     gid = __salt__["file.group_to_gid"](group)
@@ -461,12 +470,11 @@ def _keep_originals(name: str, files: dict, gid: int) -> None:
         _write(copy_path, _read(path), gid)
 
 
-def _left_behind(on_host: dict, options: dict) -> list[str]:
+def _left_behind(before: dict, options: dict) -> list[str]:
     """
     Return why the server would no longer find its images: they stay where they are while it is
     told to look elsewhere.
     """
-    before = merge([content or {} for content in on_host.values()])
     problems = []
     for option, setting, trace in (
         # The images lie in folders named after the first two digits of their UUID.

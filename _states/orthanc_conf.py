@@ -13,7 +13,9 @@ def __virtual__():
     return __virtualname__
 
 
-def managed(name, layers, main_file, option_files, texts=None, group="orthanc"):
+def managed(
+    name, layers, main_file, option_files, texts=None, group="orthanc", allow_no_users=True
+):
     """
     Ensure that the folder holds exactly the options that the layers give.
 
@@ -36,6 +38,9 @@ def managed(name, layers, main_file, option_files, texts=None, group="orthanc"):
     group
         The group that may read the configuration: that of the service.
 
+    allow_no_users
+        False fails where a server that has users would lose all of them.
+
     .. code-block:: yaml
 
         /etc/orthanc:
@@ -48,12 +53,17 @@ def managed(name, layers, main_file, option_files, texts=None, group="orthanc"):
                 credentials.json: [RegisteredUsers]
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    arguments = (name, layers, main_file, option_files)
+    function = "orthanc_conf.plan" if __opts__["test"] else "orthanc_conf.apply"
     try:
-        if __opts__["test"]:
-            ret["changes"] = __salt__["orthanc_conf.plan"](*arguments, texts=texts)
-        else:
-            ret["changes"] = __salt__["orthanc_conf.apply"](*arguments, texts=texts, group=group)
+        ret["changes"] = __salt__[function](
+            name,
+            layers,
+            main_file,
+            option_files,
+            texts=texts,
+            group=group,
+            allow_no_users=allow_no_users,
+        )
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
         return ret

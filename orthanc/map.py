@@ -101,7 +101,7 @@ SHAPE = {
         "dir": FOLDER,
         **{name: LINK for name in ("config", "log", "data", "plugins")},
     },
-    "paths": {name: FOLDER for name in ("config", "storage", "index", "plugins", "log", "home")},
+    "paths": {name: FOLDER for name in ("config", "storage", "index", "plugins", "log")},
     "start_timeout": SECONDS,
     "config": {OPTION_NAME: ANY},
 }
@@ -314,9 +314,8 @@ def derive_paths(settings: dict) -> None:
 
 def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[str]]:
     """Return the merged settings and all that is wrong with the pillar."""
-    pillar = plain(pillar)
-    if pillar is None:
-        pillar = {}
+    given = pillar is not None
+    pillar = plain(pillar) if given else {}
     if not isinstance(pillar, dict):
         return {}, [f"orthanc: must be a mapping, but is {kind(pillar)}"]
     pillar = without_nulls(pillar)
@@ -334,6 +333,7 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[
     settings = merge(settings, {key: value for key, value in pillar.items() if key != "config"})
     settings["config"] = pillar.get("config", {})
     settings["booted"] = booted
+    settings["pillar_given"] = given
     problems = check_required(pillar) + check_access(settings) + check_host(settings)
     derive_paths(settings)
     return settings, problems

@@ -81,6 +81,9 @@ if [ $# -gt 0 ] && [[ $1 != *=* ]]; then
   shift
   [ -f "$pillar" ] || fail "There is no file $pillar."
 fi
+if [ "$pillar" != "$default_pillar" ] && ! grep -q orthanc "$pillar"; then
+  fail "$pillar has no key orthanc: at its top, below which all settings stand."
+fi
 [ "$pillar" != "$default_pillar" ] || [ -f "$pillar" ] || make_pillar
 bring_salt
 
@@ -119,9 +122,7 @@ if [[ " $* " == *' test=True '* ]]; then
 fi
 
 "$salt_call" --local --config-dir="$work" --out=json orthanc.access > "$work/access"
-access() { python3 -c 'import json, sys
-value = json.load(open(sys.argv[1]))["local"][sys.argv[2]]
-print(", ".join(value) if isinstance(value, list) else value)' "$work/access" "$1"; }
+access() { sed -n "s/.*\"$1\": \"\(.*\)\",*$/\1/p" "$work/access"; }
 
 say
 if grep -q '^Succeeded: .*changed=' "$work/output"; then
@@ -132,8 +133,8 @@ fi
 users=$(access users)
 say "
 Open        $(access url)/   (reachable from $(access 'reachable from'))
-Log in      ${users:-without a user; anybody on this host may}
-            passwords: orthanc:users in $pillar
+Log in      ${users:-without a user: anybody on this host may}
+            ${users:+passwords: orthanc:users in $pillar}
 DICOM       $(access dicom)
 Edit next   $pillar, then call this again: bash $0 $pillar
             All keys with their meaning: $formula/pillar.example"

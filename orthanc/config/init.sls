@@ -45,6 +45,7 @@ def run():
                 {"option_files": settings["option_files"]},
                 {"texts": {"users.lua": lua_filter(users, orthanc["roles"]) if users else None}},
                 {"group": settings["group"]},
+                {"allow_no_users": settings["pillar_given"]},
                 {"require": [{"file": "orthanc-access"}]},
             ],
         },

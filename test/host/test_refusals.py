@@ -64,6 +64,20 @@ def test_a_wrong_pillar_is_refused_and_the_server_serves_on(server, users, wrong
     assert server.ask("GET", "/system").code == 401
 
 
+def test_a_host_without_a_pillar_keeps_its_users(server, users):
+    pid = server.pid()
+    server.write("/srv/pillar/orthanc.sls", "other_formula: {}")
+    for test in (True, False):
+        run = server.state(test=test)
+        assert "top file" in run.failed["orthanc-config"]
+    assert server.pid() == pid
+    assert server.ask("GET", "/system").code == 401
+    server.pillar()
+    run = server.state(test=True)
+    assert not run.failed
+    assert "RegisteredUsers:anna" in run.output
+
+
 def test_an_option_in_a_file_that_nobody_knows_is_named(server, users):
     pid = server.pid()
     server.write("/etc/orthanc/.local.JSON", '{"HttpPort": 8044, // mine\n "HttpTimeout": 9,}')

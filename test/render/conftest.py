@@ -3,8 +3,12 @@
 import pathlib
 
 import pytest
+import salt._logging
 import yaml
 from saltfactories.utils.functional import Loaders
+
+# Otherwise Salt repeats on stderr, after pytest's last line, what states logged on purpose.
+salt._logging.shutdown_temp_handler()
 
 FORMULA = pathlib.Path(__file__).resolve().parents[2]
 GRAINS = {

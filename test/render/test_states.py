@@ -12,7 +12,7 @@ TEST_MODES = pytest.mark.parametrize("test", [True, False])
 def managed(states, tmp_path):
     """A function that applies orthanc_conf.managed to a folder of the test's own."""
 
-    def managed(*layers, test=False, **texts):
+    def managed(*layers, test=False, allow_no_users=True, **texts):
         texts = {name.replace("_", "."): text for name, text in texts.items()}
         return states.orthanc_conf.managed(
             str(tmp_path),
@@ -21,6 +21,7 @@ def managed(states, tmp_path):
             option_files=FILES,
             texts=texts,
             group="root",
+            allow_no_users=allow_no_users,
             test=test,
         )
 
@@ -96,6 +97,20 @@ def test_managed_takes_an_option_out_of_a_file_that_does_not_own_it(managed, tmp
     }
     if not test:
         assert json.loads((tmp_path / "advanced.json").read_text()) == {}
+
+
+@TEST_MODES
+def test_managed_takes_the_last_user_only_where_the_pillar_says_so(managed, tmp_path, test):
+    managed({"RegisteredUsers": {"anna": "x"}})
+    before = content(tmp_path)
+    for options in ({}, {"RegisteredUsers": {}}):
+        ret = managed(options, test=test, allow_no_users=False)
+        assert ret.result is False
+        assert "top file" in ret.comment
+        assert content(tmp_path) == before
+    ret = managed({"RegisteredUsers": {"rita": "x"}}, test=test, allow_no_users=False)
+    assert ret.result is not False
+    assert managed({}, test=test).result is not False
 
 
 @TEST_MODES
