@@ -33,8 +33,9 @@ PROGRAMS = ("mmdebstrap", "systemd-nspawn", "nsenter", "ip", "nft", "mount")
 BASE = "systemd,systemd-sysv,dbus,ca-certificates,iproute2,procps,adduser,netbase"
 # Downloaded into the root while it is built, so that a host installs them in seconds.
 DOWNLOADS = (
-    "python3 python3-venv python3-dev gcc libc6-dev orthanc orthanc-dicomweb orthanc-gdcm "
-    "orthanc-mysql orthanc-postgresql orthanc-python orthanc-webviewer orthanc-wsi"
+    "--no-install-recommends python3 python3-venv python3-dev gcc libc6-dev",
+    "--install-recommends orthanc orthanc-dicomweb orthanc-gdcm orthanc-mysql orthanc-postgresql"
+    " orthanc-python orthanc-webviewer orthanc-wsi",
 )
 # What makes the network and the package managers of this machine work inside a host as well.
 MACHINE_SETTINGS = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
@@ -71,8 +72,11 @@ def say(text: str) -> None:
 @functools.lru_cache(None)
 def mirror() -> str:
     """Return the Debian mirror that this machine itself uses."""
-    listing = local("apt-get", "indextargets", "--format", "$(SITE)").stdout.split()
-    return next(site for site in listing if "security" not in site)
+    sites = local("apt-get", "indextargets", "--format", "$(SITE)").stdout.split()
+    if not sites:
+        local("apt-get", "update")
+        sites = local("apt-get", "indextargets", "--format", "$(SITE)").stdout.split()
+    return next(site for site in sites if "security" not in site)
 
 
 def cached(name: str, recipe: str, build) -> pathlib.Path:
@@ -86,6 +90,8 @@ def cached(name: str, recipe: str, build) -> pathlib.Path:
         say(f"building {name}, once, in {CACHE}")
         try:
             build(unfinished)
+            for outdated in CACHE.glob(f"{name}-" + "[0-9a-f]" * 12):
+                shutil.rmtree(outdated)
             unfinished.rename(folder)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -104,7 +110,7 @@ def root(suite: str) -> tuple[pathlib.Path, ...]:
         "--customize-hook=echo 'APT::Keep-Downloaded-Packages \"true\";' > "
         "$1/etc/apt/apt.conf.d/60keep",
         *(f"--customize-hook=cp {path} $1{path}" for path in copies),
-        f"--customize-hook=chroot $1 apt-get install -qq --download-only {DOWNLOADS}",
+        *(f"--customize-hook=chroot $1 apt-get install -qq -d {words}" for words in DOWNLOADS),
     ]
 
     def build(folder: pathlib.Path) -> None:
@@ -112,7 +118,9 @@ def root(suite: str) -> tuple[pathlib.Path, ...]:
         keep = "--skip=cleanup/apt"
         local("mmdebstrap", "--variant=minbase", target, keep, *hooks, suite, str(folder), mirror())
 
-    return (cached(suite, repr((BASE, hooks, mirror())), build),)
+    # Once a week, because mirrors drop the packages that a root knows of.
+    week = time.strftime("%G-%V")
+    return (cached(suite, repr((BASE, hooks, mirror(), week)), build),)
 
 
 @functools.lru_cache(None)
@@ -122,7 +130,7 @@ def root_with_salt(suite: str, version: str) -> tuple[pathlib.Path, ...]:
     script = f"""
         set -e
         export DEBIAN_FRONTEND=noninteractive
-        apt-get install -qq python3-venv python3-dev gcc libc6-dev >/dev/null
+        apt-get install -qq {DOWNLOADS[0]} >/dev/null
         python3 -m venv /opt/salt
         /opt/salt/bin/pip install -q "salt=={version}"
         ln -s /opt/salt/bin/salt* /opt/salt/bin/spm /usr/local/bin/
@@ -140,9 +148,10 @@ class Network:
     """A bridge on this machine that joins the hosts, with a way out through this machine."""
 
     def __init__(self) -> None:
-        taken = local("ip", "-o", "-4", "address").stdout
+        words = local("ip", "-o", "-4", "address").stdout.split()
+        taken = [ipaddress.ip_interface(word).ip for word in words if word.count(".") == 3]
         nets = (ipaddress.ip_network(f"10.213.{n}.0/24") for n in range(256))
-        self.net = next(net for net in nets if f" {net[1]}/" not in taken)
+        self.net = next(net for net in nets if not any(address in net for address in taken))
         self.name = f"ofb{self.net[1].packed[2]}"
         self.gateway = str(self.net[1])
         self.addresses = (str(address) for address in itertools.islice(self.net.hosts(), 1, None))
