@@ -119,6 +119,12 @@ def parse(text: str) -> dict:
         The content of a file.
 
     Raises ValueError where Orthanc would refuse the file.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.parse '{"HttpPort": 8042, // a comment'
     """
 
     def keep_texts(match):
@@ -133,7 +139,18 @@ def parse(text: str) -> dict:
 
 
 def dump(options: dict) -> str:
-    """Return options as the text of a file, always the same for the same options."""
+    """
+    Return options as the text of a file, always the same for the same options.
+
+    options
+        A mapping from option name to value.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.dump '{"HttpPort": 8042}'
+    """
     return json.dumps(options, indent=2, sort_keys=True) + "\n"
 
 
@@ -144,6 +161,15 @@ def differences(old: dict, new: dict, path: str = "") -> dict:
     old, new
         Mappings from option name to value. Mappings below an option are compared key by key;
         the names are joined by colons.
+
+    path
+        The name of the option that the mappings stand below, if any.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.differences '{"HttpPort": 8042}' '{"HttpPort": 8043}'
     """
     changes: dict = {}
     for key in sorted(set(old) | set(new)):
@@ -169,7 +195,21 @@ def differences(old: dict, new: dict, path: str = "") -> dict:
 
 
 def redact(name: str, value):
-    """Return the value as it may be shown: every part that may be secret is hidden."""
+    """
+    Return the value as it may be shown: every part that may be secret is hidden.
+
+    name
+        The name of the option; names below an option are joined by colons.
+
+    value
+        Its value.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.redact PostgreSQL '{"Host": "db", "Password": "secret"}'
+    """
     if isinstance(value, dict):
         return {key: redact(f"{name}:{key}", item) for key, item in value.items()}
     if any(name == option or name.startswith(f"{option}:") for option in SECRET_OPTIONS):
@@ -245,6 +285,12 @@ def _plan(name, layers, main_file, option_files, texts, allow_no_users):
         for entry, content in on_host.items()
         if entry not in wanted
         for option in sorted(set(content or {}) & set(options))
+    ]
+    problems += [
+        f"{os.path.join(name, entry)} cannot be read as JSON, and Orthanc does not start with it;"
+        " remove it or put it right"
+        for entry, content in on_host.items()
+        if content is None and entry not in wanted
     ]
     before = merge([content or {} for content in on_host.values()])
     problems += _left_behind(before, options)
@@ -426,7 +472,7 @@ def prove(name):
 
 
 def _read_folder(name: str) -> dict:
-    """Return the options of each file that Orthanc would read; None for one that is no JSON."""
+    """Return the options of each file that Orthanc would read; None where it would give up."""
     files = {}
     if not os.path.isdir(name):
         return files
@@ -436,8 +482,8 @@ def _read_folder(name: str) -> dict:
         if entry.lower().endswith(".json") and not os.path.isdir(path):
             try:
                 files[entry] = parse(_read(path))
-            except ValueError as err:
-                log.warning("%s: %s", path, err)
+            except (OSError, ValueError) as err:
+                log.debug("%s: %s", path, err)
                 files[entry] = None
     return files
 

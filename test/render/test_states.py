@@ -125,6 +125,17 @@ def test_managed_refuses_an_option_in_an_unknown_file(managed, tmp_path, name, t
     assert content(tmp_path) == before
 
 
+def test_managed_refuses_an_unknown_file_with_which_orthanc_would_not_start(managed, tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "dangling.json").symlink_to("/nowhere")
+    (tmp_path / "orthanc.json").write_text("{ of the formula, so it is put right")
+    ret = managed({"HttpPort": 8042})
+    assert ret.result is False
+    assert "broken.json cannot be read" in ret.comment
+    assert "dangling.json cannot be read" in ret.comment
+    assert "orthanc.json" not in ret.comment
+
+
 @pytest.mark.parametrize("name", ["local.json.bak", "local.json.dpkg-dist", "json"])
 def test_managed_leaves_files_alone_that_orthanc_does_not_read(managed, tmp_path, name):
     (tmp_path / name).write_text('{"HttpPort": 1}')
