@@ -111,6 +111,7 @@ REQUIRED = {
     "modalities": ("AET", "Host", "Port"),
     "peers": ("Url",),
 }
+ACCESS_PATHS = ("orthanc:users", "orthanc:demo_users", "orthanc:remote_access", "orthanc:config")
 # The three users that the GNU Health role calls demo users.
 DEMO_USERS = {
     "admin": {"password": "admin", "role": "admin"},
@@ -318,10 +319,7 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[
     pillar = plain(pillar) if given else {}
     if not isinstance(pillar, dict):
         return {}, [f"orthanc: must be a mapping, but is {kind(pillar)}"]
-    pillar = without_nulls(pillar)
-    problems = check_shape(pillar, SHAPE, "orthanc") + check_substitution(pillar, "orthanc")
-    if problems:
-        return {}, problems
+    pillar, problems = sound_part(without_nulls(pillar))
     settings = copy.deepcopy(merge(defaults, osmap))
     settings["moved_paths"] = sorted(
         name
@@ -334,9 +332,25 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[
     settings["config"] = pillar.get("config", {})
     settings["booted"] = booted
     settings["pillar_given"] = given
-    problems = check_required(pillar) + check_access(settings) + check_host(settings)
     derive_paths(settings)
+    problems += check_required(pillar) + check_host(settings)
+    # Judged only where all that it depends on is sound: a mistyped user is no missing user.
+    if not any(problem.startswith(ACCESS_PATHS) for problem in problems):
+        problems += check_access(settings)
     return settings, problems
+
+
+def sound_part(pillar: dict) -> tuple[dict, list[str]]:
+    """Return the keys whose values are of the right shape, and what is wrong with the others."""
+    sound, problems = {}, []
+    for key, value in pillar.items():
+        part = {key: value}
+        found = check_shape(part, SHAPE, "orthanc") + check_substitution(part, "orthanc")
+        if found:
+            problems += found
+        else:
+            sound[key] = value
+    return sound, problems
 
 
 def refuse(problems: list[str], sls: str) -> dict:

@@ -149,6 +149,29 @@ def test_all_mistakes_at_once(load_settings):
     assert len(load_settings(pillar)[1]) == 4
 
 
+def test_mistakes_of_different_kinds_at_once(load_settings):
+    pillar = {
+        "prot": 1,
+        "remote_access": True,
+        "packages": ["orthanc-gdcm"],
+        "modalities": {"ct": {"AET": "CT", "Host": "h"}},
+        "limit_find": "many",
+    }
+    paths = sorted(problem.split(": ")[0] for problem in load_settings(pillar)[1])
+    assert paths == [
+        "orthanc:limit_find",
+        "orthanc:modalities:ct:Port",
+        "orthanc:packages",
+        "orthanc:prot",
+        "orthanc:remote_access",
+    ]
+
+
+def test_a_mistyped_user_is_no_missing_user(load_settings):
+    pillar = {"remote_access": True, "users": {"anna": {"password": 1, "role": "admin"}}}
+    assert len(load_settings(pillar)[1]) == 1
+
+
 @pytest.mark.parametrize(
     "pillar",
     [
