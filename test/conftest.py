@@ -27,8 +27,8 @@ def salt_version():
 
 
 def load(name):
-    """Load a Python file of the formula's own folder, which Salt loads as a template."""
-    path = FORMULA / "orthanc" / name
+    """Load a Python file of the formula that Salt loads in a way of its own."""
+    path = FORMULA / name
     loader = importlib.machinery.SourceFileLoader(path.stem, str(path))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(path.stem, loader))
     loader.exec_module(module)
@@ -36,12 +36,20 @@ def load(name):
 
 
 @pytest.fixture(scope="session")
+def state_module():
+    """A function that gives a module of the formula's states: the execution modules have the
+    same names.
+    """
+    return lambda name: load(f"_states/{name}.py")
+
+
+@pytest.fixture(scope="session")
 def map_file():
     """``orthanc/map.py``."""
-    return load("map.py")
+    return load("orthanc/map.py")
 
 
 @pytest.fixture(scope="session")
 def config_sls():
     """``orthanc/config/init.sls``."""
-    return load("config/init.sls")
+    return load("orthanc/config/init.sls")
