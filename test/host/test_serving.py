@@ -65,7 +65,7 @@ def test_what_leaves_the_pillar_leaves_the_host(minion, users):
     assert minion.ask("GET", "/system", *who, port=8050).code == 0
     assert minion.ask("GET", "/modalities", *who).json == []
     assert minion.ask("GET", "/system", "rita", users["rita"]["password"]).code == 401
-    assert "rita" not in minion.run("cat /etc/orthanc/*").out
+    assert "rita" not in minion.run("grep -r . /etc/orthanc").out
 
 
 def test_a_hand_edit_is_put_right_and_shown(minion, users):
