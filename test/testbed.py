@@ -27,6 +27,7 @@ import time
 
 CACHE = pathlib.Path(os.environ.get("ORTHANC_TEST_CACHE", "/var/cache/orthanc-formula-test"))
 FORMULA = pathlib.Path(__file__).resolve().parent.parent
+EXPORTS = pathlib.Path("/run/systemd/nspawn/unix-export")
 PROGRAMS = ("mmdebstrap", "systemd-nspawn", "nsenter", "ip", "nft", "mount")
 
 # A minimal Debian installation with a network, and nothing that the formula or Salt would need.
@@ -237,8 +238,9 @@ class Host:
 
     def __exit__(self, *_) -> None:
         self.power_off()
-        subprocess.run(["umount", "-l", str(self.tree)], check=False)
-        subprocess.run(["umount", "-l", str(self.folder)], check=False)
+        # systemd-nspawn from Debian 13 on leaves the last of these behind when it is killed.
+        for mounted in (self.tree, self.folder, EXPORTS / self.name):
+            subprocess.run(["umount", "-l", str(mounted)], capture_output=True, check=False)
         self.folder.rmdir()
         subprocess.run(["ip", "netns", "delete", self.name], check=False)
 
@@ -249,6 +251,7 @@ class Host:
             [
                 *("systemd-nspawn", "-q", "-D", str(self.tree), "--register=no", "--keep-unit"),
                 *("--console=pipe", "--resolv-conf=off", "--timezone=off", "--hostname=testhost"),
+                f"--machine={self.name}",
                 *(f"--network-namespace-path=/run/netns/{self.name}", *begin),
             ],
             env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
