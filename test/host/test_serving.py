@@ -205,13 +205,14 @@ def test_images_are_never_left_behind(minion, users, image):
     assert minion.run("ls /proc/$(pgrep -x Orthanc)/fd -l").out.count("/srv/other/index") > 0
 
 
-def test_after_a_reboot_orthanc_serves_again(minion, users):
-    minion.pillar(users=users, remote_access=True, paths={"storage": "/srv/other"})
-    assert minion.state().ok
-    before = minion.read("/proc/sys/kernel/random/boot_id"), minion.pid(), minion.leader
-    minion.reboot()
-    assert (before[1], before[2]) != (minion.pid(), minion.leader)
-    minion.run("for i in $(seq 100); do pgrep -x Orthanc && break; sleep .1; done; sleep 1")
+def test_after_a_reboot_orthanc_serves_again(minion, users, image):
+    minion.apply(users=users, remote_access=True)
     who = ("anna", users["anna"]["password"])
-    assert len(minion.ask("GET", "/instances", *who, remote=True).json) == 1
+    assert minion.ask("POST", "/instances", *who, data=f"@{image()}").code == 200
+    stored = minion.ask("GET", "/instances", *who).json
+    leader = minion.leader
+    minion.reboot()
+    minion.run("for i in $(seq 100); do pgrep -x Orthanc && break; sleep .1; done; sleep 1")
+    assert minion.leader != leader
+    assert minion.ask("GET", "/instances", *who, remote=True).json == stored
     assert minion.state().changes == {}
