@@ -6,7 +6,14 @@ import os
 import pathlib
 import sys
 
+import hypothesis
 import pytest
+
+# A machine that is busy booting hosts is no reason for a test to fail.
+hypothesis.settings.register_profile(
+    "formula", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("formula")
 
 HERE = pathlib.Path(__file__).parent
 FORMULA = HERE.parent
