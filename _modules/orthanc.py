@@ -162,12 +162,12 @@ def errors(service, log=None, count=10):
     return [line for line in lines if line[:1] == "E" and line[1:5].isdigit()][-count:]
 
 
-def access(config="/etc/orthanc"):
+def access(config=None):
     """
     Return how people reach Orthanc: its addresses, and who may log in, as a mapping of texts.
 
     config
-        The path of the folder of the configuration.
+        The path of the folder of the configuration; by default the one of the pillar.
 
     CLI Example:
 
@@ -175,6 +175,8 @@ def access(config="/etc/orthanc"):
 
         salt '*' orthanc.access
     """
+    paths = (__pillar__.get("orthanc") or {}).get("paths") or {}
+    config = config or paths.get("config") or "/etc/orthanc"
     options = __salt__["orthanc_conf.effective"](config)
     local = url(config)
     remote = options.get("RemoteAccessAllowed", False)

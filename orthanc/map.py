@@ -233,7 +233,7 @@ def check_access(settings: dict) -> list[str]:
         problems.append(
             "orthanc:config:RegisteredUsers: users are set in orthanc:users, with a role each"
         )
-    if isinstance(config.get("LuaScripts", []), str):
+    if not isinstance(config.get("LuaScripts") or [], list):
         problems.append("orthanc:config:LuaScripts: must be a list of paths")
     if settings["demo_users"]:
         problems += [

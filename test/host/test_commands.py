@@ -69,6 +69,8 @@ def test_on_a_pristine_booted_machine(suite):
         machine.write("/root/mine.sls", "orthanc: {port: 8043}")
         assert "http://127.0.0.1:8043/" in machine.command("/root/mine.sls").out
         assert machine.ask("GET", "/system", port=8043).code == 200
+        machine.write("/root/mine.sls", "orthanc: {port: 8044, paths: {config: /srv/etc}}")
+        assert "http://127.0.0.1:8044/" in machine.command("/root/mine.sls").out
         machine.write("/root/mine.sls", "port: 8043")
         assert "no key orthanc:" in machine.command("/root/mine.sls", check=False).err
         assert "no file /root/none.sls" in machine.command("/root/none.sls", check=False).err

@@ -106,6 +106,8 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
         ),
         ({"config": {"RegisteredUsers": {}}}, "orthanc:config:RegisteredUsers", "orthanc:users"),
         ({"config": {"LuaScripts": "/x"}}, "orthanc:config:LuaScripts", "list"),
+        ({"config": {"LuaScripts": 5}}, "orthanc:config:LuaScripts", "list"),
+        ({"config": {"LuaScripts": {"a": 1}}}, "orthanc:config:LuaScripts", "list"),
         ({"config": {"Name": "${HOSTNAME}"}}, "orthanc:config:Name", "environment variable"),
         ({"config": {"A": [{"B": "${x}"}]}}, "orthanc:config:A:0:B", "environment variable"),
         ({"config": {"A": {"${x}": 1}}}, "orthanc:config:A:${x}", "environment variable"),
