@@ -79,7 +79,7 @@ SHAPE = {
         "dir": FOLDER,
         **{name: LINK for name in ("config", "log", "data", "plugins")},
     },
-    "paths": {name: FOLDER for name in ("config", "storage", "index", "plugins", "log")},
+    "paths": {name: FOLDER for name in ("config", "home", "storage", "index", "plugins", "log")},
     "start_timeout": SECONDS,
     "preflight": FLAG,
     "plugin_sections": [OPTION_NAME],
@@ -89,6 +89,11 @@ SHAPE = {
 REQUIRED = {
     "users": ("password",),
 }
+# state.apply does not bring custom modules by itself, as a highstate does.
+UNSYNCED = (
+    "the formula's own modules are not on this minion yet; nothing was changed. Bring them with"
+    " `salt-call saltutil.sync_all`, or add sync_mods=all to state.apply"
+)
 ACCESS_PATHS = ("orthanc:users", "orthanc:demo_users", "orthanc:remote_access", "orthanc:config")
 # The three users that the GNU Health role calls demo users.
 DEMO_USERS = {
@@ -323,6 +328,8 @@ def run() -> dict:
             f"salt://orthanc/{name}.yaml", default_renderer="yaml", saltenv=__env__
         )
 
+    # Over salt-ssh they are always brought along, and this is always true.
+    synced = "orthanc_conf.judge" in __salt__
     family = __grains__["os_family"]
     if family in ("Debian", "Suse"):
         settings, problems = load(
@@ -333,6 +340,8 @@ def run() -> dict:
         )
     else:
         settings, problems = {}, [f"this formula knows Debian, Ubuntu and openSUSE, not {family}"]
+    if not synced:
+        problems.append(UNSYNCED)
     roles = read("roles")
 
     def configuration() -> dict:
@@ -341,4 +350,9 @@ def run() -> dict:
         )
         return options["of"](settings, roles, DEMO_USERS)
 
-    return {"settings": settings, "problems": problems, "configuration": configuration}
+    return {
+        "settings": settings,
+        "problems": problems,
+        "configuration": configuration,
+        "synced": synced,
+    }

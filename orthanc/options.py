@@ -51,7 +51,7 @@ def configuration(settings, roles, demo_users):
             **{f"RegisteredUsers:{name}": f"orthanc:users:{name}:password" for name in users},
         },
         "sections": settings["plugin_sections"],
-        "command": settings["command"].split()[0],
+        "command": settings["command"],
         "packages": settings["packages"],
         "user": settings["user"],
         "group": settings["group"],

@@ -39,16 +39,47 @@ def run():
             ],
         },
     }
-    for name in ("storage", "index", "log"):
-        if name in settings["moved_paths"]:
-            states[f"orthanc-{name}"] = {
-                "file.directory": [
-                    {"name": paths[name]},
-                    {"user": settings["user"]},
-                    {"group": settings["group"]},
-                    {"dir_mode": "0750"},
-                    {"makedirs": True},
-                    {"require": [{"orthanc_conf": "orthanc-config"}]},
-                ],
-            }
+    for name in folders(settings):
+        states.update(private(name, settings))
     return states
+
+
+def folders(settings):
+    """Return the names of the paths whose folders the formula closes to others, each path once."""
+    paths = settings["paths"]
+    names = []
+    for name in ("home", "storage", "index"):
+        if paths[name] not in [paths[other] for other in names]:
+            names.append(name)
+    # Where the package has the logs, they are closed already.
+    if "log" in settings["moved_paths"]:
+        names.append("log")
+    return names
+
+
+def private(name, settings):
+    """
+    Return the states of a folder that only Orthanc's account and group may enter.
+
+    openSUSE's package leaves images readable for everybody. What is in an open folder is closed
+    before the folder itself, so that an interrupted run is taken up again; what comes later is
+    closed by the UMask of ``orthanc.service``.
+    """
+    return {
+        f"orthanc-{name}-content": {
+            "module.run": [
+                {"orthanc.close": [{"name": settings["paths"][name]}]},
+                {"prereq": [{"file": f"orthanc-{name}"}]},
+            ],
+        },
+        f"orthanc-{name}": {
+            "file.directory": [
+                {"name": settings["paths"][name]},
+                {"user": settings["user"]},
+                {"group": settings["group"]},
+                {"dir_mode": "0750"},
+                {"makedirs": True},
+                {"require": [{"orthanc_conf": "orthanc-config"}]},
+            ],
+        },
+    }

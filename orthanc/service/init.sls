@@ -1,6 +1,16 @@
 #!py
 """The service: started at boot, restarted when its configuration changed, serving at the end."""
 
+UNIT = """\
+# Managed by Salt
+[Service]
+# What Orthanc stores and logs is for its own account and group only.
+UMask=0027
+Restart=on-failure
+# Until a running job and the database are done.
+TimeoutStopSec=600
+"""
+
 
 def run():
     orthanc = __salt__["slsutil.renderer"](
@@ -11,23 +21,30 @@ def run():
     settings = orthanc["settings"]
     paths = settings["paths"]
 
-    states = {
-        "include": ["orthanc.config"],
-        "orthanc-unit": unit(settings),
-        "orthanc-serving": {
-            "orthanc.serving": [
-                {"name": settings["service"]},
-                {"config": paths["config"]},
-                {"log": paths["log"]},
-                {"timeout": settings["start_timeout"]},
-                {"group": settings["group"]},
-                {"require": [{"sls": "orthanc.config"}]},
-                {"watch": [{"orthanc_conf": "orthanc-config"}, {"file": "orthanc-unit"}]},
-            ],
-        },
-    }
-    # Without systemd as PID 1 there is no boot to prepare for.
+    serving = [
+        {"name": settings["service"]},
+        {"config": paths["config"]},
+        {"log": paths["log"]},
+        {"timeout": settings["start_timeout"]},
+        {"group": settings["group"]},
+        {"require": [{"sls": "orthanc.config"}]},
+        {"watch": [{"orthanc_conf": "orthanc-config"}]},
+    ]
+    states = {"include": ["orthanc.config"], "orthanc-serving": {"orthanc.serving": serving}}
+    # Without systemd as PID 1 there is no unit, and no boot to prepare for.
     if settings["booted"]:
+        serving[-1]["watch"].append({"file": "orthanc-unit"})
+        states["orthanc-unit"] = {
+            "file.managed": [
+                {"name": settings["drop_in"]},
+                {"contents": UNIT + command(settings)},
+                {"user": "root"},
+                {"group": "root"},
+                {"mode": "0644"},
+                {"makedirs": True},
+                {"require": [{"orthanc_conf": "orthanc-config"}]},
+            ],
+        }
         # systemd does not see by itself that a folder for drop-ins is new.
         states["orthanc-unit-reload"] = {
             "module.run": [
@@ -45,21 +62,10 @@ def run():
     return states
 
 
-def unit(settings):
-    """Return the state of the drop-in that gives the package's unit other paths, if any."""
+def command(settings):
+    """Return the lines of the unit for paths that the package's own unit does not name."""
     paths = settings["paths"]
-    after = {"require": [{"orthanc_conf": "orthanc-config"}]}
     if not {"config", "log"} & set(settings["moved_paths"]):
-        return {"file.absent": [{"name": settings["drop_in"]}, after]}
-    command = settings["command"].format(**paths)
-    return {
-        "file.managed": [
-            {"name": settings["drop_in"]},
-            {"contents": f"# Managed by Salt\n[Service]\nExecStart=\nExecStart={command}"},
-            {"user": "root"},
-            {"group": "root"},
-            {"mode": "0644"},
-            {"makedirs": True},
-            after,
-        ],
-    }
+        return ""
+    log = f" --logdir={paths['log']}" if paths["log"] else ""
+    return f"ExecStart=\nExecStart={settings['command']}{log} {paths['config']}\n"

@@ -12,6 +12,13 @@ def run():
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
     settings = orthanc["settings"]
+    if not orthanc["synced"]:
+        # The name as well, because Salt shows no comment of this state in test mode.
+        text = orthanc["problems"][-1]
+        return {
+            "orthanc-pillar": {"test.fail_without_changes": [{"name": text}, {"comment": text}]}
+        }
+
     arguments = {"name": "orthanc", "problems": orthanc["problems"]}
     # Of a pillar with mistakes the sound part is judged as well: all mistakes in one answer.
     if settings:
