@@ -21,6 +21,37 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(FORMULA / "_modules"), str(FORMULA / "_states")]
 
 
+PROVEN = []
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--write-matrix", action="store_true", help="write what was proven where into the README"
+    )
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "call" and report.passed:
+        PROVEN.extend(value for name, value in report.user_properties if name == "proven")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Hold the README's table against what this run proved, if it was a run of all there is."""
+    import matrix
+
+    config = session.config
+    selected = config.getoption("keyword") or config.getoption("markexpr")
+    whole = HERE / "host" in [pathlib.Path(arg).resolve() for arg in config.args]
+    if hasattr(config, "workerinput") or exitstatus or not PROVEN or selected or not whole:
+        return
+    text = matrix.table(PROVEN)
+    if config.getoption("--write-matrix"):
+        matrix.write(text)
+    elif matrix.without_versions(text) != matrix.without_versions(matrix.written()):
+        print(f"\nThe README's table of what was proven where differs from this run:\n{text}")
+        session.exitstatus = 1
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         layer = pathlib.Path(item.fspath).relative_to(HERE).parts[0]
@@ -30,7 +61,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def salt_version():
     """The Salt that the test hosts get."""
-    return os.environ.get("SALT_VERSION", "3008.3")
+    import ways
+
+    return os.environ.get("SALT_VERSION", ways.NEWEST)
 
 
 def load(name):

@@ -1,4 +1,4 @@
-"""A test host that applies the formula masterless, as an administrator with Salt installed does."""
+"""Test hosts for an Orthanc server: one that is asked, and one that applies the formula itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Run:
             raise AssertionError(f"no JSON came back:\n{self.output}") from None
         if isinstance(returned, list):
             raise AssertionError("\n".join(returned))
-        self.states = {state["__id__"]: state for state in returned.values()}
+        # state_|-ID_|-name_|-function
+        self.states = {tag.split("_|-")[1]: state for tag, state in returned.items()}
         self.changes = {id: s["changes"] for id, s in self.states.items() if s["changes"]}
         self.failed = {id: s["comment"] for id, s in self.states.items() if s["result"] is False}
         self.ok = not self.failed and result.ok
@@ -43,36 +44,8 @@ class Run:
         return self.output
 
 
-class Minion(Host):
-    """A host with Salt and the formula; ``root_with_salt`` gives its layers."""
-
-    def __enter__(self) -> Minion:
-        super().__enter__()
-        self.install_formula(FORMULA)
-        self.write("/etc/salt/minion", MINION)
-        self.write("/srv/pillar/top.sls", "base: {'*': [orthanc]}")
-        return self
-
-    def pillar(self, **settings) -> None:
-        """Set the pillar below ``orthanc:``."""
-        self.write("/srv/pillar/orthanc.sls", yaml.safe_dump({"orthanc": settings}))
-
-    def call(self, *words: str, check: bool = True) -> Result:
-        """Run ``salt-call`` and return what it printed."""
-        quoted = " ".join(f"'{word}'" for word in words)
-        return self.run(f"salt-call --retcode-passthrough {quoted}", check=check, timeout=600)
-
-    def state(self, sls: str = "orthanc", test: bool = False) -> Run:
-        """Apply an SLS with the pillar as it stands, whether that works or not."""
-        words = ["state.apply", sls, "sync_mods=all", f"test={test}", "--out=json"]
-        return Run(self.call(*words, check=False))
-
-    def apply(self, **settings) -> Run:
-        """Set the pillar, apply the formula, and fail the test if a state failed."""
-        self.pillar(**settings)
-        run = self.state()
-        assert run.ok, run
-        return run
+class Server(Host):
+    """A host that Orthanc runs on, or shall run on."""
 
     @property
     def network(self) -> Network:
@@ -82,6 +55,11 @@ class Minion(Host):
     def pid(self) -> int:
         """Return the process id of Orthanc, 0 if it does not run."""
         return int(self.run("pgrep -ix orthanc | head -1", check=False).out.strip() or 0)
+
+    def wait_for_port(self, port: int = 8042) -> None:
+        """Wait until something listens on a port of the host."""
+        listens = f"ss -Hltn sport {port} | grep -q ."
+        self.run(f"until {listens}; do sleep 0.1; done", timeout=60)
 
     def ask(
         self,
@@ -119,9 +97,42 @@ class Minion(Host):
         found = set()
         for path in self.changes.rglob("*"):
             name = str(path.relative_to(self.changes))
-            if not path.is_dir() and not name.startswith(SALTS_OWN):
-                found.add(f"{name} {path.lstat().st_mtime_ns}")
+            if path.is_dir() or name.startswith(SALTS_OWN) or "__pycache__" in name:
+                continue
+            found.add(f"{name} {path.lstat().st_mtime_ns}")
         return found
+
+
+class Minion(Server):
+    """A host with Salt and the formula, masterless; ``root_with_salt`` gives its layers."""
+
+    def __enter__(self) -> Minion:
+        super().__enter__()
+        self.install_formula(FORMULA)
+        self.write("/etc/salt/minion", MINION)
+        self.write("/srv/pillar/top.sls", "base: {'*': [orthanc]}")
+        return self
+
+    def pillar(self, **settings) -> None:
+        """Set the pillar below ``orthanc:``."""
+        self.write("/srv/pillar/orthanc.sls", yaml.safe_dump({"orthanc": settings}))
+
+    def call(self, *words: str, check: bool = True) -> Result:
+        """Run ``salt-call`` and return what it printed."""
+        quoted = " ".join(f"'{word}'" for word in words)
+        return self.run(f"salt-call --retcode-passthrough {quoted}", check=check, timeout=600)
+
+    def state(self, sls: str = "orthanc", test: bool = False) -> Run:
+        """Apply an SLS with the pillar as it stands, whether that works or not."""
+        words = ["state.apply", sls, "sync_mods=all", f"test={test}", "--out=json"]
+        return Run(self.call(*words, check=False))
+
+    def apply(self, **settings) -> Run:
+        """Set the pillar, apply the formula, and fail the test if a state failed."""
+        self.pillar(**settings)
+        run = self.state()
+        assert run.ok, run
+        return run
 
 
 class Answer:

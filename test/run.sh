@@ -5,13 +5,14 @@
 #
 # LAYER is one or more of lint, unit, render, host; without one, all of them run.
 #
-#     SALT_VERSION        the Salt to test with, by default 3008.3
+#     SALT_VERSION        the Salt to test with; by default each of test/salt_versions.txt for unit
+#                         and render, and the last of them for host, whose tests choose others too
 #     ORTHANC_TEST_CACHE  where the roots of the test hosts are kept
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-export SALT_VERSION=${SALT_VERSION:-3008.3}
-venv=test/.venv-$SALT_VERSION
+mapfile -t versions < test/salt_versions.txt
+[ -z "${SALT_VERSION:-}" ] || versions=("$SALT_VERSION")
 layers=()
 while [[ ${1:-} =~ ^(lint|unit|render|host)$ ]]; do
   layers+=("$1")
@@ -36,26 +37,44 @@ if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/nu
   apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-if [ ! -e "$venv/installed" ] || [ test/requirements.txt -nt "$venv/installed" ]; then
-  say "Installing Salt $SALT_VERSION and the test tools into $venv"
+# use VERSION: take the tools of this version of Salt.
+use() {
+  export SALT_VERSION=$1
+  venv=test/.venv-$1
+  [ -e "$venv/installed" ] && [ ! test/requirements.txt -nt "$venv/installed" ] && return
+  say "Installing Salt $1 and the test tools into $venv"
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check \
-    "salt==$SALT_VERSION" -r test/requirements.txt
+    "salt==$1" -r test/requirements.txt
   touch "$venv/installed"
-fi
+}
+
+# run FOLDER...: the tests, two files side by side; hosts spend their time waiting.
+run() {
+  say "Tests with Salt $SALT_VERSION: $*"
+  "$venv/bin/python" -m pytest --capture=no --numprocesses=2 --dist=loadfile \
+    "$@" "${arguments[@]}"
+}
+
+arguments=("$@")
+folders=()
+for layer in unit render; do
+  wants "$layer" && folders+=("test/$layer")
+done
 
 if wants lint; then
+  use "${versions[-1]}"
   say 'Lint: ruff'
   "$venv/bin/ruff" check .
   "$venv/bin/ruff" format --check .
 fi
-
-folders=()
-for layer in unit render host; do
-  wants "$layer" && folders+=("test/$layer")
-done
-[ ${#folders[@]} -gt 0 ] || exit 0
-# Hosts spend their time waiting: two files of tests side by side.
-wants host && set -- --numprocesses=2 --dist=loadfile "$@"
-say "Tests with Salt $SALT_VERSION: ${folders[*]}"
-exec "$venv/bin/python" -m pytest --capture=no "${folders[@]}" "$@"
+if [ ${#folders[@]} -gt 0 ]; then
+  for version in "${versions[@]}"; do
+    use "$version"
+    run "${folders[@]}"
+  done
+fi
+if wants host; then
+  use "${versions[-1]}"
+  run test/host
+fi

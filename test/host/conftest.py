@@ -50,3 +50,9 @@ def image(tmp_path_factory):
     """A function that makes a small DICOM file; see ``dicom.make``."""
     folder = tmp_path_factory.mktemp("images")
     return lambda **tags: dicom.make(folder, **tags)
+
+
+@pytest.fixture
+def proven(record_property):
+    """A function that says what a test has proven, for the README's table; see ``matrix``."""
+    return lambda **what: record_property("proven", what)

@@ -1,0 +1,154 @@
+"""What is different on openSUSE: its package, its unit, and images that everybody may read."""
+
+import json
+
+import dicom
+import pytest
+import testbed
+from minion import Minion
+
+DATA = "/var/lib/orthanc/OrthancStorage"
+
+
+@pytest.fixture(params=["leap", "tumbleweed"])
+def minion(request, salt_version):
+    with Minion(testbed.root_with_salt(request.param, salt_version)) as host:
+        yield host
+
+
+@pytest.fixture
+def leap(salt_version):
+    with Minion(testbed.root_with_salt("leap", salt_version)) as host:
+        yield host
+
+
+def read_by_nobody(host) -> list[str]:
+    """Return the files below the data folder that the account nobody can read."""
+    found = f"find {DATA} -type f -readable 2>/dev/null; true"
+    return host.run(found, user="nobody").out.split()
+
+
+def open_to_others(host) -> str:
+    """Return the files and folders below the data folder whose mode lets others in."""
+    return host.run(f"find {DATA} -perm /007").out
+
+
+def test_nobody_else_reads_an_image(minion, users, image):
+    anna = ("anna", users["anna"]["password"])
+    minion.run("zypper -n -q install orthanc && systemctl start orthanc")
+    minion.wait_for_port()
+    assert minion.ask("POST", "/instances", data=f"@{image()}").code == 200
+    assert len(read_by_nobody(minion)) > 1, "then there is nothing to close"
+
+    settings = {"users": users, "dicom": {"enabled": True}}
+    minion.apply(**settings)
+    assert read_by_nobody(minion) == []
+    assert open_to_others(minion) == ""
+    assert minion.ask("POST", "/instances", *anna, data=f"@{image()}").code == 200
+    assert dicom.client("storescu", minion.address, str(image())).returncode == 0
+    assert len(minion.ask("GET", "/instances", *anna).json) == 3
+    assert open_to_others(minion) == ""
+
+    minion.run("zypper -n -q install --force orthanc")
+    assert minion.run("stat -c %a /var/lib/orthanc").out.strip() == "755"
+    minion.run("systemctl restart orthanc")
+    minion.wait_for_port()
+    assert minion.ask("POST", "/instances", *anna, data=f"@{image()}").code == 200
+    assert dicom.client("storescu", minion.address, str(image())).returncode == 0
+    assert len(minion.ask("GET", "/instances", *anna).json) == 5
+    assert read_by_nobody(minion) == []
+    assert open_to_others(minion) == ""
+
+    assert set(minion.apply(**settings).changes) <= {
+        *("orthanc-access", "orthanc-home", "orthanc-home-content")
+    }
+    assert minion.run("stat -c %a /var/lib/orthanc").out.strip() == "750"
+    assert minion.apply(**settings).changes == {}
+
+
+def test_an_interrupted_closing_is_taken_up_again(leap, users):
+    leap.run(f"zypper -n -q install orthanc && install -d -o orthanc -m 755 {DATA} {DATA}/aa")
+    leap.run(f"echo x > {DATA}/aa/image && ln -s /etc/passwd {DATA}/link")
+    leap.run(f"chmod 644 {DATA}/aa/image; chmod 750 /var/lib/orthanc; chown -R orthanc: {DATA}")
+    tried_on = leap.written()
+    leap.pillar(users=users)
+    tried = leap.state("orthanc.config", test=True)
+    assert "orthanc-storage" in tried.changes
+    assert leap.written() == tried_on
+    # What is in it comes first; the folder itself, which says that all is done, comes last.
+    leap.run(f"salt-call orthanc.close {DATA}")
+    assert open_to_others(leap).split() == [DATA, f"{DATA}/link"]
+    assert leap.run("stat -c %a /etc/passwd").out.strip() == "644"
+    assert "orthanc-storage" in leap.state("orthanc.config").changes
+    assert open_to_others(leap).split() == [f"{DATA}/link"]
+
+
+def test_the_packages_own_configuration_is_replaced(minion, users):
+    """Its RegisteredUsers would stand in two files, and newer packages load no plugin at all."""
+    minion.run("zypper -n -q install orthanc")
+    shipped = minion.read("/etc/orthanc/Configuration.json")
+    assert minion.run("systemctl is-enabled orthanc", check=False).out.strip() == "disabled"
+    assert minion.pid() == 0
+    minion.apply(users=users, packages=["orthanc", "orthanc-dicomweb"])
+    assert minion.run("systemctl is-enabled orthanc").out.strip() == "enabled"
+    options = json.loads(minion.read("/etc/orthanc/Configuration.json"))
+    assert "RegisteredUsers" not in options
+    assert options["Plugins"] == ["/usr/share/orthanc/plugins"]
+    anna = ("anna", users["anna"]["password"])
+    assert minion.ask("GET", "/dicom-web/studies", *anna).code == 200
+    assert minion.run("readlink /opt/gnuhealth/orthanc/data").out.strip() == DATA
+    assert "log" not in minion.run("ls /opt/gnuhealth/orthanc").out
+
+    run = minion.state("orthanc.clean")
+    assert run.ok, run
+    assert minion.pid() == 0
+    assert not minion.run("rpm -q orthanc", check=False).ok
+    # rpm keeps a changed configuration under another name, or removes the one it knows.
+    kept = minion.run("cat /etc/orthanc/Configuration.json*", check=False).out
+    assert kept in ("", shipped)
+    assert not minion.run("grep -rs password /etc/orthanc", check=False).out
+
+
+def test_it_comes_back_by_itself_and_the_journal_tells_why_it_does_not(leap, users):
+    leap.apply(users=users)
+    anna = ("anna", users["anna"]["password"])
+    leap.run(f"kill -SEGV {leap.pid()}; sleep 1")
+    leap.wait_for_port()
+    assert leap.ask("GET", "/system", *anna).code == 200
+
+    leap.write("/srv/wrong.lua", 'error("the first reason")')
+    wrong = {"users": users, "preflight": False, "config": {"LuaScripts": ["/srv/wrong.lua"]}}
+    leap.pillar(**wrong)
+    run = leap.state()
+    assert "the first reason" in run.failed["orthanc-serving"]
+    assert "The last good configuration is back" in run.failed["orthanc-serving"]
+    assert leap.ask("GET", "/system", *anna).code == 200
+    leap.write("/srv/wrong.lua", 'error("another reason")')
+    comment = leap.state().failed["orthanc-serving"]
+    assert "another reason" in comment
+    assert "the first reason" not in comment
+    assert leap.ask("GET", "/system", *anna).code == 200
+
+
+def test_a_version_is_pinned_and_held(leap, users):
+    upgrade = "zypper -n -q modifyrepo --enable update && zypper -n -q update orthanc"
+    release = "rpm -q --qf '%{VERSION}-%{RELEASE}' orthanc"
+    version = leap.run("zypper -n -q install orthanc && " + release).out
+    leap.apply(users=users, version=version)
+    leap.run(upgrade)
+    assert leap.run(release).out == version
+    assert leap.apply(users=users, version=version).changes == {}
+    leap.apply(users=users)
+    leap.run("zypper -n -q update orthanc")
+    assert leap.run(release).out != version
+    leap.wait_for_port()
+    assert leap.ask("GET", "/system").code == 401
+    leap.apply(users=users)
+    assert leap.apply(users=users).changes == {}
+
+
+def test_a_folder_for_logs_of_its_own(leap, users):
+    leap.apply(users=users, paths={"log": "/srv/log"})
+    assert "Orthanc version" in leap.read("/srv/log/Orthanc.log")
+    assert leap.run("stat -c %a /srv/log").out.strip() == "750"
+    assert leap.run("readlink /opt/gnuhealth/orthanc/log").out.strip() == "/srv/log"

@@ -1,0 +1,56 @@
+"""One master, two sites on two systems: each gets its own pillar, and nothing of the other's."""
+
+import contextlib
+
+import pytest
+import readme
+import testbed
+from minion import FORMULA, Server
+from ways import GITFS, NEWEST, OLDEST, ROOTS, put_into_git, start_master, start_minion
+
+SITES = {
+    "north-1": {"user": "nora", "modality": "mr", "other": "only for the south"},
+    "south-1": {"user": "sven", "modality": "ct", "other": "only for the north"},
+}
+
+
+@pytest.mark.parametrize(
+    ("salt", "systems", "backend"),
+    [(NEWEST, ("bookworm", "leap"), "gitfs"), (OLDEST, ("leap", "trixie"), "roots")],
+)
+def test_two_sites_from_one_pillar_tree(salt, systems, backend):
+    with contextlib.ExitStack() as booted:
+        master, north, south = (
+            booted.enter_context(Server(testbed.root_with_salt(system, salt)))
+            for system in ("bookworm", *systems)
+        )
+        hosts = {"north-1": north, "south-1": south}
+        master.install_formula(FORMULA)
+        master.write("/srv/salt/top.sls", "base: {'*': [orthanc]}")
+        readme.write_files(master, "Many sites from one pillar tree")
+        if backend == "gitfs":
+            put_into_git(master)
+        start_master(master, ROOTS if backend == "roots" else {**ROOTS, **GITFS})
+        for id, host in hosts.items():
+            start_minion(master, host, id)
+        applied = master.run("salt -t 300 '*' state.highstate", check=False, timeout=600).out
+        assert applied.count("Failed:     0") == len(SITES), applied
+        again = master.run("salt -t 300 '*' state.highstate", check=False, timeout=600).out
+        assert again.count("Failed:     0") == len(SITES), again
+        assert "changed=" not in again, again
+
+        for id, site in SITES.items():
+            host, name = hosts[id], id.split("-", maxsplit=1)[0]
+            who = (site["user"], f"only for the {name}")
+            system = host.ask("GET", "/system", *who, remote=True).json
+            assert (system["Name"], system["DicomAet"]) == (
+                f"Hospital {name.title()}",
+                name.upper(),
+            )
+            assert host.ask("GET", "/modalities", *who, remote=True).json == [site["modality"]]
+            foreign = ("sven" if site["user"] == "nora" else "nora", site["other"])
+            assert host.ask("GET", "/system", *foreign, remote=True).code == 401
+            searched = "grep -rlsF --exclude-dir=proc --exclude-dir=sys --exclude-dir=dev {} /"
+            assert host.run(searched.format(f"'{who[1]}'")).out, "not where this test looks"
+            found = host.run(searched.format(f"'{site['other']}'"), check=False).out
+            assert found == "", found

@@ -1,0 +1,165 @@
+"""One pillar gives the same server on every system, in every way and with every line of Salt."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import dicom
+import orthanc_conf
+import pytest
+import yaml
+from ways import NEWEST, OLDEST, SALT_VERSIONS, WAYS
+
+FORMULA = pathlib.Path(__file__).resolve().parents[2]
+SYSTEMS = {"bookworm": "Debian", "trixie": "Debian", "leap": "Suse"}
+CASES = [
+    *((system, way, NEWEST) for system in SYSTEMS for way in WAYS),
+    *((system, "masterless", salt) for system in SYSTEMS for salt in SALT_VERSIONS[:-1]),
+    *((system, way, OLDEST) for system in ("bookworm", "leap") for way in ("master", "salt-ssh")),
+    # The next release of Orthanc, which no stable release of a distribution has yet.
+    *((system, "masterless", NEWEST) for system in ("sid", "tumbleweed")),
+]
+ANNA, RITA, WIM = (
+    (name, f"{name}'s password: \u00e4 \" \\ $ {{}}") for name in ("anna", "rita", "wim")
+)
+PILLAR = {
+    "remote_access": True,
+    "users": {
+        name: {"password": password, "role": role}
+        for (name, password), role in ((ANNA, "admin"), (RITA, "reader"), (WIM, "writer"))
+    },
+    "dicom": {"enabled": True, "aet": "EVERYWHERE", "port": 11112},
+    "modalities": {
+        "ct": {"AET": "CT1", "Host": "192.0.2.17", "Port": 104, "AllowStore": True},
+        "finder": {"AET": "FINDSCU", "Host": "192.0.2.18", "Port": 105},
+    },
+    "peers": {"north": {"Url": "http://192.0.2.19:8042/", "Username": "x", "Password": "y"}},
+    "limit_find": 5,
+    "packages": ["orthanc", "orthanc-dicomweb"],
+    "config": {
+        "Name": "Same everywhere",
+        "DicomAlwaysAllowStore": False,
+        "StableAge": 7,
+        "DicomWeb": {"Root": "/dicom-web/"},
+    },
+}
+OPTIONS = {
+    "AuthenticationEnabled": True,
+    "DeidentifyLogs": True,
+    "DicomAet": "EVERYWHERE",
+    "DicomAlwaysAllowStore": False,
+    "DicomModalities": PILLAR["modalities"],
+    "DicomPort": 11112,
+    "DicomServerEnabled": True,
+    "DicomWeb": {"Root": "/dicom-web/"},
+    "ExecuteLuaEnabled": False,
+    "HttpPort": 8042,
+    "HttpsCACertificates": "config:HttpsCACertificates",
+    "IndexDirectory": "paths:storage",
+    "LimitFindInstances": 5,
+    "LimitFindResults": 5,
+    "LuaScripts": ["paths:config/users.lua"],
+    "Name": "Same everywhere",
+    "OrthancPeers": PILLAR["peers"],
+    "OverwriteInstances": False,
+    "Plugins": ["paths:plugins"],
+    "RegisteredUsers": dict([ANNA, RITA, WIM]),
+    "RemoteAccessAllowed": True,
+    "RestApiWriteToFileSystemEnabled": False,
+    "StableAge": 7,
+    "StorageDirectory": "paths:storage",
+    "WebDavEnabled": False,
+}
+# What is asked from another host, who asks, and what must come back.
+FIND = json.dumps({"Level": "Patient", "Query": {}})
+REQUESTS = [
+    ("GET", "/system", (), None, 401),
+    ("GET", "/system", (ANNA[0], "wrong"), None, 401),
+    ("GET", "/system", ANNA, None, 200),
+    ("GET", "/modalities", RITA, None, ["ct", "finder"]),
+    ("GET", "/peers", RITA, None, ["north"]),
+    ("GET", "/dicom-web/studies", RITA, None, 200),
+    ("PUT", "/modalities/new", WIM, '["NEW", "192.0.2.1", 104]', 403),
+    ("POST", "/tools/find", RITA, FIND, 403),
+    ("POST", "/tools/bulk-delete", WIM, '{"Resources": []}', 403),
+    ("POST", "/tools/shutdown", WIM, "", 403),
+    ("POST", "/tools/execute-script", ANNA, "print(1)", 403),
+    ("DELETE", "/patients/none", RITA, None, 403),
+    ("DELETE", "/patients/none", ANNA, None, 404),
+]
+SYSTEM = {
+    "Name": "Same everywhere",
+    "DicomAet": "EVERYWHERE",
+    "DicomPort": 11112,
+    "HttpPort": 8042,
+    "IsHttpServerSecure": True,
+}
+
+
+def effective(host, family: str) -> dict:
+    """Return the options of all files together, with the map's values named instead of given."""
+    given: dict = {}
+    for name in host.run("ls /etc/orthanc/*.json").out.split():
+        content = orthanc_conf.parse(host.read(name))
+        assert not set(given) & set(content), f"{name} holds an option of another file"
+        given.update(content)
+    osmap = yaml.safe_load((FORMULA / f"orthanc/osfamily/{family}.yaml").read_text())
+    text = json.dumps(given)
+    for section in ("paths", "config"):
+        for name, value in osmap[section].items():
+            if value and name != "home":
+                text = text.replace(f'"{value}', f'"{section}:{name}')
+    return json.loads(text)
+
+
+@pytest.mark.parametrize(("system", "way", "salt"), CASES)
+def test_one_pillar_gives_the_same_server(system, way, salt, image, proven):
+    newest = system in ("sid", "tumbleweed")
+    family = {**SYSTEMS, "sid": "Debian", "tumbleweed": "Suse"}[system]
+    with WAYS[way](system, salt) as site:
+        site.pillar(**PILLAR)
+        tried = site.state(test=True)
+        assert tried.changes, tried
+        assert not tried.failed, tried
+        assert site.target.pid() == 0
+        run = site.state()
+        assert run.ok, run
+        # Orthanc 1.13 has words for it.
+        overwrite = {"OverwriteInstances": "Never"} if newest else {}
+        assert effective(site.target, family) == {**OPTIONS, **overwrite}
+
+        host = site.target
+        for method, path, who, data, expected in REQUESTS:
+            answer = host.ask(method, path, *who, data=data, remote=True)
+            if isinstance(expected, list):
+                assert sorted(answer.json) == expected, (path, answer)
+            else:
+                assert answer.code == expected, (path, who, answer)
+        system_of = host.ask("GET", "/system", *ANNA).json
+        assert {name: system_of[name] for name in SYSTEM} == SYSTEM
+
+        file = str(image(PatientName="Same^Everywhere"))
+        call = {"called": "EVERYWHERE", "port": 11112}
+        assert dicom.client("echoscu", host.address, **call).returncode == 0
+        assert dicom.client("storescu", host.address, file, **call).returncode != 0
+        assert dicom.client("storescu", host.address, "-aet", "CT1", file, **call).returncode == 0
+        assert len(host.ask("GET", "/instances", *RITA, remote=True).json) == 1
+        question = ("-P", "-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientName")
+        found = dicom.client("findscu", host.address, *question, **call)
+        assert "Same^Everywhere" in found.stdout + found.stderr
+        unknown = dicom.client("findscu", host.address, "-aet", "OTHER", *question, **call)
+        assert "Same^Everywhere" not in unknown.stdout + unknown.stderr
+
+        pid, changed = host.pid(), host.written()
+        again = site.state()
+        assert again.ok, again
+        assert again.changes == {}
+        assert site.state(test=True).changes == {}
+        assert host.pid() == pid
+        assert host.written() ^ changed == set()
+        assert host.run("systemctl is-enabled orthanc").out.strip() == "enabled"
+        host.reboot()
+        host.wait_for_port()
+        assert host.ask("GET", "/system", *ANNA, remote=True).code == 200
+    proven(system=system, way=way, salt=salt, orthanc=system_of["Version"])
