@@ -1,6 +1,7 @@
 """Booted hosts for tests: pristine Debian machines that live for one test.
 
 A *root* is a folder with a Debian in it, built once with mmdebstrap and kept in the cache folder.
+Layers may lie on top of it: Salt, or what turns it into a stand-in for openSUSE (``suse.py``).
 A *host* is a root booted by systemd-nspawn, with its own systemd, network name space and address.
 All that a host writes lands in a layer of its own in memory, thrown away when it stops, so that one
 root serves any number of hosts. Booting takes about two seconds.
@@ -25,6 +26,9 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+
+import suse
 
 CACHE = pathlib.Path(os.environ.get("ORTHANC_TEST_CACHE", "/var/cache/orthanc-formula-test"))
 FORMULA = pathlib.Path(__file__).resolve().parent.parent
@@ -111,7 +115,15 @@ def _build(name: str, folder: pathlib.Path, build) -> None:
 
 @functools.lru_cache(None)
 def root(suite: str) -> tuple[pathlib.Path, ...]:
-    """Return a pristine Debian of this suite, with the downloads of the tests in apt's cache."""
+    """Return a pristine Debian of this suite, with the downloads of the tests in apt's cache.
+
+    ``leap`` and ``tumbleweed`` give a Debian that stands in for openSUSE.
+    """
+    if suite in suse.STAND_INS:
+        stand_in = suse.STAND_INS[suite]
+        recipe = pathlib.Path(suse.__file__).read_text()
+        return layer(suite, recipe, root(stand_in.debian), lambda host: suse.make(host, stand_in))
+
     copies = [path for path in MACHINE_SETTINGS if os.path.exists(path)]
     hooks = [
         "--customize-hook=echo testhost > $1/etc/hostname",
@@ -139,22 +151,31 @@ def root(suite: str) -> tuple[pathlib.Path, ...]:
 @functools.lru_cache(None)
 def root_with_salt(suite: str, version: str) -> tuple[pathlib.Path, ...]:
     """Return a root with this version of Salt in /opt/salt and its programs on the path."""
-    base = root(suite)
+    on_debian = f"apt-get install -qq {DOWNLOADS[0]}"
     script = f"""
         set -e
         export DEBIAN_FRONTEND=noninteractive
-        apt-get install -qq {DOWNLOADS[0]} >/dev/null
+        {suse.INSTALL_PYTHON if suite in suse.STAND_INS else on_debian} >/dev/null
         python3 -m venv /opt/salt
         /opt/salt/bin/pip install -q "salt=={version}"
         ln -s /opt/salt/bin/salt* /opt/salt/bin/spm /usr/local/bin/
     """
+    name = f"{suite}-salt{version}"
+    return layer(name, script, root(suite), lambda host: host.run(script, timeout=900))
+
+
+def layer(
+    name: str, recipe: str, base: tuple[pathlib.Path, ...], change: Callable[[Host], object]
+) -> tuple[pathlib.Path, ...]:
+    """Return a root with one more layer: what ``change(host)`` changes on a host."""
 
     def build(folder: pathlib.Path) -> None:
         with Host(base) as host:
-            host.run(script, timeout=900)
+            change(host)
+            # With the marks that overlays keep of what was removed.
             local("cp", "-a", f"{host.changes}/.", str(folder))
 
-    return (cached(f"{suite}-salt{version}", script + base[0].name, build), *base)
+    return (cached(name, recipe + base[0].name, build), *base)
 
 
 class Network:
