@@ -121,6 +121,8 @@ def close(name):
         salt '*' orthanc.close /var/lib/orthanc
     """
     count = 0
+    if not os.path.isdir(name):
+        return count
     for _, folders, files, descriptor in os.fwalk(name):
         for entry in folders + files:
             # Its owner is not trusted to have no link to a file of somebody else put here.

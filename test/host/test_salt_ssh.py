@@ -13,7 +13,8 @@ SLS = "#!py\ndef run():\n    {}\n    return {{}}\n"
 # What is packed counts as well.
 FIND = f"""
 find /tmp /var /root /home /opt -type f | while read file; do
-    case $file in *gz) tar -xzOf $file ;; *) cat $file ;; esac 2>/dev/null | grep -qF {PASSWORD} && echo $file
+    case $file in *gz) tar -xzOf $file ;; *) cat $file ;; esac 2>/dev/null |
+        grep -qF {PASSWORD} && echo $file
 done; true
 """
 
