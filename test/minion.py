@@ -20,7 +20,7 @@ id: testhost
 SALTS_OWN = (
     *("var/cache/salt", "var/log", "etc/salt", "srv/pillar", "root"),
     *("tmp", "run", "var/tmp", "var/cache/apt", "var/lib/apt/lists", "var/cache/zypp"),
-    "var/lib/rpm/rpmdb.sqlite-shm",
+    *("var/lib/rpm/rpmdb.sqlite-shm", "srv/rpm"),
 )
 
 

@@ -131,12 +131,12 @@ def test_it_comes_back_by_itself_and_the_journal_tells_why_it_does_not(leap, use
 
 
 def test_a_version_is_pinned_and_held(leap, users):
-    upgrade = "zypper -n -q modifyrepo --enable update && zypper -n -q update orthanc"
     release = "rpm -q --qf '%{VERSION}-%{RELEASE}' orthanc"
     leap.run("zypper -n -q install orthanc")
     version = leap.run(release).out
     leap.apply(users=users, version=version)
-    leap.run(upgrade)
+    leap.run("zypper -n -q modifyrepo --enable update")
+    assert "lock" in leap.run("zypper -n -q update orthanc", check=False).out
     assert leap.run(release).out == version
     assert leap.apply(users=users, version=version).changes == {}
     leap.apply(users=users)
