@@ -50,7 +50,9 @@ def test_nobody_else_reads_an_image(minion, users, image):
     assert open_to_others(minion) == ""
 
     minion.run("zypper -n -q install --force orthanc")
-    assert minion.run("stat -c %a /var/lib/orthanc").out.strip() == "755"
+    assert minion.run("stat -c %a /var/lib/orthanc /etc/orthanc").out.split() == ["755", "755"]
+    assert "Anna" in minion.run("grep -rhs password /etc/orthanc").out
+    assert minion.run("grep -rhs password /etc/orthanc; true", user="nobody").out == ""
     minion.run("systemctl restart orthanc")
     minion.wait_for_port()
     assert minion.ask("POST", "/instances", *anna, data=f"@{image()}").code == 200
