@@ -55,7 +55,7 @@ SERVER = "orthanc"
 # What ``judge`` takes, for ``validate``.
 JUDGED = (
     *("layers", "main_file", "option_files", "sources", "sections", "command", "packages"),
-    *("version", "allow_no_users", "user", "group", "certificates", "saltenv"),
+    *("version", "allow_no_users", "user", "group", "authorities", "saltenv"),
 )
 # How renameat2(2) swaps two folders in one step.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -353,7 +353,7 @@ def judge(
     allow_no_users=True,
     user="orthanc",
     group="orthanc",
-    certificates=None,
+    authorities=None,
     saltenv="base",
     host=True,
 ):
@@ -419,7 +419,7 @@ def judge(
     problems += _sentences(
         __salt__["orthanc_database.left_behind"](before, options, user, group), sources
     )
-    problems += _sentences(_read_certificates(certificates, saltenv)[1], sources)
+    problems += _sentences(_read_authorities(authorities, saltenv)[1], sources)
     if before.get("RegisteredUsers") and not options.get("RegisteredUsers") and not allow_no_users:
         problems.append(
             "orthanc: this host has no such pillar, but its server has users; check the top file of"
@@ -445,7 +445,7 @@ def apply(
     service="orthanc",
     preflight=True,
     allow_no_users=True,
-    certificates=None,
+    authorities=None,
     saltenv="base",
     databases=(),
     test=False,
@@ -472,7 +472,7 @@ def apply(
     sources
         A mapping from option (names below it joined by colons) to the path of the pillar that
         it comes from, for the sentences about problems. Options that it lacks come from
-        ``orthanc:config``. For the names of certificates as well.
+        ``orthanc:config``. For the names of authorities as well.
 
     sections
         The names of options of plugins that nobody knows.
@@ -495,7 +495,7 @@ def apply(
     allow_no_users
         False refuses where a server that has users would lose all of them.
 
-    certificates
+    authorities
         A mapping from file name, or whole path for a file elsewhere, to where its certificates
         come from: a path of the host, a URL of Salt, or their text in PEM.
 
@@ -530,12 +530,12 @@ def apply(
         allow_no_users=allow_no_users,
         user=user,
         group=group,
-        certificates=certificates,
+        authorities=authorities,
         saltenv=saltenv,
     )
     if verdict["problems"]:
         raise SaltInvocationError("\n".join(verdict["problems"]))
-    texts = {**(texts or {}), **_read_certificates(certificates, saltenv)[0]}
+    texts = {**(texts or {}), **_read_authorities(authorities, saltenv)[0]}
     here = __salt__["orthanc_options.installed"](command) if command else {}
     options = _options(layers, here.get("version"))
     files, changes = _compare(name, options, main_file, option_files, texts)
@@ -603,10 +603,10 @@ def restore(name, group="orthanc"):
     return sorted(files)
 
 
-def _read_certificates(certificates: dict | None, saltenv: str) -> tuple[dict, list]:
+def _read_authorities(authorities: dict | None, saltenv: str) -> tuple[dict, list]:
     """Return the texts by file name, and a pair of name and sentence for each that is not sound."""
     texts, problems = {}, []
-    for entry, source in (certificates or {}).items():
+    for entry, source in (authorities or {}).items():
         try:
             texts[entry] = __salt__["orthanc_database.certificate"](source, saltenv)
         except SaltInvocationError as err:

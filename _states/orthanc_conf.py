@@ -27,7 +27,7 @@ def valid(
     allow_no_users=True,
     user="orthanc",
     group="orthanc",
-    certificates=None,
+    authorities=None,
 ):
     """
     Fail, with all that is wrong with the pillar, before anything on the host is changed.
@@ -41,7 +41,7 @@ def valid(
     layers, main_file, option_files, sources, sections, command, packages, allow_no_users
         See ``managed``. Without layers, only the problems count.
 
-    user, group, certificates
+    user, group, authorities
         See ``managed``.
 
     version
@@ -61,7 +61,7 @@ def valid(
                 allow_no_users=allow_no_users,
                 user=user,
                 group=group,
-                certificates=certificates,
+                authorities=authorities,
                 saltenv=__env__,
                 host=not problems,
             )
@@ -91,7 +91,7 @@ def managed(
     service="orthanc",
     preflight=True,
     allow_no_users=True,
-    certificates=None,
+    authorities=None,
     databases=(),
 ):
     """
@@ -136,7 +136,7 @@ def managed(
     allow_no_users
         False fails where a server that has users would lose all of them.
 
-    certificates
+    authorities
         A mapping from file name, or whole path for a file elsewhere, to where its certificates
         come from: a path of the host, a URL of Salt, or their text in PEM. Only the group may
         read them.
@@ -171,7 +171,7 @@ def managed(
             service=service,
             preflight=preflight,
             allow_no_users=allow_no_users,
-            certificates=certificates,
+            authorities=authorities,
             saltenv=__env__,
             databases=databases if __opts__["test"] else (),
             test=__opts__["test"],

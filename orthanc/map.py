@@ -41,7 +41,7 @@ HOST = Value(
 DATABASE_URL = Value(
     "postgresql://user:password@host:port/database", _matches(r"postgres(ql)?://.*")
 )
-CERTIFICATE = Value(
+AUTHORITY = Value(
     "a path of the host, salt://…, or a certificate in PEM",
     _matches(r"(?s)/[^\0\n]+|salt://[^\0\n]+|.*-----BEGIN CERTIFICATE-----.*"),
 )
@@ -98,7 +98,7 @@ SHAPE = {
         "uri": DATABASE_URL,
         "host": HOST,
         "port": PORT,
-        "ca_source": CERTIFICATE,
+        "ca_source": AUTHORITY,
         "ca": FOLDER,
     },
     "start_timeout": SECONDS,

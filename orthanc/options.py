@@ -53,7 +53,7 @@ def configuration(settings, roles, demo_users):
             "users.lua": lua_filter(users, roles) if users else None,
             settings["database"]["ca"]: None,
         },
-        "certificates": certificates(settings),
+        "authorities": authorities(settings),
         "sources": {
             **sources(derived, settings["config"]),
             **{f"RegisteredUsers:{name}": f"orthanc:users:{name}:password" for name in users},
@@ -161,7 +161,7 @@ def connection_uri(database):
     return f"postgresql://{user}{password}@{host}{port}/{name}?{tls}&connect_timeout=10"
 
 
-def certificates(settings):
+def authorities(settings):
     """Return where the certificates come from, by the name of the file that they go into."""
     database = settings["postgresql"]
     if not database["enabled"] or "ca_source" not in database:
