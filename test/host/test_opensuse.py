@@ -131,11 +131,12 @@ def test_it_comes_back_by_itself_and_the_journal_tells_why_it_does_not(leap, use
 
 
 def test_a_version_is_pinned_and_held(leap, users):
-    upgrade = "zypper -n -q modifyrepo --enable update && zypper -n -q update orthanc"
     release = "rpm -q --qf '%{VERSION}-%{RELEASE}' orthanc"
-    version = leap.run("zypper -n -q install orthanc && " + release).out
+    leap.run("zypper -n -q install orthanc")
+    version = leap.run(release).out
     leap.apply(users=users, version=version)
-    leap.run(upgrade)
+    leap.run("zypper -n -q modifyrepo --enable update")
+    assert "lock" in leap.run("zypper -n -q update orthanc", check=False).out
     assert leap.run(release).out == version
     assert leap.apply(users=users, version=version).changes == {}
     leap.apply(users=users)
@@ -148,7 +149,11 @@ def test_a_version_is_pinned_and_held(leap, users):
 
 
 def test_a_folder_for_logs_of_its_own(leap, users):
-    leap.apply(users=users, paths={"log": "/srv/log"})
-    assert "Orthanc version" in leap.read("/srv/log/Orthanc.log")
+    settings = {"users": users, "paths": {"log": "/srv/log"}}
+    leap.apply(**settings)
+    assert "Orthanc version" in leap.read("/srv/log/orthanc.log")
     assert leap.run("stat -c %a /srv/log").out.strip() == "750"
     assert leap.run("readlink /opt/gnuhealth/orthanc/log").out.strip() == "/srv/log"
+    leap.write("/srv/wrong.lua", 'error("the reason")')
+    leap.pillar(**settings, preflight=False, config={"LuaScripts": ["/srv/wrong.lua"]})
+    assert "the reason" in leap.state().failed["orthanc-serving"]
