@@ -183,6 +183,74 @@ def wait(service, config, log=None, timeout=60):
     return address
 
 
+def backend(config):
+    """
+    Return where the Orthanc that runs keeps its index: "PostgreSQL", "SQLite", or None for
+    something else or where none runs.
+
+    It is told by the files that the process has open, because Orthanc itself tells it only to
+    those who have a password.
+
+    config
+        The path of the folder of the configuration.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.backend /etc/orthanc
+    """
+    options = __salt__["orthanc_conf.effective"](config)
+    folder = options.get("IndexDirectory") or options.get("StorageDirectory") or ""
+    index = os.path.realpath(os.path.join(folder, "index"))
+    found = None
+    for process in glob.glob("/proc/[0-9]*"):
+        try:
+            # Behind the name of a program that was upgraded while it runs, the kernel notes that.
+            program = os.path.basename(os.readlink(f"{process}/exe")).split(" ")[0]
+            if program.lower() != "orthanc":
+                continue
+            opened = [os.readlink(link) for link in glob.glob(f"{process}/fd/*")]
+            with salt.utils.files.fopen(f"{process}/maps", errors="replace") as file:
+                mapped = file.read()
+        except OSError:
+            continue  # it has ended meanwhile
+        if index in opened:
+            return "SQLite"
+        if "PostgreSQLIndex" in mapped:
+            found = "PostgreSQL"
+    return found
+
+
+def require_postgresql(config):
+    """
+    Return nothing if the Orthanc that runs keeps its index in PostgreSQL.
+
+    config
+        The path of the folder of the configuration.
+
+    Raises CommandExecutionError with the reason if it does not: it says nothing by itself, and
+    serves without the images that the database knows.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.require_postgresql /etc/orthanc
+    """
+    found = backend(config)
+    if found == "PostgreSQL":
+        return
+    options = __salt__["orthanc_conf.effective"](config)
+    reason = f"none of Plugins ({options.get('Plugins')}) is the index plugin of PostgreSQL"
+    if not (options.get("PostgreSQL") or {}).get("EnableIndex"):
+        reason = "EnableIndex is not true in the section PostgreSQL"
+    raise CommandExecutionError(
+        f"Orthanc serves, but keeps its index in {found or 'another place'} and not in PostgreSQL:"
+        f" {reason}"
+    )
+
+
 def errors(service, log=None, count=10, config=None):
     """
     Return the last error lines that Orthanc logged since it was last started; without any, its

@@ -29,6 +29,7 @@ import os
 import re
 import shutil
 import tempfile
+import urllib.parse
 
 import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -54,7 +55,7 @@ SERVER = "orthanc"
 # What ``judge`` takes, for ``validate``.
 JUDGED = (
     *("layers", "main_file", "option_files", "sources", "sections", "command", "packages"),
-    *("version", "allow_no_users"),
+    *("version", "allow_no_users", "user", "group", "authorities", "saltenv"),
 )
 # How renameat2(2) swaps two folders in one step.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -331,6 +332,7 @@ def _validate_path(path: str) -> dict:
         allowed=allowed,
     )
     advice = __salt__["orthanc_options.advice"](options)
+    advice += __salt__["orthanc_database.advice"](options)
 
     def sentences(pairs):
         return [f"{owners.get(where[0], path)}: {':'.join(where)}: {text}" for where, text in pairs]
@@ -349,6 +351,10 @@ def judge(
     packages=(),
     version=None,
     allow_no_users=True,
+    user="orthanc",
+    group="orthanc",
+    authorities=None,
+    saltenv="base",
     host=True,
 ):
     """
@@ -410,15 +416,18 @@ def judge(
     ]
     before = merge([content or {} for content in on_host.values()])
     problems += _left_behind(before, options)
+    problems += _sentences(
+        __salt__["orthanc_database.left_behind"](before, options, user, group), sources
+    )
+    problems += _sentences(_read_authorities(authorities, saltenv)[1], sources)
     if before.get("RegisteredUsers") and not options.get("RegisteredUsers") and not allow_no_users:
         problems.append(
             "orthanc: this host has no such pillar, but its server has users; check the top file of"
             " the pillar, or set `orthanc: {}` to go back to a server without users"
         )
-    return {
-        "problems": problems,
-        "warnings": _sentences(__salt__["orthanc_options.advice"](options), sources),
-    }
+    advice = __salt__["orthanc_options.advice"](options)
+    advice += __salt__["orthanc_database.advice"](options)
+    return {"problems": problems, "warnings": _sentences(advice, sources)}
 
 
 def apply(
@@ -436,6 +445,9 @@ def apply(
     service="orthanc",
     preflight=True,
     allow_no_users=True,
+    authorities=None,
+    saltenv="base",
+    databases=(),
     test=False,
 ):
     """
@@ -460,7 +472,7 @@ def apply(
     sources
         A mapping from option (names below it joined by colons) to the path of the pillar that
         it comes from, for the sentences about problems. Options that it lacks come from
-        ``orthanc:config``.
+        ``orthanc:config``. For the names of authorities as well.
 
     sections
         The names of options of plugins that nobody knows.
@@ -482,6 +494,16 @@ def apply(
 
     allow_no_users
         False refuses where a server that has users would lose all of them.
+
+    authorities
+        A mapping from file name, or whole path for a file elsewhere, to where its certificates
+        come from: a path of the host, a URL of Salt, or their text in PEM.
+
+    saltenv
+        The environment of Salt that such a URL is of.
+
+    databases
+        The sections of databases that will be made before the options are written.
 
     test
         True judges and tries, and writes nothing.
@@ -506,22 +528,29 @@ def apply(
         command=command,
         packages=packages,
         allow_no_users=allow_no_users,
+        user=user,
+        group=group,
+        authorities=authorities,
+        saltenv=saltenv,
     )
     if verdict["problems"]:
         raise SaltInvocationError("\n".join(verdict["problems"]))
+    texts = {**(texts or {}), **_read_authorities(authorities, saltenv)[0]}
     here = __salt__["orthanc_options.installed"](command) if command else {}
     options = _options(layers, here.get("version"))
     files, changes = _compare(name, options, main_file, option_files, texts)
     # Before the first run the folder is not there yet, in test mode.
     if files and preflight and here and os.path.isdir(name):
         found = __salt__["orthanc_preflight.run"](
-            *(name, options, [main_file, *option_files], texts or {}),
+            *(name, options, [main_file, *option_files], texts),
             command=command,
             user=user,
             group=group,
             service=service,
+            databases=databases,
         )
-        errors = _sentences(found["problems"], sources)
+        problems = [(path, *_scrub([text], options)) for path, text in found["problems"]]
+        errors = _sentences(problems, sources)
         if found["errors"]:
             errors.append("Orthanc does not start with this configuration. It says:")
             errors += _scrub(found["errors"], options)
@@ -536,7 +565,7 @@ def apply(
         )
     try:
         _keep_originals(name, files, gid)
-        _keep_last_good(name, [main_file, *option_files, *(texts or {})])
+        _keep_last_good(name, [main_file, *option_files, *texts])
         _put(name, files, gid)
     except OSError as err:
         raise CommandExecutionError(f"writing the configuration failed: {err}") from err
@@ -572,6 +601,17 @@ def restore(name, group="orthanc"):
     except OSError as err:
         raise CommandExecutionError(f"putting {name} back failed: {err}") from err
     return sorted(files)
+
+
+def _read_authorities(authorities: dict | None, saltenv: str) -> tuple[dict, list]:
+    """Return the texts by file name, and a pair of name and sentence for each that is not sound."""
+    texts, problems = {}, []
+    for entry, source in (authorities or {}).items():
+        try:
+            texts[entry] = __salt__["orthanc_database.certificate"](source, saltenv)
+        except SaltInvocationError as err:
+            problems.append(([entry], str(err)))
+    return texts, problems
 
 
 def _options(layers: list, version: str | None) -> dict:
@@ -615,7 +655,7 @@ def _compare(name, options, main_file, option_files, texts):
         # A file of a package that is not installed is written only if it has something to say.
         if content or entry in on_host or entry == main_file or not option_files.get(entry)
     }
-    contents.update(texts or {})
+    contents.update(texts)
     files, changes = {}, {}
     for entry, text in contents.items():
         path = os.path.join(name, entry)
@@ -681,7 +721,7 @@ def _parts(secret: str) -> list[str]:
     """
     parts = [secret, *secret.splitlines()]
     for between in re.findall(r"://[^:]*:(.*)@", secret):
-        parts += re.split(r"[@:/?#]", between)
+        parts += [*re.split(r"[@:/?#]", between), urllib.parse.unquote(between)]
     for behind in re.findall(r"(?s)password\s*=(.*)", secret):
         parts += [part for part in re.split(r"[\s='\"\\]", behind) if len(part) >= SHORT]
     return [part for part in parts if part.strip()]
@@ -972,6 +1012,7 @@ def _exchange(one: str, other: str) -> None:
 
 def _write_or_remove(path: str, text: str | None, gid: int) -> None:
     if text is not None:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         _write(path, text, gid)
     elif os.path.lexists(path):
         os.unlink(path)

@@ -63,7 +63,17 @@ def __virtual__():
     return __virtualname__
 
 
-def run(name, options, managed, texts, command, user="orthanc", group="orthanc", service="orthanc"):
+def run(
+    name,
+    options,
+    managed,
+    texts,
+    command,
+    user="orthanc",
+    group="orthanc",
+    service="orthanc",
+    databases=(),
+):
     """
     Try a configuration, and leave nothing behind.
 
@@ -78,7 +88,7 @@ def run(name, options, managed, texts, command, user="orthanc", group="orthanc",
 
     texts
         A mapping from file name to text, for other files than JSON in that folder; None removes
-        a file.
+        a file. A name may be a whole path, for a file elsewhere.
 
     command
         The path of Orthanc's program.
@@ -88,6 +98,9 @@ def run(name, options, managed, texts, command, user="orthanc", group="orthanc",
 
     service
         The name of the service.
+
+    databases
+        The sections of databases that will be made before the configuration is written.
 
     Returns ``problems``, pairs of an option's path and a sentence, and ``errors``, lines that
     Orthanc itself wrote before it gave up. Both are empty for a good configuration, and for every
@@ -106,7 +119,7 @@ def run(name, options, managed, texts, command, user="orthanc", group="orthanc",
         *_ports_problems(options, command, service),
         *_file_problems(name, options, texts, user, group),
         *_folder_problems(options, user, group),
-        *_database_problems(options),
+        *_database_problems(name, options, texts, user, group, databases),
     ]
     errors = []
     if not problems:
@@ -213,6 +226,8 @@ def _fill(
         managed[0]: __salt__["orthanc_conf.dump"](trial),
     }
     for entry, text in texts.items():
+        if os.path.isabs(entry):
+            continue  # not of this folder, and nothing that Orthanc itself would read
         path = os.path.join(folder, entry)
         # A link leads out of this folder, to a real file.
         if os.path.lexists(path):
@@ -413,23 +428,39 @@ def _may(test: list, user: str, group: str) -> bool:
     return result["retcode"] == 0
 
 
-def _database_problems(options: dict) -> list:
-    """Return the databases in use that do not answer."""
-    problems = []
-    for section, (option, address) in databases(options).items():
-        try:
-            if isinstance(address, str):
-                with socket.socket(socket.AF_UNIX) as probe:
-                    probe.settimeout(5)
-                    probe.connect(address)
-            else:
-                socket.create_connection(address, timeout=5).close()
-        except (OSError, UnicodeError) as err:
-            where = address if isinstance(address, str) else "{} port {}".format(*address)
-            problems.append(
-                ([section, option], f"no database answers at {where} ({err}); start it first")
-            )
-    return problems
+def _database_problems(
+    name: str, options: dict, texts: dict, user: str, group: str, coming: tuple
+) -> list:
+    """Return the databases in use that do not answer, or not to Orthanc."""
+    paths = {os.path.join(name, entry): text for entry, text in texts.items()}
+    tried = []
+    if "PostgreSQL" not in coming:
+        tried = __salt__["orthanc_database.problems"](options, user, group, paths)
+    # Without psql, whether anything answers is all that can be told.
+    untried = {
+        section: where
+        for section, where in databases(options).items()
+        if section != "PostgreSQL" or tried is None
+    }
+    silent = [problem for item in untried.items() for problem in _silence(*item)]
+    return [*(tried or []), *silent]
+
+
+def _silence(section: str, where: tuple) -> list:
+    """Return that nothing answers where a database is to be, if that is so."""
+    option, address = where
+    try:
+        if isinstance(address, str):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(5)
+                probe.connect(address)
+        else:
+            socket.create_connection(address, timeout=5).close()
+    except (OSError, UnicodeError) as err:
+        where = address if isinstance(address, str) else "{} port {}".format(*address)
+        sentence = f"no database answers at {where} ({err}); start it first"
+        return [([section, option], sentence)]
+    return []
 
 
 def databases(options):

@@ -17,7 +17,7 @@ def __virtual__():
     return __virtualname__
 
 
-def serving(name, config, log=None, timeout=60, group="orthanc"):
+def serving(name, config, log=None, timeout=60, group="orthanc", postgresql=False):
     """
     Ensure that Orthanc runs with its configuration as it is on the host, and answers.
 
@@ -41,6 +41,9 @@ def serving(name, config, log=None, timeout=60, group="orthanc"):
     group
         The group that may read the configuration.
 
+    postgresql
+        True fails also if Orthanc does not keep its index in PostgreSQL.
+
     .. code-block:: yaml
 
         orthanc:
@@ -50,17 +53,17 @@ def serving(name, config, log=None, timeout=60, group="orthanc"):
             - watch:
               - orthanc_conf: orthanc-config
     """
-    return _serve(name, config, log, timeout, group, restart=False)
+    return _serve(name, config, log, timeout, group, postgresql, restart=False)
 
 
-def mod_watch(name, config, log=None, timeout=60, group="orthanc", **kwargs):
+def mod_watch(name, config, log=None, timeout=60, group="orthanc", postgresql=False, **kwargs):
     """
     Restart Orthanc because something that it watches has changed; see ``serving``.
     """
-    return _serve(name, config, log, timeout, group, restart=True)
+    return _serve(name, config, log, timeout, group, postgresql, restart=True)
 
 
-def _serve(name, config, log, timeout, group, restart):
+def _serve(name, config, log, timeout, group, postgresql, restart):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     running = __salt__["service.status"](name)
     if not running:
@@ -81,6 +84,8 @@ def _serve(name, config, log, timeout, group, restart):
         if action:
             __salt__[action](name)
         address = __salt__["orthanc.wait"](name, config, log=log, timeout=timeout)
+        if postgresql:
+            __salt__["orthanc.require_postgresql"](config)
         __salt__["orthanc_conf.prove"](config)
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))

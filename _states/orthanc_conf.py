@@ -25,6 +25,9 @@ def valid(
     packages=(),
     version=None,
     allow_no_users=True,
+    user="orthanc",
+    group="orthanc",
+    authorities=None,
 ):
     """
     Fail, with all that is wrong with the pillar, before anything on the host is changed.
@@ -37,6 +40,9 @@ def valid(
 
     layers, main_file, option_files, sources, sections, command, packages, allow_no_users
         See ``managed``. Without layers, only the problems count.
+
+    user, group, authorities
+        See ``managed``.
 
     version
         The version of the package of Orthanc that the pillar asks for.
@@ -53,6 +59,10 @@ def valid(
                 packages=packages,
                 version=version,
                 allow_no_users=allow_no_users,
+                user=user,
+                group=group,
+                authorities=authorities,
+                saltenv=__env__,
                 host=not problems,
             )
             problems += verdict["problems"]
@@ -81,6 +91,8 @@ def managed(
     service="orthanc",
     preflight=True,
     allow_no_users=True,
+    authorities=None,
+    databases=(),
 ):
     """
     Ensure that the folder holds exactly the options that the layers give, if Orthanc starts with
@@ -124,6 +136,14 @@ def managed(
     allow_no_users
         False fails where a server that has users would lose all of them.
 
+    authorities
+        A mapping from file name, or whole path for a file elsewhere, to where its certificates
+        come from: a path of the host, a URL of Salt, or their text in PEM. Only the group may
+        read them.
+
+    databases
+        The sections of databases that the same run makes, for test mode.
+
     .. code-block:: yaml
 
         /etc/orthanc:
@@ -151,6 +171,9 @@ def managed(
             service=service,
             preflight=preflight,
             allow_no_users=allow_no_users,
+            authorities=authorities,
+            saltenv=__env__,
+            databases=databases if __opts__["test"] else (),
             test=__opts__["test"],
         )
     except (CommandExecutionError, SaltInvocationError) as err:

@@ -14,6 +14,7 @@ def run():
             "orthanc.service.clean",
             "orthanc.links.clean",
             "orthanc.config.clean",
+            "orthanc.database.clean",
             "orthanc.packages.clean",
         ],
     }

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
+import urllib.parse
 from collections import namedtuple
 
 # A value: what it must be, in words for the administrator, and the test for it.
@@ -33,6 +34,17 @@ PORT = Value("a port number from 1 to 65534", _number(1, 65534))
 COUNT = Value("a whole number, 0 or more", _number(0, 2**31 - 1))
 SECONDS = Value("a number of seconds from 1 to 86400", _number(1, 86400))
 FOLDER = Value("an absolute path", _matches(r"/[^\0\n]*"))
+HOST = Value(
+    "the name or the IP address of a host",
+    _matches(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,7}"),
+)
+DATABASE_URL = Value(
+    "postgresql://user:password@host:port/database", _matches(r"postgres(ql)?://.*")
+)
+AUTHORITY = Value(
+    "a path of the host, salt://…, or a certificate in PEM",
+    _matches(r"(?s)/[^\0\n]+|salt://[^\0\n]+|.*-----BEGIN CERTIFICATE-----.*"),
+)
 PATTERN = Value("a path of the REST API that begins with /", _matches(r"/[^\s?#]*"))
 AET = Value(
     "1 to 16 ASCII characters without backslash, not all blank (in quotes)",
@@ -80,6 +92,15 @@ SHAPE = {
         **{name: LINK for name in ("config", "log", "data", "plugins")},
     },
     "paths": {name: FOLDER for name in ("config", "home", "storage", "index", "plugins", "log")},
+    "postgresql": {
+        **{name: FLAG for name in ("enabled", "verify", "storage")},
+        **{name: TEXT for name in ("database", "user", "password")},
+        "uri": DATABASE_URL,
+        "host": HOST,
+        "port": PORT,
+        "ca_source": AUTHORITY,
+        "ca": FOLDER,
+    },
     "start_timeout": SECONDS,
     "preflight": FLAG,
     "plugin_sections": [OPTION_NAME],
@@ -93,6 +114,10 @@ REQUIRED = {
 UNSYNCED = (
     "the formula's own modules are not on this minion yet; nothing was changed. Bring them with"
     " `salt-call saltutil.sync_all`, or add sync_mods=all to state.apply"
+)
+# What the section PostgreSQL of Orthanc says about the connection, which the formula writes.
+CONNECTION_KEYS = (
+    *("ConnectionUri", "Host", "Port", "Database", "Username", "Password", "EnableSsl"),
 )
 ACCESS_PATHS = ("orthanc:users", "orthanc:demo_users", "orthanc:remote_access", "orthanc:config")
 # The three users that the GNU Health role calls demo users.
@@ -154,7 +179,7 @@ def check_shape(value, shape, path: str) -> list[str]:
 
 def _shown(value, path: str) -> str:
     """Show a wrong value where it helps and can be no secret."""
-    secret = re.search("password|secret|users|config", path, re.IGNORECASE)
+    secret = re.search("password|secret|users|config|postgresql", path, re.IGNORECASE)
     if secret or not isinstance(value, (bool, int, float, str)) or value == "":
         return "an empty text" if value == "" else kind(value)
     return f"{kind(value)}: {value!r}"
@@ -218,6 +243,77 @@ def check_access(settings: dict) -> list[str]:
     return problems
 
 
+def check_database(given: dict, settings: dict, defaults: dict) -> list[str]:
+    """Return what in the pillar's own keys of PostgreSQL contradicts itself."""
+    database, path = settings["postgresql"], "orthanc:postgresql"
+    problems = []
+    if "uri" in given:
+        problems += [
+            f"{path}:{key}: is said by {path}:uri as well; take one of the two out"
+            for key in ("host", "port", "database", "user", "password", "verify")
+            # A default may be written out.
+            if key in given and given[key] != defaults.get(key)
+        ]
+        named = urllib.parse.quote(database["ca"], safe="")
+        if {"ca", "ca_source"} & set(given) and f"sslrootcert={named}" not in given["uri"]:
+            problems.append(
+                f"{path}:uri: does not name {database['ca']}, so it would not be used; add"
+                f" sslmode=verify-full&sslrootcert={named} behind the ? of the URI"
+            )
+    elif "host" not in given:
+        problems += [
+            f"{path}:{key}: is only for a database on another host; set {path}:host, or take it out"
+            for key in ("password", "ca_source", "ca")
+            if key in given
+        ]
+        if not database["verify"]:
+            problems.append(f"{path}:verify: is only for a database on another host; take it out")
+        if database["user"] != settings["user"]:
+            problems.append(
+                f"{path}:user: must be {settings['user']} for the local database, which knows"
+                f" Orthanc by its account; take it out, or set {path}:host"
+            )
+    elif not database["verify"] and {"ca", "ca_source"} & set(given):
+        problems.append(
+            f"{path}:verify: must not be false together with {path}:ca or {path}:ca_source, which"
+            " would not be used"
+        )
+    if "ca_source" in given and database["ca"] == ca_bundle(settings):
+        problems.append(
+            f"{path}:ca: {database['ca']} holds the CAs that the whole host trusts; choose another"
+            " file"
+        )
+    if database["enabled"]:
+        problems += check_section(settings["config"], path)
+        if database["local"] and not settings["booted"]:
+            problems.append(
+                f"{path}:enabled: systemd does not run here, so the formula cannot start a"
+                f" database; start one yourself and set {path}:uri to postgresql:///orthanc"
+            )
+    return problems
+
+
+def check_section(config: dict, path: str) -> list[str]:
+    """Return what in the section PostgreSQL of the options would undo the pillar's own keys."""
+    section = config.get("PostgreSQL", {})
+    where = "orthanc:config:PostgreSQL"
+    if section is None:
+        return [f"{where}: must not be null together with {path}:enabled"]
+    if not isinstance(section, dict):
+        return []  # judged with the other options
+    problems = [
+        f"{where}:{key}: is not looked at together with {path}:enabled; use the keys of {path}"
+        for key in CONNECTION_KEYS
+        if key in section
+    ]
+    if section.get("EnableIndex", True) is not True:
+        problems.append(
+            f"{where}:EnableIndex: must be true together with {path}:enabled, otherwise the index"
+            " would be in SQLite"
+        )
+    return problems
+
+
 def check_host(settings: dict) -> list[str]:
     """Return what the pillar asks for and this host cannot give."""
     problems = []
@@ -274,6 +370,22 @@ def derive_paths(settings: dict) -> None:
             links[name]["name"] = f"{links['dir']}/{links[name]['name']}"
 
 
+def ca_bundle(settings: dict) -> str:
+    """Return the path of the CAs that the whole host trusts."""
+    return settings["default_config"]["HttpsCACertificates"]
+
+
+def derive_database(settings: dict) -> None:
+    """Fill in what follows from others: whether the database is local, its CA, the packages."""
+    database = settings["postgresql"]
+    database["local"] = "uri" not in database and "host" not in database
+    own = f"{settings['paths']['config']}/{settings['database']['ca']}"
+    database.setdefault("ca", own if "ca_source" in database else ca_bundle(settings))
+    plugin = settings["database"]["plugin"]
+    if database["enabled"] and plugin not in settings["packages"]:
+        settings["packages"] = [*settings["packages"], plugin]
+
+
 def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[str]]:
     """Return the merged settings and all that is wrong with the pillar."""
     given = pillar is not None
@@ -296,8 +408,10 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[
     settings["booted"] = booted
     settings["pillar_given"] = given
     derive_paths(settings)
+    derive_database(settings)
     incomplete = check_required(pillar)
     problems += incomplete + check_host(settings)
+    problems += check_database(pillar.get("postgresql", {}), settings, defaults["postgresql"])
     settings["users"] = {
         name: user
         for name, user in settings["users"].items()

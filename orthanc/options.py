@@ -6,7 +6,9 @@ settings to the arguments of ``orthanc_conf.managed``.
 https://orthanc.uclouvain.be/book/users/configuration.html
 """
 
+import os
 import re
+from urllib.parse import quote
 
 # The setting of the pillar that each derived option comes from.
 SOURCES = {
@@ -27,6 +29,7 @@ SOURCES = {
     "StorageDirectory": "orthanc:paths:storage",
     "IndexDirectory": "orthanc:paths:index",
     "Plugins": "orthanc:paths:plugins",
+    "PostgreSQL": "orthanc:postgresql",
 }
 
 
@@ -40,15 +43,21 @@ def configuration(settings, roles, demo_users):
     if settings["demo_users"]:
         users.update(demo_users)
     derived = options_of(settings, users)
+    database = settings["postgresql"]
     return {
         "name": settings["paths"]["config"],
         "layers": layers(settings, users, derived),
         "main_file": settings["main_file"],
         "option_files": settings["option_files"],
-        "texts": {"users.lua": lua_filter(users, roles) if users else None},
+        "texts": {
+            "users.lua": lua_filter(users, roles) if users else None,
+            settings["database"]["ca"]: None,
+        },
+        "authorities": authorities(settings),
         "sources": {
             **sources(derived, settings["config"]),
             **{f"RegisteredUsers:{name}": f"orthanc:users:{name}:password" for name in users},
+            **database_sources(settings),
         },
         "sections": settings["plugin_sections"],
         "command": settings["command"],
@@ -57,6 +66,7 @@ def configuration(settings, roles, demo_users):
         "group": settings["group"],
         "service": settings["service"],
         "preflight": settings["preflight"],
+        "databases": ["PostgreSQL"] if database["enabled"] and database["local"] else [],
         "allow_no_users": settings["pillar_given"],
     }
 
@@ -114,7 +124,67 @@ def options_of(settings, users):
     }
     if isinstance(deidentify, str):
         options["DeidentifyLogsDicomVersion"] = deidentify
+    if settings["postgresql"]["enabled"]:
+        options["PostgreSQL"] = {
+            # Without them Orthanc stays with SQLite and files, and does not say so.
+            "EnableIndex": True,
+            "EnableStorage": settings["postgresql"]["storage"],
+            "ConnectionUri": connection_uri(settings["postgresql"]),
+            # At the start: less than start_timeout, so that its own lines tell why.
+            "MaximumConnectionRetries": 10,
+            "ConnectionRetryInterval": 4,
+        }
     return options
+
+
+def connection_uri(database):
+    """
+    Return the URI of the database, everything special in it URL-encoded.
+
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
+    """
+    if "uri" in database:
+        return database["uri"]
+    host, port = database.get("host", ""), f":{database['port']}" if "port" in database else ""
+    name = quote(database["database"], safe="")
+    if not host:
+        # By the account that the service has; a port is in the name of the socket.
+        return f"postgresql:///{name}{port.replace(':', '?port=')}"
+    user = quote(database["user"], safe="")
+    password = f":{quote(database['password'], safe='')}" if "password" in database else ""
+    if ":" in host:
+        host = f"[{host}]"
+    tls = "sslmode=require"
+    if database["verify"]:
+        tls = f"sslmode=verify-full&sslrootcert={quote(database['ca'], safe='')}"
+    # Otherwise a host that is gone is waited for as long as the kernel does.
+    return f"postgresql://{user}{password}@{host}{port}/{name}?{tls}&connect_timeout=10"
+
+
+def authorities(settings):
+    """Return where the certificates come from, by the name of the file that they go into."""
+    database = settings["postgresql"]
+    if not database["enabled"] or "ca_source" not in database:
+        return {}
+    return {ca_entry(settings): database["ca_source"]}
+
+
+def ca_entry(settings):
+    """Return the name of the file of the CA, or its whole path where that is another folder."""
+    folder, name = os.path.split(settings["postgresql"]["ca"])
+    return name if folder == settings["paths"]["config"] else settings["postgresql"]["ca"]
+
+
+def database_sources(settings):
+    """Return the path of the pillar for what is found wrong with the connection."""
+    uri = "orthanc:postgresql:uri" if "uri" in settings["postgresql"] else "orthanc:postgresql"
+    return {
+        "PostgreSQL:ConnectionUri": uri,
+        "PostgreSQL:ConnectionUri:sslmode": "orthanc:postgresql:verify",
+        "PostgreSQL:EnableIndex": "orthanc:postgresql:enabled",
+        "PostgreSQL:EnableStorage": "orthanc:postgresql:storage",
+        ca_entry(settings): "orthanc:postgresql:ca_source",
+    }
 
 
 def lua_filter(users, roles):

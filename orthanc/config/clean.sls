@@ -10,11 +10,12 @@ def run():
         return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
 
+    others = ["users.lua", settings["database"]["ca"]]
     return {
         "orthanc-config": {
             "orthanc_conf.absent": [
                 {"name": settings["paths"]["config"]},
-                {"files": [settings["main_file"], *settings["option_files"], "users.lua"]},
+                {"files": [settings["main_file"], *settings["option_files"], *others]},
             ],
         },
     }

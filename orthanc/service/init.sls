@@ -2,13 +2,18 @@
 """The service: started at boot, restarted when its configuration changed, serving at the end."""
 
 UNIT = """\
-# Managed by Salt
 [Service]
 # What Orthanc stores and logs is for its own account and group only.
 UMask=0027
 Restart=on-failure
 # Until a running job and the database are done.
 TimeoutStopSec=600
+"""
+# What has to be up before the database can be reached, and wants it up at all.
+NEEDS_DATABASE = """\
+[Unit]
+Wants={0}
+After={0}
 """
 
 
@@ -27,6 +32,7 @@ def run():
         {"log": paths["log"]},
         {"timeout": settings["start_timeout"]},
         {"group": settings["group"]},
+        {"postgresql": settings["postgresql"]["enabled"]},
         {"require": [{"sls": "orthanc.config"}]},
         {"watch": [{"orthanc_conf": "orthanc-config"}]},
     ]
@@ -37,7 +43,7 @@ def run():
         states["orthanc-unit"] = {
             "file.managed": [
                 {"name": settings["drop_in"]},
-                {"contents": UNIT + command(settings)},
+                {"contents": "# Managed by Salt\n" + database(settings) + UNIT + command(settings)},
                 {"user": "root"},
                 {"group": "root"},
                 {"mode": "0644"},
@@ -60,6 +66,17 @@ def run():
             ],
         }
     return states
+
+
+def database(settings):
+    """Return the lines of the unit that make it wait for the database, at boot."""
+    if not settings["postgresql"]["enabled"]:
+        return ""
+    if settings["postgresql"]["local"]:
+        return NEEDS_DATABASE.format(f"{settings['database']['service']}.service")
+    # A URI may lead to this host or another one.
+    lines = NEEDS_DATABASE.format("network-online.target")
+    return f"{lines}After={settings['database']['service']}.service\n"
 
 
 def command(settings):

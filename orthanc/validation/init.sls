@@ -25,7 +25,7 @@ def run():
         configuration = orthanc["configuration"]()
         for name in (
             *("name", "layers", "main_file", "option_files", "sources", "sections", "command"),
-            *("packages", "allow_no_users"),
+            *("packages", "allow_no_users", "user", "group", "authorities"),
         ):
             arguments[name] = configuration[name]
         arguments["version"] = settings.get("version")

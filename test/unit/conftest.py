@@ -3,19 +3,21 @@
 import pathlib
 
 import orthanc_conf
+import orthanc_database
 import orthanc_options
 import orthanc_preflight
 import pytest
 import yaml
 
+MODULES = (orthanc_conf, orthanc_database, orthanc_options, orthanc_preflight)
 # The execution modules call each other as Salt lets them.
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (orthanc_conf, orthanc_options, orthanc_preflight)
+    for module in MODULES
     for name in dir(module)
     if not name.startswith("_")
 }
-for module in (orthanc_conf, orthanc_options, orthanc_preflight):
+for module in MODULES:
     module.__salt__ = FUNCTIONS
     module.__context__ = {}
     module.__pillar__ = {}
