@@ -172,8 +172,8 @@ def _cached(source: str, sha256: str | None, saltenv: str) -> str:
         return source
     try:
         copy = __salt__["cp.cache_file"](source, saltenv, source_hash=sha256)
-    except Exception as err:  # Salt raises what its many ways of a download give
-        raise CommandExecutionError(str(err)) from err
+    except Exception as err:  # whatever one of Salt's many ways of a download raises
+        raise OSError(str(err)) from err
     if not copy:
         raise OSError("there is no such file")
     return copy

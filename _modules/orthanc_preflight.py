@@ -261,6 +261,8 @@ def _watch(process, output, trial: dict) -> list[str]:
         errors.append(
             f"(it does not say in which of the scripts: {', '.join(trial['LuaScripts'])})"
         )
+    if any("already registered" in line for line in errors):
+        errors.append("(a package or another file brings this plugin too; take one of them out)")
     if process.poll() is None:
         errors.append(f"(it did not answer within {PATIENCE} seconds)")
     elif process.returncode < 0:
