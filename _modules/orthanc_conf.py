@@ -293,11 +293,14 @@ def _validate_pillar() -> dict:
     for chunk in low:
         if isinstance(chunk, dict) and chunk.get("state") == "orthanc_conf":
             arguments = {key: chunk[key] for key in JUDGED if key in chunk}
-            found = chunk["problems"]
+            found, advice = chunk["problems"], list(chunk.get("warnings", []))
             if "layers" not in chunk:
-                return {"problems": found, "warnings": []}
+                return {"problems": found, "warnings": advice}
             verdict = judge(chunk["name"], **arguments, host=not found)
-            return {**verdict, "problems": found + verdict["problems"]}
+            return {
+                "problems": found + verdict["problems"],
+                "warnings": advice + verdict["warnings"],
+            }
     raise CommandExecutionError("\n".join(str(line) for line in low))
 
 
@@ -440,6 +443,7 @@ def apply(
     sections=(),
     command=None,
     packages=(),
+    plugins=(),
     user="orthanc",
     group="orthanc",
     service="orthanc",
@@ -482,6 +486,10 @@ def apply(
 
     packages
         The names of packages that will be installed before the options are written.
+
+    plugins
+        The paths of plugins that are downloaded before the options are written. A link among
+        them is followed here and now, so that another file behind it is another configuration.
 
     user, group
         The service's own; only its group may read the configuration.
@@ -538,6 +546,13 @@ def apply(
     texts = {**(texts or {}), **_read_authorities(authorities, saltenv)[0]}
     here = __salt__["orthanc_options.installed"](command) if command else {}
     options = _options(layers, here.get("version"))
+    if plugins:
+        options["Plugins"] = [
+            os.path.realpath(path) if path in plugins else path for path in options["Plugins"]
+        ]
+    coming = [path for path in map(os.path.realpath, plugins) if not os.path.exists(path)]
+    if coming and not test:
+        raise CommandExecutionError(f"{coming[0]} is not there; apply orthanc.plugins first")
     files, changes = _compare(name, options, main_file, option_files, texts)
     # Before the first run the folder is not there yet, in test mode.
     if files and preflight and here and os.path.isdir(name):
@@ -548,6 +563,7 @@ def apply(
             group=group,
             service=service,
             databases=databases,
+            coming=coming,
         )
         problems = [(path, *_scrub([text], options)) for path, text in found["problems"]]
         errors = _sentences(problems, sources)

@@ -73,6 +73,7 @@ def run(
     group="orthanc",
     service="orthanc",
     databases=(),
+    coming=(),
 ):
     """
     Try a configuration, and leave nothing behind.
@@ -101,6 +102,8 @@ def run(
 
     databases
         The sections of databases that will be made before the configuration is written.
+    coming
+        The paths of plugins that are not there yet, and are left out.
 
     Returns ``problems``, pairs of an option's path and a sentence, and ``errors``, lines that
     Orthanc itself wrote before it gave up. Both are empty for a good configuration, and for every
@@ -117,12 +120,16 @@ def run(
     """
     problems = [
         *_ports_problems(options, command, service),
+        *_plugin_problems(name, options, command, coming),
         *_file_problems(name, options, texts, user, group),
         *_folder_problems(options, user, group),
         *_database_problems(name, options, texts, user, group, databases),
     ]
     errors = []
     if not problems:
+        if coming:
+            there = [path for path in options["Plugins"] if path not in coming]
+            options = {**options, "Plugins": there}
         try:
             errors = _trial(name, options, managed, texts, command, user, group)
         except OSError as err:
@@ -259,6 +266,8 @@ def _watch(process, output, trial: dict) -> list[str]:
         errors.append(
             f"(it does not say in which of the scripts: {', '.join(trial['LuaScripts'])})"
         )
+    if any("already registered" in line for line in errors):
+        errors.append("(a package or another file brings this plugin too; take one of them out)")
     if process.poll() is None:
         errors.append(f"(it did not answer within {PATIENCE} seconds)")
     elif process.returncode < 0:
@@ -363,14 +372,41 @@ def _may_open_low_ports(service: str) -> bool:
     return "cap_net_bind_service" in shown.lower() or "User=\n" in shown + "\n"
 
 
+def _plugin_problems(name: str, options: dict, command: str, coming: list) -> list:
+    """
+    Return the files of plugins that are not there, or that are no libraries for this processor:
+    for those Orthanc says that there is no such file.
+    """
+    problems = []
+    for number, item in enumerate(options.get("Plugins") or []):
+        path = os.path.join(name, item)
+        # Of a folder that is not there nothing is loaded; Orthanc's own sample names such a one.
+        if not item.endswith(".so") or item in coming or os.path.isdir(path):
+            continue
+        if not os.path.exists(path):
+            problems.append((["Plugins", str(number)], f"{path} is not there"))
+        elif not _architecture(path):
+            problems.append((["Plugins", str(number)], f"{path} is no shared library"))
+        elif _architecture(command) not in (None, _architecture(path)):
+            sentence = (
+                f"{path} is built for another processor than this host's Orthanc; take the file for"
+                f" {os.uname().machine}"
+            )
+            problems.append((["Plugins", str(number)], sentence))
+    return problems
+
+
+def _architecture(path: str):
+    """Return what a program or library says of the processor that it is for; None if it is none."""
+    with salt.utils.files.fopen(path, "rb") as file:
+        header = file.read(20)
+    # ELF: 32 or 64 bits, order of bytes, machine
+    return (header[4:6], header[18:20]) if header[:4] == b"\x7fELF" else None
+
+
 def _file_problems(name: str, options: dict, texts: dict, user: str, group: str) -> list:
     """Return the files that Orthanc is told to read, and cannot."""
-    problems = [
-        (["Plugins", str(number)], f"{os.path.join(name, path)} is not there")
-        for number, path in enumerate(options.get("Plugins") or [])
-        # Of a folder that is not there nothing is loaded; Orthanc's own sample names such a one.
-        if path.endswith(".so") and not os.path.exists(os.path.join(name, path))
-    ]
+    problems = []
     for option in READ_AT_START:
         value = options.get(option) or []
         several = isinstance(value, list)

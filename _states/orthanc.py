@@ -157,3 +157,32 @@ def unlinked(name, links):
         os.rmdir(name)
     ret["comment"] = "The links were removed"
     return ret
+
+
+def backup_key(name, user="orthanc", group="orthanc"):
+    """
+    Ensure that there is a key pair for backups. A private key that is there is never replaced.
+
+    name
+        The path of the private key.
+
+    user, group
+        The account that it belongs to.
+
+    .. code-block:: yaml
+
+        /var/lib/orthanc/.ssh/id_ed25519:
+          orthanc.backup_key: []
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "The key is there"}
+    try:
+        lacks = __salt__["orthanc.backup_key_lacks"](name, user)
+        ret["changes"] = {path: {"old": None, "new": what} for path, what in lacks.items()}
+        if lacks and __opts__["test"]:
+            ret.update(result=None, comment="The key would be made")
+        elif lacks:
+            __salt__["orthanc.make_backup_key"](name, user, group)
+            ret["comment"] = "The key was made; `salt-call orthanc.backup_key` shows the public one"
+    except CommandExecutionError as err:
+        ret.update(result=False, changes={}, comment=str(err))
+    return ret

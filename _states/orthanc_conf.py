@@ -16,6 +16,7 @@ def __virtual__():
 def valid(
     name,
     problems=(),
+    warnings=(),
     layers=None,
     main_file=None,
     option_files=None,
@@ -38,6 +39,9 @@ def valid(
     problems
         What was found while the pillar was read, a sentence each.
 
+    warnings
+        The same, of what does not stop the run.
+
     layers, main_file, option_files, sources, sections, command, packages, allow_no_users
         See ``managed``. Without layers, only the problems count.
 
@@ -48,7 +52,7 @@ def valid(
         The version of the package of Orthanc that the pillar asks for.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "The pillar is sound"}
-    problems = list(problems)
+    problems, warnings = list(problems), list(warnings)
     try:
         if layers is not None:
             verdict = __salt__["orthanc_conf.judge"](
@@ -66,10 +70,11 @@ def valid(
                 host=not problems,
             )
             problems += verdict["problems"]
-            if verdict["warnings"]:
-                ret["warnings"] = verdict["warnings"]
+            warnings += verdict["warnings"]
     except (CommandExecutionError, SaltInvocationError) as err:
         problems.append(str(err))
+    if warnings:
+        ret["warnings"] = warnings
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
         ret.update(result=False, comment=f"The pillar is refused; nothing was changed.\n{lines}")
@@ -86,6 +91,7 @@ def managed(
     sections=(),
     command=None,
     packages=(),
+    plugins=(),
     user="orthanc",
     group="orthanc",
     service="orthanc",
@@ -127,6 +133,9 @@ def managed(
     packages
         The names of packages that the same run installs, for test mode.
 
+    plugins
+        The paths of plugins that the same run downloads; see ``orthanc_plugins.present``.
+
     user, group, service
         The service's own, and its name. Only the group may read the configuration.
 
@@ -166,6 +175,7 @@ def managed(
             command=command,
             # In a real run they are there by now.
             packages=packages if __opts__["test"] else (),
+            plugins=plugins,
             user=user,
             group=group,
             service=service,

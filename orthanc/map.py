@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import copy
 import difflib
+import hashlib
+import posixpath
 import re
 import urllib.parse
 from collections import namedtuple
@@ -63,6 +65,19 @@ DEIDENTIFY = Value(
 )
 USER_NAME = Value("a user name without colon or control characters", _matches(r"[^:\x00-\x1f]+"))
 OPTION_NAME = Value("the name of an option of Orthanc", _matches(r"[A-Za-z0-9_]+"))
+SOURCE = Value(
+    "an https://, http:// or salt:// URL without a password in it, or an absolute path",
+    _matches(r"https?://[^\s/@?#]+/[^\s]+|salt://[^\s/][^\0\n]*|/[^\0\n]+"),
+)
+SHA256 = Value(
+    "sha256= and the 64 hexadecimal digits that sha256sum prints (in quotes)",
+    _matches(r"(?:sha256=)?[0-9A-Fa-f]{64}"),
+)
+PLUGIN_FILE = Value(
+    "a file name of letters, digits and . _ + - that ends in .so",
+    _matches(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*\.so"),
+)
+ACCOUNT = Value("the name of an account", _matches(r"[A-Za-z_][A-Za-z0-9._-]*"))
 
 # A dict lists the keys of a mapping; a mapping with names that the administrator chooses has one
 # key, the Value that these names must have. A list stands for a list of such items.
@@ -103,7 +118,9 @@ SHAPE = {
     },
     "start_timeout": SECONDS,
     "preflight": FLAG,
+    "plugins": [{"source": SOURCE, "source_hash": SHA256, "name": PLUGIN_FILE, "insecure": FLAG}],
     "plugin_sections": [OPTION_NAME],
+    "backup_key": {"enabled": FLAG, "dir": FOLDER, "path": FOLDER, "remote_user": ACCOUNT},
     "config": {ANY: ANY},
 }
 # Keys without which an entry is of no use.
@@ -179,7 +196,7 @@ def check_shape(value, shape, path: str) -> list[str]:
 
 def _shown(value, path: str) -> str:
     """Show a wrong value where it helps and can be no secret."""
-    secret = re.search("password|secret|users|config|postgresql", path, re.IGNORECASE)
+    secret = re.search("password|secret|users|config|postgresql|source$", path, re.IGNORECASE)
     if secret or not isinstance(value, (bool, int, float, str)) or value == "":
         return "an empty text" if value == "" else kind(value)
     return f"{kind(value)}: {value!r}"
@@ -206,6 +223,46 @@ def check_required(pillar: dict) -> list[str]:
                 if key not in rule
             ]
     return problems
+
+
+def check_plugins(plugins: list) -> list[str]:
+    """Return what is wrong with the plugins to download, each of which has the right shape."""
+    problems = []
+    names = [plugin.get("name") or file_name(plugin.get("source", "")) for plugin in plugins]
+    for number, (plugin, name) in enumerate(zip(plugins, names)):
+        path = f"orthanc:plugins:{number}"
+        if "source" not in plugin:
+            problems.append(f"{path}:source: missing")
+        elif not PLUGIN_FILE.test(name):
+            problems.append(
+                f"{path}:name: missing, because the source does not end in {PLUGIN_FILE.wanted}"
+            )
+        elif name in names[:number]:
+            problems.append(
+                f"{path}:name: {name} is the name of another one too; choose another name"
+            )
+        if "source_hash" not in plugin and not plugin.get("insecure"):
+            problems.append(
+                f"{path}:source_hash: missing; put in what `sha256sum` prints for the right file,"
+                " or set insecure: true to run whatever the source gives"
+            )
+    return problems
+
+
+def check_backup_key(settings: dict) -> list[str]:
+    """Return what is wrong with the places of the backup key."""
+    key, paths = settings["backup_key"], settings["paths"]
+    if key["dir"] in ("/", *paths.values()):
+        return [
+            f"orthanc:backup_key:dir: {key['dir']} has another use; choose a folder for the key"
+            f" alone, such as {paths['home']}/.ssh"
+        ]
+    if posixpath.dirname(key["path"]) != key["dir"]:
+        return [
+            f"orthanc:backup_key:path: must be a file in orthanc:backup_key:dir, {key['dir']};"
+            " change one of them"
+        ]
+    return []
 
 
 def check_access(settings: dict) -> list[str]:
@@ -329,6 +386,16 @@ def check_host(settings: dict) -> list[str]:
     return problems
 
 
+def advice(settings: dict) -> list[str]:
+    """Return what is allowed, and not wise."""
+    return [
+        f"orthanc:plugins:{number}:insecure: nothing says what {plugin['name']} should hold, and it"
+        " runs with all rights of Orthanc; give it a source_hash"
+        for number, plugin in enumerate(settings["plugins"])
+        if "source_hash" not in plugin
+    ]
+
+
 def merge(base: dict, over: dict) -> dict:
     """Merge settings: mappings merge, everything else replaces, ``null`` keeps the default."""
     merged = dict(base)
@@ -386,6 +453,38 @@ def derive_database(settings: dict) -> None:
         settings["packages"] = [*settings["packages"], plugin]
 
 
+def file_name(source: str) -> str:
+    """Return the last part of a URL, without its query, or of a path."""
+    path = re.split("[?#]", source)[0] if "://" in source else source
+    return posixpath.basename(path)
+
+
+def derive_plugins(settings: dict) -> None:
+    """
+    Fill in the name of each plugin to download, and the path of its file.
+
+    The folder above the file has the SHA-256 of its content as its name: an old and a new file
+    never get into each other's way, and which of them Orthanc loads is a matter of its option
+    Plugins alone. Without a hash it is a name for the source; see ``orthanc_plugins``.
+    """
+    plugins = [plugin for plugin in settings["plugins"] if "source" in plugin]
+    for plugin in plugins:
+        plugin.setdefault("name", file_name(plugin["source"]))
+        folder = plugin.get("source_hash", "").rpartition("=")[2].lower()
+        if not folder:
+            folder = f"insecure-{hashlib.sha256(plugin['source'].encode()).hexdigest()[:16]}"
+        plugin["path"] = f"{settings['downloads']}/{folder}/{plugin['name']}"
+    settings["plugins"] = plugins
+
+
+def derive_backup_key(settings: dict) -> None:
+    """Fill in where the backup key is; ``orthanc.backup_key`` finds it in the same way."""
+    key, home = settings["backup_key"], settings["paths"]["home"]
+    folder = posixpath.dirname(key["path"]) if "path" in key else f"{home}/.ssh"
+    key["dir"] = posixpath.normpath(key.get("dir", folder))
+    key["path"] = posixpath.normpath(key.get("path", f"{key['dir']}/id_ed25519"))
+
+
 def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[str]]:
     """Return the merged settings and all that is wrong with the pillar."""
     given = pillar is not None
@@ -409,9 +508,13 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[
     settings["pillar_given"] = given
     derive_paths(settings)
     derive_database(settings)
+    derive_backup_key(settings)
     incomplete = check_required(pillar)
     problems += incomplete + check_host(settings)
     problems += check_database(pillar.get("postgresql", {}), settings, defaults["postgresql"])
+    problems += check_plugins(settings["plugins"]) + check_backup_key(settings)
+    derive_plugins(settings)
+    settings["warnings"] = advice(settings)
     settings["users"] = {
         name: user
         for name, user in settings["users"].items()

@@ -58,10 +58,12 @@ def configuration(settings, roles, demo_users):
             **sources(derived, settings["config"]),
             **{f"RegisteredUsers:{name}": f"orthanc:users:{name}:password" for name in users},
             **database_sources(settings),
+            **plugin_sources(settings),
         },
         "sections": settings["plugin_sections"],
         "command": settings["command"],
         "packages": settings["packages"],
+        "plugins": [plugin["path"] for plugin in settings["plugins"]],
         "user": settings["user"],
         "group": settings["group"],
         "service": settings["service"],
@@ -79,7 +81,28 @@ def layers(settings, users, derived):
     if users and isinstance(own, list):
         # The last script that defines the filter wins: scripts of the pillar come first.
         layers.append({"LuaScripts": [*own, f"{settings['paths']['config']}/users.lua"]})
+    if settings["plugins"]:
+        layers.append({"Plugins": loaded(settings)})
     return layers
+
+
+def loaded(settings):
+    """Return the option Plugins: folders as they are without downloads, and each download."""
+    own = settings["config"].get("Plugins", [settings["paths"]["plugins"]]) or []
+    # Of what is in a folder, Orthanc passes over in silence what is no plugin; not of these.
+    files = [plugin["path"] for plugin in settings["plugins"]]
+    return [*own, *files] if isinstance(own, list) else own
+
+
+def plugin_sources(settings):
+    """Return the path of the pillar for each item of the option Plugins that is a download."""
+    files = {plugin["path"]: number for number, plugin in enumerate(settings["plugins"])}
+    items = loaded(settings)
+    return {
+        f"Plugins:{position}": f"orthanc:plugins:{files[item]}"
+        for position, item in enumerate(items if isinstance(items, list) else ())
+        if isinstance(item, str) and item in files
+    }
 
 
 def sources(derived, config):

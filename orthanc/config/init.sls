@@ -16,7 +16,7 @@ def run():
     settings = orthanc["settings"]
     paths = settings["paths"]
 
-    needed = ["orthanc.packages"]
+    needed = ["orthanc.packages", "orthanc.plugins"]
     if settings["postgresql"]["enabled"]:
         # Orthanc's own way into the database is tried before the configuration is written.
         needed.append("orthanc.database")
@@ -39,13 +39,20 @@ def run():
         "orthanc-config": {
             "orthanc_conf.managed": [
                 *({name: value} for name, value in orthanc["configuration"]().items()),
-                {"require": [{"file": "orthanc-access"}]},
+                {"require": [{"file": "orthanc-access"}, *plugins(settings)]},
             ],
         },
     }
     for name in folders(settings):
         states.update(private(name, settings))
     return states
+
+
+def plugins(settings):
+    """Return the states that bring the plugins which the configuration names."""
+    return [
+        {"orthanc_plugins": f"orthanc-plugin-{plugin['name']}"} for plugin in settings["plugins"]
+    ]
 
 
 def folders(settings):

@@ -36,6 +36,10 @@ def run():
         {"require": [{"sls": "orthanc.config"}]},
         {"watch": [{"orthanc_conf": "orthanc-config"}]},
     ]
+    # Where one that is in use was put right, the configuration is the same.
+    serving[-1]["watch"] += [
+        {"orthanc_plugins": f"orthanc-plugin-{plugin['name']}"} for plugin in settings["plugins"]
+    ]
     states = {"include": ["orthanc.config"], "orthanc-serving": {"orthanc.serving": serving}}
     # Without systemd as PID 1 there is no unit, and no boot to prepare for.
     if settings["booted"]:

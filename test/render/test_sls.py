@@ -31,8 +31,14 @@ FULL = {
     "links": {"dir": "/srv/links", "data": {"name": "images"}},
     "paths": {"storage": "/srv/images", "index": "/srv/index"},
     "start_timeout": 90,
+    "plugins": [
+        {"source": "https://192.0.2.1/libOne.so", "source_hash": "sha256=" + 64 * "A"},
+        {"source": "salt://two-1.0", "insecure": True, "name": "libTwo.so"},
+    ],
+    "backup_key": {"enabled": True},
     "config": {"Name": "Ward 3", "LuaScripts": ["/srv/own.lua"], "DicomModalities": {"mr": []}},
 }
+DOWNLOADS = "/usr/local/lib/orthanc-plugins"
 PILLARS = {
     "empty": {},
     "demo": {"demo_users": True},
@@ -67,7 +73,7 @@ def arguments(chunk, state_module):
     """Return the names of the arguments that a state function takes."""
     if (chunk["state"], chunk["fun"]) == ("module", "run"):
         return {"service.systemctl_reload", "orthanc.close"}
-    if chunk["state"] in ("orthanc", "orthanc_conf"):
+    if chunk["state"].startswith("orthanc"):
         module = state_module(chunk["state"])
     else:
         module = importlib.import_module(f"salt.states.{chunk['state']}")
@@ -82,15 +88,19 @@ def test_the_states_come_in_the_order_of_the_road(render, family):
     road = [
         "orthanc-pillar",
         "orthanc-packages",
+        "orthanc-plugin-libOne.so",
         "orthanc-access",
         "orthanc-config",
         "orthanc-serving",
+        "orthanc-plugins-unused",
+        "orthanc-backup-key",
     ]
     assert sorted(ids, key=ids.index) == ids
     assert [id for id in ids if id in road] == road
     assert len(ids) == len(set(ids))
     clean = [chunk["__id__"] for chunk in render("orthanc.clean", FULL, family=family)]
     assert clean.index("orthanc-stopped") < clean.index("orthanc-config")
+    assert clean.index("orthanc-config") < clean.index("orthanc-plugins-unused")
     assert clean.index("orthanc-config") < clean.index("orthanc-packages")
 
 
@@ -138,7 +148,11 @@ def test_settings_become_options_of_orthanc(render):
         "Name": "Ward 3",
         "OrthancPeers": FULL["peers"],
         "OverwriteInstances": True,
-        "Plugins": ["/usr/share/orthanc/plugins"],
+        "Plugins": [
+            "/usr/share/orthanc/plugins",
+            f"{DOWNLOADS}/{64 * 'a'}/libOne.so",
+            f"{DOWNLOADS}/insecure-6773f3a69ad2cef9/libTwo.so",
+        ],
         "RegisteredUsers": {"anna": "Geheim", "bot": "x"},
         "RemoteAccessAllowed": True,
         "RestApiWriteToFileSystemEnabled": False,
