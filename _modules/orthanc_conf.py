@@ -54,7 +54,7 @@ SERVER = "orthanc"
 # What ``judge`` takes, for ``validate``.
 JUDGED = (
     *("layers", "main_file", "option_files", "sources", "sections", "command", "packages"),
-    *("version", "allow_no_users"),
+    *("version", "allow_no_users", "certificates"),
 )
 # How renameat2(2) swaps two folders in one step.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -349,6 +349,7 @@ def judge(
     packages=(),
     version=None,
     allow_no_users=True,
+    certificates=None,
     host=True,
 ):
     """
@@ -361,6 +362,9 @@ def judge(
 
     version
         The version of the package of Orthanc that will be installed before that.
+
+    certificates
+        What ``orthanc_tls.judge`` takes: the sources of certificates and keys.
 
     host
         False leaves out what depends on the files that are there.
@@ -415,9 +419,11 @@ def judge(
             "orthanc: this host has no such pillar, but its server has users; check the top file of"
             " the pillar, or set `orthanc: {}` to go back to a server without users"
         )
+    warnings = _sentences(__salt__["orthanc_options.advice"](options), sources)
+    verdict = __salt__["orthanc_tls.judge"](certificates or {})
     return {
-        "problems": problems,
-        "warnings": _sentences(__salt__["orthanc_options.advice"](options), sources),
+        "problems": problems + verdict["problems"],
+        "warnings": warnings + verdict["warnings"],
     }
 
 
@@ -436,6 +442,8 @@ def apply(
     service="orthanc",
     preflight=True,
     allow_no_users=True,
+    pems=None,
+    site=None,
     test=False,
 ):
     """
@@ -483,6 +491,13 @@ def apply(
     allow_no_users
         False refuses where a server that has users would lose all of them.
 
+    pems
+        A mapping from file name to what ``orthanc_tls.pem`` needs, for PEM files in that folder;
+        None removes a file.
+
+    site
+        The path of the site of nginx that gives its port up before Orthanc is restarted.
+
     test
         True judges and tries, and writes nothing.
 
@@ -511,15 +526,17 @@ def apply(
         raise SaltInvocationError("\n".join(verdict["problems"]))
     here = __salt__["orthanc_options.installed"](command) if command else {}
     options = _options(layers, here.get("version"))
+    texts = {**(texts or {}), **_pems(name, pems or {})}
     files, changes = _compare(name, options, main_file, option_files, texts)
     # Before the first run the folder is not there yet, in test mode.
     if files and preflight and here and os.path.isdir(name):
         found = __salt__["orthanc_preflight.run"](
-            *(name, options, [main_file, *option_files], texts or {}),
+            *(name, options, [main_file, *option_files], texts),
             command=command,
             user=user,
             group=group,
             service=service,
+            site=site,
         )
         errors = _sentences(found["problems"], sources)
         if found["errors"]:
@@ -536,7 +553,7 @@ def apply(
         )
     try:
         _keep_originals(name, files, gid)
-        _keep_last_good(name, [main_file, *option_files, *(texts or {})])
+        _keep_last_good(name, [main_file, *option_files, *texts])
         _put(name, files, gid)
     except OSError as err:
         raise CommandExecutionError(f"writing the configuration failed: {err}") from err
@@ -581,6 +598,14 @@ def _options(layers: list, version: str | None) -> dict:
     return __salt__["orthanc_options.adapt"](merge(layers), version)
 
 
+def _pems(name: str, pems: dict) -> dict:
+    """Return the texts of the PEM files; None for one that must not be there."""
+    return {
+        entry: spec and __salt__["orthanc_tls.pem"](os.path.join(name, entry), **spec)
+        for entry, spec in pems.items()
+    }
+
+
 def _sentences(pairs: list, sources: dict | None) -> list[str]:
     """Return one line for each pair of an option's path and a sentence, with the pillar path."""
     lines = []
@@ -615,7 +640,7 @@ def _compare(name, options, main_file, option_files, texts):
         # A file of a package that is not installed is written only if it has something to say.
         if content or entry in on_host or entry == main_file or not option_files.get(entry)
     }
-    contents.update(texts or {})
+    contents.update(texts)
     files, changes = {}, {}
     for entry, text in contents.items():
         path = os.path.join(name, entry)

@@ -25,6 +25,7 @@ def valid(
     packages=(),
     version=None,
     allow_no_users=True,
+    certificates=None,
 ):
     """
     Fail, with all that is wrong with the pillar, before anything on the host is changed.
@@ -40,6 +41,9 @@ def valid(
 
     version
         The version of the package of Orthanc that the pillar asks for.
+
+    certificates
+        The sources of certificates and keys, by their place in the pillar.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "The pillar is sound"}
     problems = list(problems)
@@ -53,6 +57,7 @@ def valid(
                 packages=packages,
                 version=version,
                 allow_no_users=allow_no_users,
+                certificates=certificates,
                 host=not problems,
             )
             problems += verdict["problems"]
@@ -81,6 +86,8 @@ def managed(
     service="orthanc",
     preflight=True,
     allow_no_users=True,
+    pems=None,
+    site=None,
 ):
     """
     Ensure that the folder holds exactly the options that the layers give, if Orthanc starts with
@@ -124,6 +131,13 @@ def managed(
     allow_no_users
         False fails where a server that has users would lose all of them.
 
+    pems
+        A mapping from file name to what ``orthanc_tls.pem`` needs, for PEM files; ``null`` removes
+        a file.
+
+    site
+        The path of the site of nginx that gives its port up before Orthanc is restarted.
+
     .. code-block:: yaml
 
         /etc/orthanc:
@@ -151,6 +165,8 @@ def managed(
             service=service,
             preflight=preflight,
             allow_no_users=allow_no_users,
+            pems=pems,
+            site=site,
             test=__opts__["test"],
         )
     except (CommandExecutionError, SaltInvocationError) as err:

@@ -11,6 +11,7 @@ def run():
 
     return {
         "include": [
+            "orthanc.https.clean",
             "orthanc.service.clean",
             "orthanc.links.clean",
             "orthanc.config.clean",

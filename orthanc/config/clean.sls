@@ -9,12 +9,14 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
+    pems = orthanc["configuration"]()["pems"]
+    files = [settings["main_file"], *settings["option_files"], "users.lua", *pems]
 
     return {
         "orthanc-config": {
             "orthanc_conf.absent": [
                 {"name": settings["paths"]["config"]},
-                {"files": [settings["main_file"], *settings["option_files"], "users.lua"]},
+                {"files": files},
             ],
         },
     }

@@ -19,7 +19,7 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
-    paths = settings["paths"]
+    paths, proxy = settings["paths"], orthanc["proxy"]()
 
     serving = [
         {"name": settings["service"]},
@@ -27,10 +27,13 @@ def run():
         {"log": paths["log"]},
         {"timeout": settings["start_timeout"]},
         {"group": settings["group"]},
+        {"proxy": proxy},
         {"require": [{"sls": "orthanc.config"}]},
         {"watch": [{"orthanc_conf": "orthanc-config"}]},
     ]
     states = {"include": ["orthanc.config"], "orthanc-serving": {"orthanc.serving": serving}}
+    if proxy["text"]:
+        states["include"].append("orthanc.https")
     # Without systemd as PID 1 there is no unit, and no boot to prepare for.
     if settings["booted"]:
         serving[-1]["watch"].append({"file": "orthanc-unit"})
