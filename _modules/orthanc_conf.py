@@ -380,9 +380,9 @@ def judge(
         salt '*' orthanc_conf.judge /etc/orthanc '[{"HttpPrt": 8042}]' orthanc.json '{}'
     """
     here = __salt__["orthanc_options.installed"](command) if command else {}
-    options = _options(layers, here.get("version"))
     coming = re.match(r"(?:\d+:)?(\d+(?:\.\d+)+)", str(version or ""))
     expected = coming.group(1) if coming else here.get("version")
+    options = _options(layers, expected)
     if here and expected == here.get("version"):
         # What comes with the server itself is there by now, or it does not come.
         packages = [package for package in packages if package != SERVER]

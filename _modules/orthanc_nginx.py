@@ -48,10 +48,12 @@ __virtualname__ = "orthanc_nginx"
 UNLOADED = ".unloaded"
 # For how many seconds nginx may need to take what it was told to load.
 PATIENCE = 15
-# Puts a folder in the place of another one, seen by this nginx only, and lets it judge all it has.
-TRY = 'mount --bind "$1" "$2" && echo mounted && exec "$3" -t -q'
-# The folder for that.
+# A folder for trying things, and what puts another folder in the place of one, seen by this nginx
+# only, and lets it judge all that it has.
 SCRATCH = "/run/orthanc-formula-nginx"
+TRY = 'mount --bind "$1" "$2" && echo mounted && exec "$3" -t -q'
+# Where the formula's site is, on the systems that it knows.
+SITES = ("/etc/nginx/conf.d/orthanc-formula.conf", "/etc/nginx/vhosts.d/orthanc-formula.conf")
 
 
 def __virtual__():
@@ -73,6 +75,19 @@ def site(path):
         salt '*' orthanc_nginx.site /etc/nginx/conf.d/orthanc-formula.conf
     """
     return _read_site(_read(path))
+
+
+def found():
+    """
+    Return what the site of the formula on this host says of itself, as ``site`` does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_nginx.found
+    """
+    return next(filter(None, map(site, SITES)), {})
 
 
 def _read_site(text: str | None) -> dict:

@@ -39,6 +39,7 @@ SOURCES_BEHIND_NGINX = {
     **SOURCES,
     "HttpPort": "orthanc:https:backend_port",
     "RemoteAccessAllowed": "orthanc:https:enabled",
+    "HttpBindAddresses": "orthanc:https:enabled",
 }
 # The PEM files in the folder of the configuration, by what is in them.
 PEMS = {
@@ -137,8 +138,9 @@ def options_of(settings, users):
         options["DeidentifyLogsDicomVersion"] = deidentify
     if behind_nginx(settings):
         options["HttpPort"] = settings["https"]["backend_port"]
-        # What comes through nginx comes from this host.
+        # What comes through nginx comes from this host, and nothing else is to come.
         options["RemoteAccessAllowed"] = False
+        options["HttpBindAddresses"] = ["127.0.0.1"]
     elif settings["https"]["enabled"]:
         options["SslEnabled"] = True
         options["SslCertificate"] = f"{paths['config']}/{PEMS['https']}"

@@ -3,19 +3,22 @@
 import pathlib
 
 import orthanc_conf
+import orthanc_nginx
 import orthanc_options
 import orthanc_preflight
+import orthanc_tls
 import pytest
 import yaml
 
 # The execution modules call each other as Salt lets them.
+MODULES = (orthanc_conf, orthanc_nginx, orthanc_options, orthanc_preflight, orthanc_tls)
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (orthanc_conf, orthanc_options, orthanc_preflight)
+    for module in MODULES
     for name in dir(module)
     if not name.startswith("_")
 }
-for module in (orthanc_conf, orthanc_options, orthanc_preflight):
+for module in MODULES:
     module.__salt__ = FUNCTIONS
     module.__context__ = {}
     module.__pillar__ = {}
