@@ -337,12 +337,19 @@ def access(config=None):
     """
     config = _folder(config)
     options = __salt__["orthanc_conf.effective"](config)
-    local = url(config)
-    remote = options.get("RemoteAccessAllowed", False)
-    host = __grains__.get("fqdn") or __grains__.get("host")
+    address, remote = url(config), options.get("RemoteAccessAllowed", False)
+    certificate = options.get("SslCertificate") if options.get("SslEnabled") else None
+    site = __salt__["orthanc_nginx.found"]()
+    if site:
+        remote, certificate = site["open"], site["certificate"]
+        address = f"https://127.0.0.1:{site['port']}"
+    if remote:
+        address = address.replace("127.0.0.1", _host(certificate))
     dicom = f"{options.get('DicomAet', 'ORTHANC')} on port {options.get('DicomPort', 4242)}"
+    if options.get("DicomTlsEnabled"):
+        dicom += ", over TLS"
     return {
-        "url": local.replace("127.0.0.1", host) if remote else local,
+        "url": address,
         "reachable from": "other hosts" if remote else "this host only",
         "users": ", ".join(sorted(options.get("RegisteredUsers", {}))),
         "dicom": dicom if options.get("DicomServerEnabled", True) else "off",
@@ -502,3 +509,11 @@ def make_backup_key(name, user, group):
 def _is_empty(path: str) -> bool:
     """Return whether a path is a folder in which nothing is: it may be meant for the key."""
     return os.path.isdir(path) and not os.listdir(path)
+
+
+def _host(certificate):
+    """Return the name of this host for a URL: one that its certificate is made for."""
+    host = __grains__.get("fqdn") or __grains__.get("host")
+    names = __salt__["orthanc_tls.names"](certificate) if certificate else []
+    known = [name for name in names if not name.startswith("*.")]
+    return known[0] if known and host not in known else host

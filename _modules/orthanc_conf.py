@@ -55,7 +55,7 @@ SERVER = "orthanc"
 # What ``judge`` takes, for ``validate``.
 JUDGED = (
     *("layers", "main_file", "option_files", "sources", "sections", "command", "packages"),
-    *("version", "allow_no_users", "user", "group", "authorities", "saltenv"),
+    *("version", "allow_no_users", "user", "group", "authorities", "certificates", "saltenv"),
 )
 # How renameat2(2) swaps two folders in one step.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -358,6 +358,7 @@ def judge(
     group="orthanc",
     authorities=None,
     saltenv="base",
+    certificates=None,
     host=True,
 ):
     """
@@ -370,6 +371,9 @@ def judge(
 
     version
         The version of the package of Orthanc that will be installed before that.
+
+    certificates
+        What ``orthanc_tls.judge`` takes: the sources of certificates and keys.
 
     host
         False leaves out what depends on the files that are there.
@@ -385,9 +389,9 @@ def judge(
         salt '*' orthanc_conf.judge /etc/orthanc '[{"HttpPrt": 8042}]' orthanc.json '{}'
     """
     here = __salt__["orthanc_options.installed"](command) if command else {}
-    options = _options(layers, here.get("version"))
     coming = re.match(r"(?:\d+:)?(\d+(?:\.\d+)+)", str(version or ""))
     expected = coming.group(1) if coming else here.get("version")
+    options = _options(layers, expected)
     if here and expected == here.get("version"):
         # What comes with the server itself is there by now, or it does not come.
         packages = [package for package in packages if package != SERVER]
@@ -430,7 +434,12 @@ def judge(
         )
     advice = __salt__["orthanc_options.advice"](options)
     advice += __salt__["orthanc_database.advice"](options)
-    return {"problems": problems, "warnings": _sentences(advice, sources)}
+    warnings = _sentences(advice, sources)
+    verdict = __salt__["orthanc_tls.judge"](certificates or {})
+    return {
+        "problems": problems + verdict["problems"],
+        "warnings": warnings + verdict["warnings"],
+    }
 
 
 def apply(
@@ -452,6 +461,8 @@ def apply(
     authorities=None,
     saltenv="base",
     databases=(),
+    pems=None,
+    site=None,
     test=False,
 ):
     """
@@ -513,6 +524,13 @@ def apply(
     databases
         The sections of databases that will be made before the options are written.
 
+    pems
+        A mapping from file name to what ``orthanc_tls.pem`` needs, for PEM files in that folder;
+        None removes a file.
+
+    site
+        The path of the site of nginx that gives its port up before Orthanc is restarted.
+
     test
         True judges and tries, and writes nothing.
 
@@ -543,7 +561,11 @@ def apply(
     )
     if verdict["problems"]:
         raise SaltInvocationError("\n".join(verdict["problems"]))
-    texts = {**(texts or {}), **_read_authorities(authorities, saltenv)[0]}
+    texts = {
+        **(texts or {}),
+        **_read_authorities(authorities, saltenv)[0],
+        **_pems(name, pems or {}),
+    }
     here = __salt__["orthanc_options.installed"](command) if command else {}
     options = _options(layers, here.get("version"))
     if plugins:
@@ -564,6 +586,7 @@ def apply(
             service=service,
             databases=databases,
             coming=coming,
+            site=site,
         )
         problems = [(path, *_scrub([text], options)) for path, text in found["problems"]]
         errors = _sentences(problems, sources)
@@ -635,6 +658,14 @@ def _options(layers: list, version: str | None) -> dict:
     if not all(isinstance(layer, dict) for layer in layers):
         raise SaltInvocationError("each layer of options must be a mapping")
     return __salt__["orthanc_options.adapt"](merge(layers), version)
+
+
+def _pems(name: str, pems: dict) -> dict:
+    """Return the texts of the PEM files; None for one that must not be there."""
+    return {
+        entry: spec and __salt__["orthanc_tls.pem"](os.path.join(name, entry), **spec)
+        for entry, spec in pems.items()
+    }
 
 
 def _sentences(pairs: list, sources: dict | None) -> list[str]:

@@ -551,6 +551,9 @@ ADVISED_AGAINST = {
 # and new value.
 NEW_FORMS = {"OverwriteInstances": ("1.13.0", ((False, "Never"), (True, "Always")))}
 
+# The value of HttpBindAddresses that older versions can do without.
+LOOPBACK = ["127.0.0.1"]
+
 # A list of strings for which the plugin takes a single string as well
 SOME_TEXTS = either(TEXTS, TEXT)
 
@@ -1526,6 +1529,10 @@ def adapt(options: dict, version: str | None = None) -> dict:
                 adapted[option] = old
             elif version and not is_before(version, since) and _is(options, option, old):
                 adapted[option] = new
+    bound = options.get("HttpBindAddresses") == LOOPBACK
+    if bound and options.get("RemoteAccessAllowed") is False and is_before(version, "1.12.10"):
+        # There is no such option yet, and what comes from elsewhere is refused all the same.
+        del adapted["HttpBindAddresses"]
     return adapted
 
 

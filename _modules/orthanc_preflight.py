@@ -74,6 +74,7 @@ def run(
     service="orthanc",
     databases=(),
     coming=(),
+    site=None,
 ):
     """
     Try a configuration, and leave nothing behind.
@@ -102,8 +103,12 @@ def run(
 
     databases
         The sections of databases that will be made before the configuration is written.
+
     coming
         The paths of plugins that are not there yet, and are left out.
+
+    site
+        The path of the site of nginx that gives its port up before Orthanc is restarted.
 
     Returns ``problems``, pairs of an option's path and a sentence, and ``errors``, lines that
     Orthanc itself wrote before it gave up. Both are empty for a good configuration, and for every
@@ -119,7 +124,7 @@ def run(
             /usr/sbin/Orthanc
     """
     problems = [
-        *_ports_problems(options, command, service),
+        *_ports_problems(options, command, service, site),
         *_plugin_problems(name, options, command, coming),
         *_file_problems(name, options, texts, user, group),
         *_folder_problems(options, user, group),
@@ -274,8 +279,8 @@ def _watch(process, output, trial: dict) -> list[str]:
         errors.append(f"(it crashed: {signal.Signals(-process.returncode).name})")
     if trial.get("SslEnabled"):
         errors.append(
-            "(the builds of Debian and Ubuntu cannot do HTTPS themselves; take SslEnabled out, and"
-            " put a reverse proxy such as nginx in front of Orthanc)"
+            "(the builds of Debian and Ubuntu cannot do HTTPS themselves; let nginx do it in front"
+            " of Orthanc: orthanc:https with terminator: nginx, and no SslEnabled)"
         )
     return errors
 
@@ -302,16 +307,52 @@ def _free_ports():
             yield port
 
 
+def holders(port):
+    """
+    Return the paths of the programs that listen on a port of this host.
+
+    port
+        Its number.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_preflight.holders 8042
+    """
+    sockets = _listening(port)
+    return sorted(_programs({inode for _, inode in sockets})) if sockets else []
+
+
+def is_open(port):
+    """
+    Return whether a program listens on a port at all addresses of this host.
+
+    port
+        Its number.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_preflight.is_open 8042
+    """
+    return any(set(address) == {"0"} for address, _ in _listening(port))
+
+
 def _listening(port: int) -> set:
-    """Return the inodes of the sockets that listen on a port."""
-    inodes = set()
+    """Return address and inode of each socket that listens on a port."""
+    sockets = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         if os.path.exists(table):
             with salt.utils.files.fopen(table) as file:
                 rows = [line.split() for line in file.read().splitlines()[1:]]
-            # 0A: the state LISTEN
-            inodes |= {r[9] for r in rows if r[3] == "0A" and r[1].endswith(f":{port:04X}")}
-    return inodes
+            for row in rows:
+                address, _, number = row[1].partition(":")
+                # 0A: the state LISTEN
+                if row[3] == "0A" and int(number, 16) == port:
+                    sockets.add((address, row[9]))
+    return sockets
 
 
 def _programs(inodes: set) -> set:
@@ -329,15 +370,15 @@ def _programs(inodes: set) -> set:
     return programs
 
 
-def _ports_problems(options: dict, command: str, service: str) -> list:
+def _ports_problems(options: dict, command: str, service: str, site: str | None) -> list:
     """Return the ports that another program has, or that the service may not open."""
+    given_up = __salt__["orthanc_nginx.site"](site).get("port") if site else None
     ports = {"HttpPort": options.get("HttpPort", 8042)}
     if options.get("DicomServerEnabled", True):
         ports["DicomPort"] = options.get("DicomPort", 4242)
     problems = []
     for option, port in ports.items():
-        inodes = _listening(port)
-        others = _programs(inodes) - {os.path.realpath(command)} if inodes else set()
+        others = set() if port == given_up else {*holders(port)} - {os.path.realpath(command)}
         if others:
             sentence = (
                 f"{port} is taken by {', '.join(sorted(others))}; choose another port, or stop"

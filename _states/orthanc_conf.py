@@ -29,6 +29,7 @@ def valid(
     user="orthanc",
     group="orthanc",
     authorities=None,
+    certificates=None,
 ):
     """
     Fail, with all that is wrong with the pillar, before anything on the host is changed.
@@ -50,6 +51,9 @@ def valid(
 
     version
         The version of the package of Orthanc that the pillar asks for.
+
+    certificates
+        The sources of certificates and keys, by their place in the pillar.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "The pillar is sound"}
     problems, warnings = list(problems), list(warnings)
@@ -67,6 +71,7 @@ def valid(
                 group=group,
                 authorities=authorities,
                 saltenv=__env__,
+                certificates=certificates,
                 host=not problems,
             )
             problems += verdict["problems"]
@@ -99,6 +104,8 @@ def managed(
     allow_no_users=True,
     authorities=None,
     databases=(),
+    pems=None,
+    site=None,
 ):
     """
     Ensure that the folder holds exactly the options that the layers give, if Orthanc starts with
@@ -153,6 +160,13 @@ def managed(
     databases
         The sections of databases that the same run makes, for test mode.
 
+    pems
+        A mapping from file name to what ``orthanc_tls.pem`` needs, for PEM files; ``null`` removes
+        a file.
+
+    site
+        The path of the site of nginx that gives its port up before Orthanc is restarted.
+
     .. code-block:: yaml
 
         /etc/orthanc:
@@ -184,6 +198,8 @@ def managed(
             authorities=authorities,
             saltenv=__env__,
             databases=databases if __opts__["test"] else (),
+            pems=pems,
+            site=site,
             test=__opts__["test"],
         )
     except (CommandExecutionError, SaltInvocationError) as err:

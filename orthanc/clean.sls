@@ -9,7 +9,7 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
 
-    parts = ["service", "links", "config", "plugins", "database", "packages"]
+    parts = ["https", "service", "links", "config", "plugins", "database", "packages"]
     if orthanc["settings"]["backup_key"]["enabled"]:
         parts.append("backup_key")
     return {"include": [f"orthanc.{part}.clean" for part in parts]}

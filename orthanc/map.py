@@ -2,10 +2,10 @@
 The one place where pillar, map file of the OS family and defaults meet.
 
 The SLS files load it through ``slsutil.renderer`` and get a dict: the merged settings below
-``settings``, what is wrong with them in ``problems``, and ``configuration``, a function that
-returns what becomes of them for Orthanc (``options.py``). ``SHAPE`` is the list of all keys that
-the pillar may hold. What Orthanc itself may be told is judged later, on the host, by
-``orthanc_conf.valid`` in ``orthanc.validation``.
+``settings``, what is wrong with them in ``problems``, and functions (of ``options.py``) that return
+what becomes of them: ``configuration`` for Orthanc, ``proxy`` for nginx, ``certificates`` for who
+judges them. ``SHAPE`` is the list of all keys that the pillar may hold. What Orthanc itself may be
+told is judged later, on the host, by ``orthanc_conf.valid`` in ``orthanc.validation``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ DEIDENTIFY = Value(
 )
 USER_NAME = Value("a user name without colon or control characters", _matches(r"[^:\x00-\x1f]+"))
 OPTION_NAME = Value("the name of an option of Orthanc", _matches(r"[A-Za-z0-9_]+"))
-SOURCE = Value(
+DOWNLOAD = Value(
     "an https://, http:// or salt:// URL without a password in it, or an absolute path",
     _matches(r"https?://[^\s/@?#]+/[^\s]+|salt://[^\s/][^\0\n]*|/[^\0\n]+"),
 )
@@ -78,6 +78,12 @@ PLUGIN_FILE = Value(
     _matches(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*\.so"),
 )
 ACCOUNT = Value("the name of an account", _matches(r"[A-Za-z_][A-Za-z0-9._-]*"))
+# Of a path, what nginx cannot have between quotes is left out.
+SOURCE = Value(
+    "an absolute path on the host, a salt:// URL, or the text of a PEM file",
+    _matches(r'(?s)/[^\0\n"\\$]*|salt://[^\0\n]+|.*-----BEGIN [A-Z0-9 ]+-----.+'),
+)
+TERMINATOR = Value("nginx or orthanc", _matches("nginx|orthanc"))
 
 # A dict lists the keys of a mapping; a mapping with names that the administrator chooses has one
 # key, the Value that these names must have. A list stands for a list of such items.
@@ -90,7 +96,26 @@ SHAPE = {
     "overwrite_instances": OVERWRITE,
     "limit_find": COUNT,
     "deidentify_logs": DEIDENTIFY,
-    "dicom": {"enabled": FLAG, "aet": AET, "port": PORT},
+    "https": {
+        "enabled": FLAG,
+        "certificate": SOURCE,
+        "key": SOURCE,
+        "self_signed": FLAG,
+        "terminator": TERMINATOR,
+        "backend_port": PORT,
+    },
+    "dicom": {
+        "enabled": FLAG,
+        "aet": AET,
+        "port": PORT,
+        "tls": {
+            "enabled": FLAG,
+            "certificate": SOURCE,
+            "key": SOURCE,
+            "trusted_certificates": SOURCE,
+            "require_certificate": FLAG,
+        },
+    },
     "users": {
         USER_NAME: {
             "password": TEXT,
@@ -118,7 +143,7 @@ SHAPE = {
     },
     "start_timeout": SECONDS,
     "preflight": FLAG,
-    "plugins": [{"source": SOURCE, "source_hash": SHA256, "name": PLUGIN_FILE, "insecure": FLAG}],
+    "plugins": [{"source": DOWNLOAD, "source_hash": SHA256, "name": PLUGIN_FILE, "insecure": FLAG}],
     "plugin_sections": [OPTION_NAME],
     "backup_key": {"enabled": FLAG, "dir": FOLDER, "path": FOLDER, "remote_user": ACCOUNT},
     "config": {ANY: ANY},
@@ -137,6 +162,10 @@ CONNECTION_KEYS = (
     *("ConnectionUri", "Host", "Port", "Database", "Username", "Password", "EnableSsl"),
 )
 ACCESS_PATHS = ("orthanc:users", "orthanc:demo_users", "orthanc:remote_access", "orthanc:config")
+# Options that say where Orthanc listens and who may reach it: behind nginx they are settled.
+BEHIND_NGINX = ("HttpPort", "RemoteAccessAllowed", "SslEnabled", "SslCertificate")
+# Below these paths of the pillar a wrong value may be a secret.
+NOT_SHOWN = "password|secret|users|config|postgresql|source$|certificate|:key$"
 # The three users that the GNU Health role calls demo users.
 DEMO_USERS = {
     "admin": {"password": "admin", "role": "admin"},
@@ -196,7 +225,7 @@ def check_shape(value, shape, path: str) -> list[str]:
 
 def _shown(value, path: str) -> str:
     """Show a wrong value where it helps and can be no secret."""
-    secret = re.search("password|secret|users|config|postgresql|source$", path, re.IGNORECASE)
+    secret = re.search(NOT_SHOWN, path, re.IGNORECASE)
     if secret or not isinstance(value, (bool, int, float, str)) or value == "":
         return "an empty text" if value == "" else kind(value)
     return f"{kind(value)}: {value!r}"
@@ -371,6 +400,72 @@ def check_section(config: dict, path: str) -> list[str]:
     return problems
 
 
+def check_pair(path: str, given: dict, needed: bool) -> list[str]:
+    """Return what a certificate and its key lack."""
+    there = [name for name in ("certificate", "key") if name in given]
+    problems = [
+        f"{path}:{name}: missing; give a path on the host, a salt:// URL or the text of a PEM file"
+        for name in ("certificate", "key")
+        if (needed or there) and name not in there
+    ]
+    if there and "enabled" not in given:
+        problems.append(
+            f"{path}:enabled: missing, and without it {path}:{there[0]} protects nothing; set it to"
+            " true, or to false to leave it off"
+        )
+    problems += [
+        f"{path}:{name}: must not be a file that the formula itself writes"
+        for name, source in given.items()
+        if re.fullmatch(r"/.*/orthanc-formula[^/]*", str(source))
+    ]
+    return problems
+
+
+def check_https(settings: dict, given: dict) -> list[str]:
+    """Return what about HTTPS is missing or contradicts itself."""
+    https, dicom, config = settings["https"], settings["dicom"], settings["config"]
+    self_signed, behind_nginx = https["self_signed"], https["terminator"] == "nginx"
+    problems = check_pair("orthanc:https", given, https["enabled"] and not self_signed)
+    if self_signed and {"certificate", "key"} & set(given):
+        problems.append(
+            "orthanc:https:self_signed: must be false where there are orthanc:https:certificate and"
+            " orthanc:https:key"
+        )
+    if self_signed and "enabled" not in given:
+        problems.append("orthanc:https:enabled: missing; set it to true, or leave self_signed out")
+    if not https["enabled"]:
+        return problems
+    options = BEHIND_NGINX if behind_nginx else BEHIND_NGINX[2:]
+    problems += [
+        f"orthanc:config:{option}: follows from orthanc:https; the settings are orthanc:port,"
+        " orthanc:remote_access and what is below orthanc:https"
+        for option in options
+        if option in config
+    ]
+    port, backend = settings["port"], https["backend_port"]
+    if behind_nginx and port == backend:
+        problems.append(
+            f"orthanc:https:backend_port: must not be {port}, which is orthanc:port; nginx listens"
+            " there, and Orthanc behind it on a port of its own"
+        )
+    if behind_nginx and dicom["enabled"] and config.get("DicomPort", dicom["port"]) == port:
+        problems.append(f"orthanc:dicom:port: must not be {port}, which is orthanc:port")
+    return problems
+
+
+def check_dicom_tls(settings: dict, given: dict) -> list[str]:
+    """Return what about DICOM TLS is missing."""
+    tls = settings["dicom"]["tls"]
+    problems = check_pair("orthanc:dicom:tls", given, tls["enabled"])
+    if tls["enabled"] and tls["require_certificate"] and "trusted_certificates" not in given:
+        problems.append(
+            "orthanc:dicom:tls:trusted_certificates: missing; give the certificate of the authority"
+            " that signed those of the devices, or set orthanc:dicom:tls:require_certificate to"
+            " false to let in devices without one"
+        )
+    return problems
+
+
 def check_host(settings: dict) -> list[str]:
     """Return what the pillar asks for and this host cannot give."""
     problems = []
@@ -485,8 +580,13 @@ def derive_backup_key(settings: dict) -> None:
     key["path"] = posixpath.normpath(key.get("path", f"{key['dir']}/id_ed25519"))
 
 
-def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[str]]:
-    """Return the merged settings and all that is wrong with the pillar."""
+def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[dict, list[str]]:
+    """
+    Return the merged settings and all that is wrong with the pillar.
+
+    names
+        The names and addresses of the host.
+    """
     given = pillar is not None
     pillar = plain(pillar) if given else {}
     if not isinstance(pillar, dict):
@@ -505,6 +605,7 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[
     settings = merge(settings, {key: value for key, value in pillar.items() if key != "config"})
     settings["config"] = pillar.get("config", {})
     settings["booted"] = booted
+    settings["names"] = list(names)
     settings["pillar_given"] = given
     derive_paths(settings)
     derive_database(settings)
@@ -515,6 +616,8 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[
     problems += check_plugins(settings["plugins"]) + check_backup_key(settings)
     derive_plugins(settings)
     settings["warnings"] = advice(settings)
+    problems += check_https(settings, pillar.get("https", {}))
+    problems += check_dicom_tls(settings, pillar.get("dicom", {}).get("tls", {}))
     settings["users"] = {
         name: user
         for name, user in settings["users"].items()
@@ -539,6 +642,18 @@ def sound_part(pillar: dict) -> tuple[dict, list[str]]:
     return sound, problems
 
 
+def host_names(grains) -> list[str]:
+    """Return the names and addresses by which others reach the host, the first one first."""
+    found = [
+        grains.get("fqdn"),
+        grains.get("host"),
+        *grains.get("ipv4", []),
+        *grains.get("ipv6", []),
+    ]
+    # A link-local address means nothing without the name of an interface.
+    return [name for name in dict.fromkeys(found) if name and not name.startswith("fe80:")]
+
+
 def run() -> dict:
     def read(name: str):
         return __salt__["slsutil.renderer"](
@@ -554,6 +669,7 @@ def run() -> dict:
             read(f"osfamily/{family}"),
             read("defaults"),
             booted=__grains__.get("init") == "systemd",
+            names=host_names(__grains__),
         )
     else:
         settings, problems = {}, [f"this formula knows Debian, Ubuntu and openSUSE, not {family}"]
@@ -561,15 +677,17 @@ def run() -> dict:
         problems.append(UNSYNCED)
     roles = read("roles")
 
-    def configuration() -> dict:
+    def from_options(name: str, *arguments):
         options = __salt__["slsutil.renderer"](
             "salt://orthanc/options.py", default_renderer="py", saltenv=__env__
         )
-        return options["of"](settings, roles, DEMO_USERS)
+        return options[name](settings, *arguments)
 
     return {
         "settings": settings,
         "problems": problems,
-        "configuration": configuration,
+        "configuration": lambda: from_options("of", roles, DEMO_USERS),
+        "certificates": lambda: from_options("certificates"),
+        "proxy": lambda: from_options("proxy"),
         "synced": synced,
     }

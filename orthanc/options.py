@@ -1,8 +1,7 @@
 """
-Settings become options of Orthanc, users become credentials and a Lua filter.
+Settings become options of Orthanc and a site of nginx, users become credentials and a Lua filter.
 
-The SLS files load this through ``slsutil.renderer``, after ``map.py``, and get a function from the
-settings to the arguments of ``orthanc_conf.managed``.
+The SLS files get these functions from ``map.py``.
 https://orthanc.uclouvain.be/book/users/configuration.html
 """
 
@@ -30,15 +29,35 @@ SOURCES = {
     "IndexDirectory": "orthanc:paths:index",
     "Plugins": "orthanc:paths:plugins",
     "PostgreSQL": "orthanc:postgresql",
+    "SslEnabled": "orthanc:https:terminator",
+    "SslCertificate": "orthanc:https:certificate",
+    "DicomTlsEnabled": "orthanc:dicom:tls:enabled",
+    "DicomTlsCertificate": "orthanc:dicom:tls:certificate",
+    "DicomTlsPrivateKey": "orthanc:dicom:tls:key",
+    "DicomTlsTrustedCertificates": "orthanc:dicom:tls:trusted_certificates",
+    "DicomTlsRemoteCertificateRequired": "orthanc:dicom:tls:require_certificate",
+}
+# The same where nginx listens on orthanc:port.
+SOURCES_BEHIND_NGINX = {
+    **SOURCES,
+    "HttpPort": "orthanc:https:backend_port",
+    "RemoteAccessAllowed": "orthanc:https:enabled",
+    "HttpBindAddresses": "orthanc:https:enabled",
+}
+# The PEM files in the folder of the configuration, by what is in them.
+PEMS = {
+    "https": "orthanc-formula-https.pem",
+    "dicom_tls": "orthanc-formula-dicom-tls.pem",
+    "dicom_trusted": "orthanc-formula-dicom-tls-trusted.pem",
 }
 
 
 def run():
-    return {"of": configuration}
+    return {"of": configuration, "certificates": certificates, "proxy": proxy}
 
 
 def configuration(settings, roles, demo_users):
-    """Return the arguments that say what the configuration shall be, for both states of it."""
+    """Return the arguments of ``orthanc_conf.managed``."""
     users = dict(settings["users"])
     if settings["demo_users"]:
         users.update(demo_users)
@@ -54,8 +73,10 @@ def configuration(settings, roles, demo_users):
             settings["database"]["ca"]: None,
         },
         "authorities": authorities(settings),
+        "pems": {PEMS[name]: pem for name, pem in pems(settings).items()},
+        "site": settings["nginx"]["site"],
         "sources": {
-            **sources(derived, settings["config"]),
+            **sources(derived, settings["config"], behind_nginx(settings)),
             **{f"RegisteredUsers:{name}": f"orthanc:users:{name}:password" for name in users},
             **database_sources(settings),
             **plugin_sources(settings),
@@ -105,17 +126,18 @@ def plugin_sources(settings):
     }
 
 
-def sources(derived, config):
+def sources(derived, config, behind_nginx=False):
     """Return the path of the pillar for each option, or name below it, that config leaves alone."""
+    known = SOURCES_BEHIND_NGINX if behind_nginx else SOURCES
     found = {}
     for option, value in derived.items():
         over = config.get(option)
         if option not in config:
-            found[option] = SOURCES[option]
+            found[option] = known[option]
         elif isinstance(value, dict) and isinstance(over, dict):
             found.update(
                 {
-                    f"{option}:{name}": f"{SOURCES[option]}:{name}"
+                    f"{option}:{name}": f"{known[option]}:{name}"
                     for name in value
                     if name not in over
                 }
@@ -157,6 +179,16 @@ def options_of(settings, users):
             "MaximumConnectionRetries": 10,
             "ConnectionRetryInterval": 4,
         }
+    if behind_nginx(settings):
+        options["HttpPort"] = settings["https"]["backend_port"]
+        # What comes through nginx comes from this host, and nothing else is to come.
+        options["RemoteAccessAllowed"] = False
+        options["HttpBindAddresses"] = ["127.0.0.1"]
+    elif settings["https"]["enabled"]:
+        options["SslEnabled"] = True
+        options["SslCertificate"] = f"{paths['config']}/{PEMS['https']}"
+    if "certificate" in dicom["tls"]:
+        options.update(dicom_tls(dicom["tls"], paths["config"]))
     return options
 
 
@@ -208,6 +240,102 @@ def database_sources(settings):
         "PostgreSQL:EnableStorage": "orthanc:postgresql:storage",
         ca_entry(settings): "orthanc:postgresql:ca_source",
     }
+
+
+def behind_nginx(settings):
+    """Return whether nginx listens on the port that clients use, and Orthanc behind it."""
+    https = settings["https"]
+    return https["enabled"] and https["terminator"] == "nginx"
+
+
+def dicom_tls(tls, folder):
+    """
+    Return the options for DICOM TLS, also for connections that Orthanc opens.
+
+    https://orthanc.uclouvain.be/book/faq/dicom-tls.html
+    """
+    pair = f"{folder}/{PEMS['dicom_tls']}"
+    trusted = f"{folder}/{PEMS['dicom_trusted']}" if "trusted_certificates" in tls else pair
+    return {
+        "DicomTlsEnabled": tls["enabled"],
+        "DicomTlsCertificate": pair,
+        "DicomTlsPrivateKey": pair,
+        # Up to Orthanc 1.12.3 it must be there, also where nobody is to be verified with it.
+        "DicomTlsTrustedCertificates": trusted,
+        "DicomTlsRemoteCertificateRequired": tls["require_certificate"],
+    }
+
+
+def some(sources, *names):
+    """Return those of the sources that are given."""
+    return {name: sources[name] for name in names if name in sources}
+
+
+def certificates(settings):
+    """Return the sources of certificates and keys that are used, by their place in the pillar."""
+    https, tls = settings["https"], settings["dicom"]["tls"]
+    used = {
+        "orthanc:https": some(https, "certificate", "key") if https["enabled"] else {},
+        "orthanc:dicom:tls": some(tls, "certificate", "key", "trusted_certificates"),
+    }
+    return {place: sources for place, sources in used.items() if sources}
+
+
+def https_pem(settings):
+    """Return what ``orthanc_tls.pem`` needs for the certificate and key of the HTTPS server."""
+    https = settings["https"]
+    return (
+        {"names": settings["names"]} if https["self_signed"] else some(https, "certificate", "key")
+    )
+
+
+def pems(settings):
+    """
+    Return what ``orthanc_tls.pem`` needs for each PEM file that Orthanc itself reads; None for
+    those that must not be there.
+    """
+    https, tls = settings["https"], settings["dicom"]["tls"]
+    own_https = https["enabled"] and not behind_nginx(settings)
+    return {
+        "https": https_pem(settings) if own_https else None,
+        "dicom_tls": some(tls, "certificate", "key") or None,
+        "dicom_trusted": some(tls, "trusted_certificates") or None,
+    }
+
+
+def proxy(settings):
+    """Return the site of nginx and what belongs to it, as ``orthanc_nginx`` takes it."""
+    https, nginx = settings["https"], settings["nginx"]
+    result = {
+        **{name: nginx[name] for name in ("site", "pem", "service", "command")},
+        "text": None,
+        "certificate": None,
+        "orthanc": settings["command"],
+    }
+    if not behind_nginx(settings):
+        return result
+    certificate, key = https.get("certificate", ""), https.get("key", "")
+    if not (certificate.startswith("/") and key.startswith("/")):
+        result["certificate"] = https_pem(settings)
+        certificate = key = nginx["pem"]
+    result["text"] = __salt__["slsutil.renderer"](
+        "salt://orthanc/nginx.conf.jinja",
+        default_renderer="jinja",
+        saltenv=__env__,
+        listen=listen(settings),
+        backend=f"127.0.0.1:{https['backend_port']}",
+        certificate=certificate,
+        key=key,
+    )
+    return result
+
+
+def listen(settings):
+    """Return the addresses that nginx listens on: all of the host's, or only the local ones."""
+    port, names = settings["port"], settings["names"]
+    if settings["remote_access"]:
+        return [port, f"[::]:{port}"] if any(":" in name for name in names) else [port]
+    return [f"127.0.0.1:{port}", f"[::1]:{port}"] if "::1" in names else [f"127.0.0.1:{port}"]
 
 
 def lua_filter(users, roles):

@@ -9,8 +9,9 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
+    pems = orthanc["configuration"]()["pems"]
+    others = ["users.lua", settings["database"]["ca"], *pems]
 
-    others = ["users.lua", settings["database"]["ca"]]
     return {
         "orthanc-config": {
             "orthanc_conf.absent": [

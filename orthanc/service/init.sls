@@ -24,7 +24,7 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
-    paths = settings["paths"]
+    paths, proxy = settings["paths"], orthanc["proxy"]()
 
     serving = [
         {"name": settings["service"]},
@@ -33,6 +33,7 @@ def run():
         {"timeout": settings["start_timeout"]},
         {"group": settings["group"]},
         {"postgresql": settings["postgresql"]["enabled"]},
+        {"proxy": proxy},
         {"require": [{"sls": "orthanc.config"}]},
         {"watch": [{"orthanc_conf": "orthanc-config"}]},
     ]
@@ -41,6 +42,8 @@ def run():
         {"orthanc_plugins": f"orthanc-plugin-{plugin['name']}"} for plugin in settings["plugins"]
     ]
     states = {"include": ["orthanc.config"], "orthanc-serving": {"orthanc.serving": serving}}
+    if proxy["text"]:
+        states["include"].append("orthanc.https")
     # Without systemd as PID 1 there is no unit, and no boot to prepare for.
     if settings["booted"]:
         serving[-1]["watch"].append({"file": "orthanc-unit"})

@@ -30,6 +30,7 @@ def run():
             arguments[name] = configuration[name]
         arguments["version"] = settings.get("version")
         arguments["warnings"] = settings["warnings"]
+        arguments["certificates"] = orthanc["certificates"]()
     return {
         "orthanc-pillar": {
             "orthanc_conf.valid": [{name: value} for name, value in arguments.items()],

@@ -39,12 +39,21 @@ FULL = {
     "config": {"Name": "Ward 3", "LuaScripts": ["/srv/own.lua"], "DicomModalities": {"mr": []}},
 }
 DOWNLOADS = "/usr/local/lib/orthanc-plugins"
+PEM = "-----BEGIN X-----\nGeheim\n-----END X-----\n"
+ON_HOST = {"enabled": True, "certificate": "/srv/chain.pem", "key": "/srv/key.pem"}
+HTTPS = {"users": FULL["users"], "remote_access": True, "https": ON_HOST}
+DICOM_TLS = {**ON_HOST, "key": PEM, "trusted_certificates": "salt://ca.pem"}
 PILLARS = {
     "empty": {},
     "demo": {"demo_users": True},
     "full": FULL,
     "no links": {"links": {"enabled": False}},
     "moved": {"paths": {"config": "/srv/etc", "log": "/srv/log"}},
+    "https": HTTPS,
+    "https of the pillar": {"https": {"enabled": True, "certificate": PEM, "key": "salt://k.pem"}},
+    "https for trying out": {"https": {"enabled": True, "self_signed": True}},
+    "https by orthanc": {"https": {**ON_HOST, "terminator": "orthanc"}},
+    "dicom tls": {"dicom": {"enabled": True, "tls": DICOM_TLS}},
 }
 # What Salt itself adds to a state.
 COMPILERS_OWN = {
@@ -159,6 +168,93 @@ def test_settings_become_options_of_orthanc(render):
         "StorageDirectory": "/srv/images",
         "WebDavEnabled": False,
     }
+
+
+def chunk_of(low, state):
+    """Return the one state of this ID."""
+    (chunk,) = (chunk for chunk in low if chunk["__id__"] == state)
+    return chunk
+
+
+@pytest.mark.parametrize("family", ["Debian", "Suse"])
+def test_nginx_is_there_before_orthanc_gives_up_its_port(render, family):
+    low = render("orthanc.https", HTTPS, family=family)
+    ids = {chunk["__id__"] for chunk in low}
+    assert ids == {chunk["__id__"] for chunk in render("orthanc.service", HTTPS, family=family)}
+    assert ("orthanc-nginx-default" in ids) is (family == "Debian")
+    for state, before in (
+        ("orthanc-nginx", {"orthanc_conf": "orthanc-pillar"}),
+        ("orthanc-nginx-running", {"pkg": "orthanc-nginx"}),
+        ("orthanc-nginx-tried", {"service": "orthanc-nginx-running"}),
+        ("orthanc-config", {"orthanc_nginx": "orthanc-nginx-tried"}),
+    ):
+        assert before in chunk_of(low, state)["require"]
+
+
+@pytest.mark.parametrize("https", [{}, {"enabled": False}, {**ON_HOST, "terminator": "orthanc"}])
+def test_without_nginx_there_is_no_site(render, https):
+    low = render("orthanc", {"https": https})
+    assert not [chunk for chunk in low if "nginx" in chunk["__id__"]]
+    proxy = chunk_of(low, "orthanc-serving")["proxy"]
+    assert (proxy["text"], proxy["certificate"]) == (None, None)
+
+
+def test_behind_nginx_orthanc_answers_on_this_host_only(render):
+    low = render("orthanc", HTTPS)
+    result = options(low)
+    assert result["HttpPort"] == 18042
+    assert result["RemoteAccessAllowed"] is False
+    assert result["HttpBindAddresses"] == ["127.0.0.1"]
+    assert result["AuthenticationEnabled"] is True
+    assert "SslEnabled" not in result
+    text = chunk_of(low, "orthanc-serving")["proxy"]["text"]
+    assert "\n    listen 8042 ssl;\n" in text
+    assert "proxy_pass http://127.0.0.1:18042;" in text
+    assert 'ssl_certificate "/srv/chain.pem";' in text
+    assert 'ssl_certificate_key "/srv/key.pem";' in text
+    assert chunk_of(low, "orthanc-serving")["proxy"]["certificate"] is None
+    certificates = chunk_of(low, "orthanc-pillar")["certificates"]
+    assert certificates == {
+        "orthanc:https": {name: ON_HOST[name] for name in ("certificate", "key")}
+    }
+    local = render("orthanc", {**HTTPS, "remote_access": False})
+    assert "listen 127.0.0.1:8042 ssl;" in chunk_of(local, "orthanc-serving")["proxy"]["text"]
+
+
+@pytest.mark.parametrize("case", ["https of the pillar", "https for trying out"])
+def test_what_does_not_lie_on_the_host_gets_a_file_for_nginx(render, case):
+    low = render("orthanc", PILLARS[case])
+    proxy = chunk_of(low, "orthanc-serving")["proxy"]
+    assert 'ssl_certificate "/etc/nginx/orthanc-formula.pem";' in proxy["text"]
+    assert "Geheim" not in proxy["text"]
+    judged = chunk_of(low, "orthanc-pillar")["certificates"]
+    if case == "https for trying out":
+        assert proxy["certificate"]["names"]
+        assert judged == {}
+    else:
+        assert proxy["certificate"] == judged["orthanc:https"]
+        assert proxy["certificate"] == {"certificate": PEM, "key": "salt://k.pem"}
+
+
+def test_what_orthanc_itself_reads_lies_in_its_folder(render):
+    low = render("orthanc", {**PILLARS["https by orthanc"], **PILLARS["dicom tls"]})
+    result = options(low)
+    folder = "/etc/orthanc/orthanc-formula-"
+    assert result["SslEnabled"] is True
+    assert result["SslCertificate"] == f"{folder}https.pem"
+    assert result["DicomTlsCertificate"] == f"{folder}dicom-tls.pem"
+    assert result["DicomTlsPrivateKey"] == f"{folder}dicom-tls.pem"
+    assert result["DicomTlsTrustedCertificates"] == f"{folder}dicom-tls-trusted.pem"
+    assert result["DicomTlsRemoteCertificateRequired"] is True
+    pems = chunk_of(low, "orthanc-config")["pems"]
+    assert {name for name, pem in pems.items() if pem} == {
+        "orthanc-formula-https.pem",
+        "orthanc-formula-dicom-tls.pem",
+        "orthanc-formula-dicom-tls-trusted.pem",
+    }
+    plain = render("orthanc", {})
+    assert not any(chunk_of(plain, "orthanc-config")["pems"].values())
+    assert not [name for name in options(plain) if "Tls" in name or "Ssl" in name]
 
 
 def test_the_two_os_families_differ_in_paths_only(render):

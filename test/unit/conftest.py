@@ -4,13 +4,18 @@ import pathlib
 
 import orthanc_conf
 import orthanc_database
+import orthanc_nginx
 import orthanc_options
 import orthanc_preflight
+import orthanc_tls
 import pytest
 import yaml
 
-MODULES = (orthanc_conf, orthanc_database, orthanc_options, orthanc_preflight)
 # The execution modules call each other as Salt lets them.
+MODULES = (
+    *(orthanc_conf, orthanc_database, orthanc_nginx, orthanc_options, orthanc_preflight),
+    *(orthanc_tls,),
+)
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
     for module in MODULES

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 ADMIN = {"password": "secret", "role": "admin"}
 KEYS = ["users", "config", "dicom", "port", "aet", "enabled", "links", "dir", "modalities", "x"]
 MODALITY = {"AET": "CT", "Host": "10.0.0.1", "Port": 104}
+PAIR = {"certificate": "/srv/c.pem", "key": "salt://k.pem"}
+HTTPS = {"enabled": True, **PAIR}
+TLS = {"enabled": True, **PAIR, "require_certificate": False}
 
 
 @pytest.mark.parametrize("pillar", [None, {}, {"users": None}, {"dicom": {"aet": None}}])
@@ -17,7 +20,8 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
     assert problems == []
     assert settings["port"] == 8042
     assert settings["remote_access"] is False
-    assert settings["dicom"] == {"enabled": False, "aet": "ORTHANC", "port": 4242}
+    dicom = {name: settings["dicom"][name] for name in ("enabled", "aet", "port")}
+    assert dicom == {"enabled": False, "aet": "ORTHANC", "port": 4242}
     assert settings["users"] == {}
 
 
@@ -147,6 +151,71 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
         ({"paths": {"storge": "/x"}}, "orthanc:paths:storge", "orthanc:paths:storage"),
         ({"paths": {"storage": "x"}}, "orthanc:paths:storage", "absolute path"),
         ({"start_timeout": 0}, "orthanc:start_timeout", "seconds"),
+        ({"https": True}, "orthanc:https", "must be a mapping"),
+        ({"https": {**HTTPS, "cert": "/x"}}, "orthanc:https:cert", "orthanc:https:certificate"),
+        ({"https": {**HTTPS, "key": "k.pem"}}, "orthanc:https:key", "an absolute path on the host"),
+        ({"https": {**HTTPS, "key": '/x"'}}, "orthanc:https:key", "an absolute path on the host"),
+        ({"https": {**HTTPS, "key": "salt://"}}, "orthanc:https:key", "a salt:// URL"),
+        (
+            {"https": {**HTTPS, "certificate": "-----BEGIN-----"}},
+            "orthanc:https:certificate",
+            "PEM",
+        ),
+        (
+            {"https": {**HTTPS, "certificate": "/etc/nginx/orthanc-formula.pem"}},
+            "orthanc:https:certificate",
+            "the formula itself writes",
+        ),
+        ({"https": {**HTTPS, "terminator": "apache"}}, "orthanc:https:terminator", "nginx or"),
+        (
+            {"https": {**HTTPS, "backend_port": 8042}},
+            "orthanc:https:backend_port",
+            "is orthanc:port",
+        ),
+        (
+            {"https": HTTPS, "dicom": {"enabled": True, "port": 8042}},
+            "orthanc:dicom:port",
+            "is orthanc:port",
+        ),
+        (
+            {"https": HTTPS, "dicom": {"enabled": True, "port": 18042}},
+            "orthanc:dicom:port",
+            "the port for HTTP",
+        ),
+        ({"https": {"enabled": True, "key": "/x"}}, "orthanc:https:certificate", "missing"),
+        ({"https": {"enabled": True, "certificate": "/x"}}, "orthanc:https:key", "missing"),
+        ({"https": {"enabled": False, "certificate": "/x"}}, "orthanc:https:key", "missing"),
+        ({"https": PAIR}, "orthanc:https:enabled", "protects nothing"),
+        ({"https": {"self_signed": True}}, "orthanc:https:enabled", "missing"),
+        ({"https": {**HTTPS, "self_signed": True}}, "orthanc:https:self_signed", "must be false"),
+        (
+            {"https": HTTPS, "config": {"HttpPort": 1234}},
+            "orthanc:config:HttpPort",
+            "follows from orthanc:https",
+        ),
+        (
+            {"https": HTTPS, "config": {"RemoteAccessAllowed": False}},
+            "orthanc:config:RemoteAccessAllowed",
+            "orthanc:remote_access",
+        ),
+        (
+            {"https": {**HTTPS, "terminator": "orthanc"}, "config": {"SslEnabled": None}},
+            "orthanc:config:SslEnabled",
+            "follows from",
+        ),
+        ({"https": HTTPS, "remote_access": True}, "orthanc:remote_access", "one user of your own"),
+        (
+            {"dicom": {"tls": {"enabled": False, "certificate": "/x"}}},
+            "orthanc:dicom:tls:key",
+            "missing",
+        ),
+        ({"dicom": {"tls": PAIR}}, "orthanc:dicom:tls:enabled", "protects nothing"),
+        (
+            {"dicom": {"tls": {**TLS, "require_certificate": True}}},
+            "orthanc:dicom:tls:trusted_certificates",
+            "require_certificate to false",
+        ),
+        ({"dicom": {"tls": {**TLS, "ca": "/x"}}}, "orthanc:dicom:tls:ca", "known below"),
     ],
 )
 def test_a_mistake_is_named_with_its_path(problems_of, pillar, path, words):
@@ -154,6 +223,22 @@ def test_a_mistake_is_named_with_its_path(problems_of, pillar, path, words):
     assert len(problems) == 1, problems
     assert problems[0].startswith(f"{path}: ")
     assert words in problems[0]
+
+
+@pytest.mark.parametrize(
+    "pillar",
+    [
+        {"https": HTTPS},
+        {"https": {**HTTPS, "enabled": False}},
+        {"https": {"enabled": True, "self_signed": True}},
+        {"https": {**HTTPS, "terminator": "orthanc", "backend_port": 8042}},
+        {"https": HTTPS, "port": 443, "config": {"AuthenticationEnabled": True}},
+        {"dicom": {"enabled": True, "tls": TLS}},
+        {"dicom": {"tls": {**TLS, "enabled": False, "trusted_certificates": "/etc/ca.pem"}}},
+    ],
+)
+def test_a_sound_pillar_with_tls(load_settings, pillar):
+    assert load_settings(pillar)[1] == []
 
 
 def test_all_mistakes_at_once(problems_of):
@@ -199,6 +284,9 @@ def test_a_mistyped_user_is_no_missing_user(problems_of):
         {"users": {"anna": "Geheim"}},
         {"peers": {"x": {"Url": 1, "Password": {"Geheim": 1}}}},
         {"config": {"PostgreSQL": {"Password": "Geheim${x}"}}},
+        {"https": {**HTTPS, "key": "-----BEGIN PRIVATE KEY Geheim"}},
+        {"https": {**HTTPS, "certificate": "Geheim"}},
+        {"dicom": {"tls": {**TLS, "key": ["Geheim"]}}},
     ],
 )
 def test_no_password_is_in_a_problem(problems_of, pillar):
@@ -260,6 +348,13 @@ def test_fixed_paths_where_systemd_does_not_run(load_settings):
     _, problems = load_settings({"paths": {"config": "/srv/etc"}}, booted=False)
     assert [problem.split(": ")[0] for problem in problems] == ["orthanc:paths:config"]
     assert load_settings({"paths": {"storage": "/srv/x"}}, booted=False)[1] == []
+
+
+def test_the_names_of_a_host(map_file):
+    grains = {"fqdn": "pacs.example.org", "host": "pacs", "ipv4": ["127.0.0.1", "192.0.2.1"]}
+    names = map_file.host_names({**grains, "ipv6": ["::1", "fe80::1", "2001:db8::1"]})
+    assert names == ["pacs.example.org", "pacs", "127.0.0.1", "192.0.2.1", "::1", "2001:db8::1"]
+    assert map_file.host_names({"fqdn": "pacs", "host": "pacs"}) == ["pacs"]
 
 
 def test_a_slash_more_in_a_path_means_nothing(load_settings):
