@@ -16,12 +16,12 @@ def run():
     settings = orthanc["settings"]
     paths = settings["paths"]
 
-    needed = ["orthanc.packages", "orthanc.plugins"]
+    needed = ["orthanc.packages"]
     if settings["postgresql"]["enabled"]:
         # Orthanc's own way into the database is tried before the configuration is written.
         needed.append("orthanc.database")
     states = {
-        "include": needed,
+        "include": [*needed, "orthanc.plugins"],
         # The closed folder is what holds when a package resets the modes of the files in it: the
         # postinst of Debian's plugin packages makes them 0664 on every upgrade.
         "orthanc-access": {
