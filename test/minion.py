@@ -9,6 +9,8 @@ import yaml
 from testbed import Host, Network, Result, network
 
 FORMULA = "/srv/formulas/orthanc-formula"
+# The name by which clients know a server with HTTPS.
+NAME = "pacs.example.org"
 MINION = f"""\
 file_client: local
 file_roots: {{base: [{FORMULA}, /srv/salt]}}
@@ -72,11 +74,15 @@ class Server(Host):
         headers: tuple[str, ...] = (),
         remote: bool = False,
         port: int = 8042,
+        ca: str = "",
     ) -> Answer:
         """Send an HTTP request to Orthanc, from the host itself or from another one.
 
         remote
             True asks from this machine, which is another host on the network of the test hosts.
+        ca
+            Asks over HTTPS, by the name ``pacs.example.org``: the file of the authority that must
+            have signed the server's certificate.
         """
         here = [] if remote else ["nsenter", "-t", str(self.leader), "-n"]
         address = self.address if remote else "127.0.0.1"
@@ -87,9 +93,11 @@ class Server(Host):
             words += ["-H", header]
         if data is not None:
             words += ["--data-binary", data]
-        done = subprocess.run(
-            [*words, f"http://{address}:{port}{path}"], capture_output=True, check=False
-        )
+        url = f"http://{address}:{port}{path}"
+        if ca:
+            words += ["--cacert", ca, "--resolve", f"{NAME}:{port}:{address}"]
+            url = f"https://{NAME}:{port}{path}"
+        done = subprocess.run([*words, url], capture_output=True, check=False)
         body, _, code = done.stdout.rpartition(b"\n")
         return Answer(int(code or 0), body, done.stderr.decode())
 

@@ -52,6 +52,10 @@ class Pair:
         """The certificate as one line, as ``orthanc_tls`` compares it."""
         return "".join(self.pem.splitlines()[1:-1])
 
+    @property
+    def fingerprint(self) -> str:
+        return self.certificate.fingerprint(hashes.SHA256()).hex()
+
     def sign(self, *names: str, **how) -> Pair:
         """Return a pair that this one signed; see ``make``."""
         return make(*names, issuer=self, **how)
@@ -65,6 +69,7 @@ def make(
     ends: float = 90,
     like: Pair | None = None,
     rsa_key: bool = False,
+    bits: int = 2048,
 ) -> Pair:
     """Make a certificate for names and addresses, the first of which is its subject's.
 
@@ -75,7 +80,7 @@ def make(
     """
     private = like.private if like else ec.generate_private_key(ec.SECP256R1())
     if rsa_key and not like:
-        private = rsa.generate_private_key(65537, 2048)
+        private = rsa.generate_private_key(65537, bits)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     now = datetime.datetime.now(datetime.timezone.utc)
     builder = (

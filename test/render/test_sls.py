@@ -186,9 +186,13 @@ def test_nginx_is_there_before_orthanc_gives_up_its_port(render, family):
         ("orthanc-nginx", {"orthanc_conf": "orthanc-pillar"}),
         ("orthanc-nginx-running", {"pkg": "orthanc-nginx"}),
         ("orthanc-nginx-tried", {"service": "orthanc-nginx-running"}),
-        ("orthanc-config", {"orthanc_nginx": "orthanc-nginx-tried"}),
     ):
         assert before in chunk_of(low, state)["require"]
+    # Salt 3006 has turned it round by now.
+    config = {"orthanc_conf": "orthanc-config"}
+    if config not in chunk_of(low, "orthanc-nginx-tried").get("require_in", []):
+        tried = {"orthanc_nginx": "orthanc-nginx-tried"}
+        assert tried in chunk_of(low, "orthanc-config")["require"]
 
 
 @pytest.mark.parametrize("https", [{}, {"enabled": False}, {**ON_HOST, "terminator": "orthanc"}])

@@ -1,0 +1,194 @@
+"""HTTPS by nginx: what clients get, and that nothing of Orthanc is had without it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+
+import pki
+import pytest
+import testbed
+from minion import NAME, Minion
+
+CHAIN, KEY = "/srv/tls/chain.pem", "/srv/tls/key.pem"
+ROOT = pki.make("Test CA", authority=True)
+MIDDLE = ROOT.sign("Intermediate CA", authority=True)
+PAIR = MIDDLE.sign(NAME)
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory):
+    """The file of the authority that clients trust."""
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    path.write_text(ROOT.pem)
+    return str(path)
+
+
+@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+def server(request, salt_version, users):
+    with Minion(testbed.root_with_salt(request.param, salt_version)) as host:
+        put(host, PAIR)
+        host.apply(**pillar(users))
+        yield host
+
+
+def pillar(users, **more):
+    """Return a pillar with HTTPS, and WebDAV and DICOMweb behind it."""
+    return {
+        "users": users,
+        "remote_access": True,
+        "packages": ["orthanc", "orthanc-dicomweb"],
+        "https": {"enabled": True, "certificate": CHAIN, "key": KEY},
+        **more,
+        "config": {"WebDavEnabled": True, "DicomWeb": {"Enable": True}, **more.get("config", {})},
+    }
+
+
+def put(host, pair, chain=CHAIN, key=KEY):
+    """Put a pair on the host, as certbot does: whole files, one after the other."""
+    for path, text in ((key, pair.key), (chain, pair.chain)):
+        host.write(f"{path}.new", text)
+        host.run(f"chmod 600 {path}.new && mv {path}.new {path}")
+
+
+def login(users, name):
+    return (name, users[name]["password"])
+
+
+def pids(host) -> str:
+    """Return the process ids of Orthanc and of nginx's master."""
+    return host.run("pgrep -x '[Oo]rthanc'; cat /run/nginx.pid").out
+
+
+def handshake(host, *words: str) -> str:
+    """Return what openssl says of a connection from this machine."""
+    return subprocess.run(
+        ["openssl", "s_client", "-connect", f"{host.address}:8042", *words],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=20,
+        check=False,
+    ).stdout
+
+
+def test_clients_get_https_and_nothing_else(server, users, ca):
+    anna = login(users, "anna")
+    assert server.ask("GET", "/system", *anna, remote=True, ca=ca).json["ApiVersion"]
+    assert server.ask("GET", "/system", remote=True, ca=ca).code == 401
+    shown = handshake(server, "-showcerts", "-CAfile", ca, "-verify_hostname", NAME)
+    assert "Verify return code: 0 (ok)" in shown
+    assert shown.count("BEGIN CERTIFICATE") == 2
+    for version, taken in (("1_1", False), ("1_2", True), ("1_3", True)):
+        # Which this machine's own policy allows to ask for.
+        shown = handshake(server, f"-tls{version}", "-cipher", "ALL:@SECLEVEL=0")
+        assert ("BEGIN CERTIFICATE" in shown) is taken, version
+    plain = server.ask("GET", "/system", *anna, remote=True)
+    assert plain.code == 400
+    assert b"Orthanc" not in plain.body
+    assert b"ApiVersion" not in plain.body
+    behind = server.ask("GET", "/system", *anna, remote=True, port=18042)
+    assert behind.code in (0, 401)
+    assert server.ask("GET", "/system", *anna, port=18042).code == 200
+
+
+def test_the_roles_hold(server, users, image, ca):
+    how = {"remote": True, "ca": ca}
+    anna, rita, wim = (login(users, name) for name in ("anna", "rita", "wim"))
+    stored = server.ask("POST", "/instances", *wim, data=f"@{image()}", **how)
+    assert stored.code == 200, stored
+    path = stored.json["Path"]
+    for who in (rita, wim):
+        assert server.ask("GET", path, *who, **how).code == 200
+        for method, wrong, data, headers in (
+            ("DELETE", path, None, ()),
+            ("GET", f"{path}?_method=delete", None, ()),
+            ("POST", path, "", ("X-HTTP-Method-Override: DELETE",)),
+            ("POST", "/tools/bulk-delete", json.dumps({"Resources": [stored.json["ID"]]}), ()),
+            ("POST", "//tools//bulk-delete/", json.dumps({"Resources": [stored.json["ID"]]}), ()),
+            ("POST", "/tools/%62ulk-delete", json.dumps({"Resources": [stored.json["ID"]]}), ()),
+            ("POST", "/tools/shutdown", "", ()),
+        ):
+            answer = server.ask(method, wrong, *who, data=data, headers=headers, **how)
+            assert answer.code == 403, (method, wrong, answer)
+    assert server.ask("POST", "/instances", *rita, data=f"@{image()}", **how).code == 403
+    # What a client says of where it comes from counts for nothing.
+    claims = ("X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1", "X-Real-IP: 127.0.0.1")
+    assert server.ask("GET", path, headers=claims, **how).code == 401
+    assert server.ask("DELETE", path, *anna, **how).code == 200
+
+
+def test_dicomweb(server, users, image, ca):
+    wim, how = login(users, "wim"), {"remote": True, "ca": ca}
+    body = b"--x\r\nContent-Type: application/dicom\r\n\r\n" + image().read_bytes() + b"\r\n--x--"
+    kind = 'Content-Type: multipart/related; type="application/dicom"; boundary=x'
+    for transfer in ((), ("Transfer-Encoding: chunked",)):
+        path = image().with_suffix(".multipart")
+        path.write_bytes(body)
+        headers = (kind, "Accept: application/dicom+json", *transfer)
+        stored = server.ask(
+            "POST", "/dicom-web/studies", *wim, data=f"@{path}", headers=headers, **how
+        )
+        assert stored.code == 200, stored
+        assert f"https://{NAME}:8042/dicom-web/studies/" in stored.body.decode()
+    found = server.ask("GET", "/dicom-web/studies?PatientName=Test*", *wim, **how).json
+    (url,) = {study["00081190"]["Value"][0] for study in found}
+    assert url.startswith(f"https://{NAME}:8042/dicom-web/studies/")
+    study = url.removeprefix(f"https://{NAME}:8042")
+    fetched = server.ask(
+        "GET", study, *wim, headers=(f'Accept: multipart/related; type="{STORE}"',), **how
+    )
+    assert fetched.code == 200
+    assert b"DICM" in fetched.body
+    # nginx keeps no names of patients in its log.
+    log = server.read("/var/log/nginx/access.log")
+    assert "/dicom-web/studies" in log
+    assert "PatientName" not in log
+
+
+def test_webdav(server, users, image, ca):
+    anna, how = login(users, "anna"), {"remote": True, "ca": ca}
+    listed = server.ask("PROPFIND", "/webdav/", *anna, headers=("Depth: 1",), **how)
+    assert listed.code == 207, listed
+    assert b"uploads" in listed.body
+    assert (
+        b"uploads"
+        not in server.ask("PROPFIND", "/webdav/", *anna, headers=("Depth: 0",), **how).body
+    )
+    folder = "/webdav/uploads/new"
+    assert server.ask("MKCOL", folder, *anna, **how).code == 201
+    count = len(server.ask("GET", "/instances", *anna, **how).json)
+    uploaded = server.ask("PUT", f"{folder}/x.dcm", *anna, data=f"@{image()}", **how)
+    assert uploaded.code == 201
+    deadline = time.monotonic() + 20
+    while len(server.ask("GET", "/instances", *anna, **how).json) == count:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    moved = (f"Destination: https://{NAME}:8042{folder}/y.dcm",)
+    direct = server.ask("MOVE", f"{folder}/x.dcm", *anna, headers=moved, port=18042)
+    assert server.ask("MOVE", f"{folder}/x.dcm", *anna, headers=moved, **how).code == direct.code
+
+
+def test_a_second_run_changes_nothing(server, users):
+    before, written = pids(server), server.written()
+    server.pillar(**pillar(users))
+    for test in (True, False):
+        run = server.state(test=test)
+        assert run.ok, run
+        assert run.changes == {}
+    assert pids(server) == before
+    assert server.written() ^ written == set()
+    told = json.loads(server.call("orthanc.access", "--out=json").out)["local"]
+    assert told["url"] == f"https://{NAME}:8042"
+    assert told["reachable from"] == "other hosts"
+
+
+def test_it_is_there_after_a_boot(server, users, ca):
+    server.reboot()
+    server.wait_for_port()
+    server.wait_for_port(18042)
+    answer = server.ask("GET", "/system", *login(users, "anna"), remote=True, ca=ca)
+    assert answer.code == 200
+    server.pillar(**pillar(users))
+    assert server.state().changes == {}
