@@ -91,6 +91,17 @@ class Clients:
         moments = [since, *sorted(moment for moment in list(self.answered) if moment >= since)]
         return max(after - before for before, after in zip(moments, moments[1:]))
 
+    def send(self, method: str, path: str, file=None, size: int = 0) -> http.client.HTTPResponse:
+        """Send one request, with a file as its body, and return the answer, yet to be read."""
+        connection = Connection(self.host, self.port, self.context)
+        connection.timeout = 300
+        headers = {**self.headers, "Content-Length": str(size)} if file else self.headers
+        connection.request(method, path, file, headers)
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise ValueError(f"{method} {path}: HTTP {answer.status} {answer.read(200)!r}")
+        return answer
+
     def _go_on(self, keep: bool) -> None:
         number, connection = 0, None
         while not self.over.wait(self.pause):

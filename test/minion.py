@@ -75,18 +75,22 @@ class Server(Host):
         remote: bool = False,
         port: int = 8042,
         ca: str = "",
+        limit: int = 20,
     ) -> Answer:
         """Send an HTTP request to Orthanc, from the host itself or from another one.
 
         remote
             True asks from this machine, which is another host on the network of the test hosts.
+        limit
+            For how many seconds it may take.
         ca
             Asks over HTTPS, by the name ``pacs.example.org``: the file of the authority that must
             have signed the server's certificate.
         """
         here = [] if remote else ["nsenter", "-t", str(self.leader), "-n"]
         address = self.address if remote else "127.0.0.1"
-        words = [*here, "curl", "-sS", "--max-time", "20", "-X", method, "-w", "\n%{http_code}"]
+        words = [*here, "curl", "-sS", "--max-time", str(limit), "-X", method]
+        words += ["-w", "\n%{http_code}"]
         if user:
             words += ["-u", f"{user}:{password}"]
         for header in headers:
