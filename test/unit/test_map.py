@@ -9,6 +9,40 @@ from hypothesis import strategies as st
 ADMIN = {"password": "secret", "role": "admin"}
 KEYS = ["users", "config", "dicom", "port", "aet", "enabled", "links", "dir", "modalities", "x"]
 MODALITY = {"AET": "CT", "Host": "10.0.0.1", "Port": 104}
+# Keys below orthanc:postgresql, besides enabled.
+POSTGRESQL = [
+    ({"prot": 1}, "orthanc:postgresql:prot", "orthanc:postgresql:port"),
+    ({"host": "db:5433"}, "orthanc:postgresql:host", "the name or the IP address"),
+    ({"host": "postgresql://db"}, "orthanc:postgresql:host", "the name or the IP address"),
+    ({"host": "db", "port": "5432"}, "orthanc:postgresql:port", "port number"),
+    ({"uri": "host=db password=x"}, "orthanc:postgresql:uri", "postgresql://user:password@host"),
+    ({"uri": "postgresql://u:a@b@db/x"}, "orthanc:postgresql:uri", "URL-encoded"),
+    ({"uri": "postgresql://u:100%@127.0.0.1/x"}, "orthanc:postgresql:uri", "URL-encoded"),
+    ({"uri": "postgresql:///x", "host": "db"}, "orthanc:postgresql:host", "orthanc:postgresql:uri"),
+    ({"uri": "postgresql:///x", "user": "y"}, "orthanc:postgresql:user", "orthanc:postgresql:uri"),
+    (
+        {"uri": "postgresql://127.0.0.1/x", "ca": "/srv/ca.pem"},
+        "orthanc:postgresql:uri",
+        "sslrootcert=%2Fsrv%2Fca.pem",
+    ),
+    ({"password": "x"}, "orthanc:postgresql:password", "set orthanc:postgresql:host"),
+    ({"ca": "/srv/ca.pem"}, "orthanc:postgresql:ca", "set orthanc:postgresql:host"),
+    ({"verify": False}, "orthanc:postgresql:verify", "take it out"),
+    ({"user": "pacs"}, "orthanc:postgresql:user", "must be orthanc for the local database"),
+    (
+        {"host": "db", "verify": False, "ca": "/srv/ca.pem"},
+        "orthanc:postgresql:verify",
+        "must not be false",
+    ),
+    ({"host": "db", "ca_source": "ca.pem"}, "orthanc:postgresql:ca_source", "salt://"),
+    ({"host": "db", "ca_source": "/srv/none"}, "orthanc:postgresql:ca_source", "cannot be read"),
+    (
+        {"host": "db", "ca_source": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"},
+        "orthanc:postgresql:ca_source",
+        "no sound certificate",
+    ),
+    ({"storage": "yes"}, "orthanc:postgresql:storage", "true or false"),
+]
 
 
 @pytest.mark.parametrize("pillar", [None, {}, {"users": None}, {"dicom": {"aet": None}}])
@@ -147,6 +181,23 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
         ({"paths": {"storge": "/x"}}, "orthanc:paths:storge", "orthanc:paths:storage"),
         ({"paths": {"storage": "x"}}, "orthanc:paths:storage", "absolute path"),
         ({"start_timeout": 0}, "orthanc:start_timeout", "seconds"),
+        *(({"postgresql": {"enabled": True, **keys}}, *rest) for keys, *rest in POSTGRESQL),
+        ({"postgresql": "orthanc"}, "orthanc:postgresql", "must be a mapping, but is a text"),
+        (
+            {"postgresql": {"enabled": True}, "config": {"PostgreSQL": {"Host": "db"}}},
+            "orthanc:config:PostgreSQL:Host",
+            "use the keys of orthanc:postgresql",
+        ),
+        (
+            {"postgresql": {"enabled": True}, "config": {"PostgreSQL": {"EnableIndex": False}}},
+            "orthanc:config:PostgreSQL:EnableIndex",
+            "SQLite",
+        ),
+        (
+            {"postgresql": {"enabled": True}, "config": {"PostgreSQL": None}},
+            "orthanc:config:PostgreSQL",
+            "must not be null",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_path(problems_of, pillar, path, words):
@@ -199,6 +250,11 @@ def test_a_mistyped_user_is_no_missing_user(problems_of):
         {"users": {"anna": "Geheim"}},
         {"peers": {"x": {"Url": 1, "Password": {"Geheim": 1}}}},
         {"config": {"PostgreSQL": {"Password": "Geheim${x}"}}},
+        {"postgresql": "Geheim"},
+        {"postgresql": {"host": "u:Geheim@db", "port": "Geheim"}},
+        {"postgresql": {"uri": "u:Geheim@db", "password": 4711}},
+        {"postgresql": {"enabled": True, "uri": "postgresql://u:Geheim@x@db/y"}},
+        {"postgresql": {"enabled": True, "password": "Geheim"}},
     ],
 )
 def test_no_password_is_in_a_problem(problems_of, pillar):
@@ -260,6 +316,34 @@ def test_fixed_paths_where_systemd_does_not_run(load_settings):
     _, problems = load_settings({"paths": {"config": "/srv/etc"}}, booted=False)
     assert [problem.split(": ")[0] for problem in problems] == ["orthanc:paths:config"]
     assert load_settings({"paths": {"storage": "/srv/x"}}, booted=False)[1] == []
+
+
+def test_a_local_database_needs_systemd(load_settings):
+    (problem,) = load_settings({"postgresql": {"enabled": True}}, booted=False)[1]
+    assert problem.startswith("orthanc:postgresql:enabled: ")
+    for way in ({"host": "db"}, {"uri": "postgresql:///orthanc"}):
+        assert load_settings({"postgresql": {"enabled": True, **way}}, booted=False)[1] == []
+
+
+def test_the_packages_for_the_database_come_by_themselves(load_settings):
+    settings, _ = load_settings({"postgresql": {"enabled": True}, "packages": ["orthanc", "x"]})
+    assert settings["packages"] == ["orthanc", "x", "orthanc-postgresql"]
+    assert load_settings({})[0]["packages"] == ["orthanc"]
+
+
+def test_the_ca_of_the_database(load_settings):
+    def ca(**keys):
+        settings, problems = load_settings({"postgresql": {"host": "db", **keys}})
+        assert problems == []
+        return settings["postgresql"]["ca"]
+
+    assert ca() in ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/ca-bundle.pem")
+    assert ca(ca="/srv/ca.pem") == "/srv/ca.pem"
+    assert ca(ca_source="/srv/ca.pem") == "/etc/orthanc/postgresql-ca.pem"
+    assert ca(ca_source="/srv/ca.pem", ca="/srv/x/y.pem") == "/srv/x/y.pem"
+    everybodys = {"host": "db", "ca_source": "/srv/ca.pem", "ca": ca()}
+    (problem,) = load_settings({"postgresql": everybodys})[1]
+    assert problem.startswith("orthanc:postgresql:ca: ")
 
 
 def test_a_slash_more_in_a_path_means_nothing(load_settings):
