@@ -37,7 +37,7 @@ URL = re.compile(
     r"(?s)postgres(?:ql)?://(?:(?P<user>[^:@/]*)(?::(?P<password>[^@/]*))?@)?(?P<hosts>[^/?]*)"
     r"(?:/(?P<dbname>[^?]*))?(?:\?(?P<query>.*))?"
 )
-HOST = re.compile(r"\[(?P<address>[^\]]*)\](?::(?P<port6>.*))?|(?P<name>[^:]*)(?::(?P<port>.*))?")
+HOST = re.compile(r"\[(?P<address>[^\]]*)\](?::(?P<port6>.*))?|(?P<name>[^:[]*)(?::(?P<port>.*))?")
 CERTIFICATE = re.compile(r"(?s)-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----")
 # The folders of images are named after the first two digits of their UUID.
 IMAGE_FOLDER = re.compile("[0-9a-f]{2}")
@@ -45,7 +45,8 @@ IMAGE_FOLDER = re.compile("[0-9a-f]{2}")
 USABLE = (
     "SELECT to_regclass('resources') IS NOT NULL"
     " OR coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),"
-    " current_user, current_database(), current_setting('server_encoding')"
+    " current_setting('server_encoding'),"
+    " format('ALTER DATABASE %I OWNER TO %I', current_database(), current_user)"
 )
 ENCODINGS = ("UTF8", "SQL_ASCII")
 SQLITE = "SQLite"
@@ -171,16 +172,13 @@ def problems(options, user="orthanc", group="orthanc", texts=None):
         lines = [line.strip() for line in result["stderr"].splitlines() if line.strip()]
         words = re.sub(r"^psql: (error: )?", "", " ".join(lines)) or f"it took over {PATIENCE} s"
         return [(path, f"the database cannot be used. PostgreSQL says: {words}")]
-    allowed, role, name, encoding = result["stdout"].strip().split("|")
+    allowed, encoding, remedy = result["stdout"].strip().split("|", 2)
     found = []
     if allowed != "t":
-        sentence = f"{role} may not make tables in the database {name}; make it the owner: "
-        found.append((path, sentence + f'ALTER DATABASE "{name}" OWNER TO "{role}"'))
+        found.append((path, f"Orthanc may not make its tables in the database; let it: {remedy}"))
     if encoding not in ENCODINGS:
-        sentence = (
-            f"the database {name} is encoded in {encoding}, which not every name of a patient"
-        )
-        found.append((path, f"{sentence} fits in; make one with ENCODING 'UTF8'"))
+        sentence = f"the database is encoded in {encoding}, which not every name of a patient fits"
+        found.append((path, f"{sentence} in; make one with ENCODING 'UTF8'"))
     return found
 
 

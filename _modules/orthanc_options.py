@@ -131,7 +131,8 @@ def recent(kind) -> Option:
 # keywords and values as well.
 CONNECTION_URI = matching(
     "postgresql://user:password@host:port/database, what is special in it URL-encoded",
-    r"(?s)(?!postgres(ql)?://).*|postgres(ql)?://([^@/?#]*@)?[^@?#]*(\?[^@]*)?",
+    r"(?s)(?!postgres(ql)?://).*"
+    r"|postgres(ql)?://(?!.*%(?![0-9A-Fa-f]{2}))([^@/?#]*@)?[^@?#]*(\?[^@]*)?",
 )
 
 TEXTS = listed(TEXT)

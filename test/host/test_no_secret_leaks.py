@@ -124,6 +124,11 @@ def wrong_in_shape(secrets):
             "five": {"Url": "http://10.0.0.9/", "Password": secrets["${ in a peer"] + "${HOME}"},
         },
         "postgres_uri": f"postgresql://x:{secrets['unknown setting']}@10.0.0.9/",
+        "postgresql": {
+            "host": f"x:{secrets['password at the host of a database']}@10.0.0.9",
+            "password": int(secrets["number as password of a database"]),
+            "uri": f"x:{secrets['URI without a scheme']}@10.0.0.9/",
+        },
         "config": {
             "DicomTlsPrivateKey": pem("PRIVATE", secrets["private key as a text"]),
             "DicomTlsCertificate": pem("RSA PRIVATE", secrets["private key as a certificate"]),
@@ -143,6 +148,7 @@ def wrong_in_shape(secrets):
     return pillar, [
         *(f"orthanc:users:{name}" for name in ("anna", "berta", "carl", "dora", "emil")),
         *(f"orthanc:peers:{name}" for name in ("one", "two", "three", "four", "five")),
+        *(f"orthanc:postgresql:{key}" for key in ("host", "password", "uri")),
         *("orthanc:postgres_uri", "orthanc:config:DicomTlsPrivateKey"),
         *("orthanc:config:DicomTlsCertificate", "orthanc:config:AdminPasswort"),
         *(
@@ -158,8 +164,13 @@ def wrong_in_sense(secrets):
     pillar = {
         "users": {"anna": {"password": secrets["password with ${"] + "${HOME}", "role": "admin"}},
         "config": {"RegisteredUsers": {"berta": secrets["user in config"]}},
+        "postgresql": {
+            "enabled": True,
+            "uri": f"postgresql://x:y@{secrets['@ in the password of a URI']}@10.0.0.9/db",
+        },
     }
-    return pillar, ["orthanc:users:anna:password", "orthanc:config:RegisteredUsers"]
+    paths = ["orthanc:users:anna:password", "orthanc:config:RegisteredUsers"]
+    return pillar, [*paths, "orthanc:postgresql:uri"]
 
 
 def leaks(secrets, shown):

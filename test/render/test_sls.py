@@ -54,7 +54,19 @@ PILLARS = {
     "https for trying out": {"https": {"enabled": True, "self_signed": True}},
     "https by orthanc": {"https": {**ON_HOST, "terminator": "orthanc"}},
     "dicom tls": {"dicom": {"enabled": True, "tls": DICOM_TLS}},
+    "local database": {"postgresql": {"enabled": True, "storage": True}},
+    "remote database": {
+        "postgresql": {
+            "enabled": True,
+            "host": "db.example.org",
+            "password": "a b:/@%",
+            "ca_source": "salt://ca.pem",
+        }
+    },
+    "database by URI": {"postgresql": {"enabled": True, "uri": "postgresql:///images"}},
 }
+# What a host cannot have where systemd does not run.
+NEEDS_SYSTEMD = ("moved", "local database")
 # What Salt itself adds to a state.
 COMPILERS_OWN = {
     *("state", "fun", "name", "order", "require", "watch", "onchanges", "require_in", "prereq"),
@@ -65,7 +77,7 @@ COMPILERS_OWN = {
 @pytest.mark.parametrize("family", ["Debian", "Suse"])
 @pytest.mark.parametrize("case", PILLARS)
 def test_every_sls_gives_states_that_exist(render, state_module, case, family, init):
-    if case == "moved" and init == "unknown":
+    if case in NEEDS_SYSTEMD and init == "unknown":
         pytest.skip("refused, see test_a_refused_pillar_is_all_that_happens")
     # The first two include all others; each stands alone as well.
     for sls in ALL_SLS if case == "full" else ("orthanc", "orthanc.clean"):
@@ -111,6 +123,36 @@ def test_the_states_come_in_the_order_of_the_road(render, family):
     assert clean.index("orthanc-stopped") < clean.index("orthanc-config")
     assert clean.index("orthanc-config") < clean.index("orthanc-plugins-unused")
     assert clean.index("orthanc-config") < clean.index("orthanc-packages")
+
+
+@pytest.mark.parametrize("family", ["Debian", "Suse"])
+@pytest.mark.parametrize(("case", "local"), [("local database", True), ("remote database", False)])
+def test_the_database_comes_before_the_configuration(render, family, case, local):
+    low = {chunk["__id__"]: chunk for chunk in render("orthanc", PILLARS[case], family=family)}
+    road = ["orthanc-packages", "orthanc-database-packages", "orthanc-config", "orthanc-serving"]
+    assert [id for id in low if id in road] == road
+    assert "orthanc-postgresql" in low["orthanc-packages"]["pkgs"]
+    assert low["orthanc-serving"]["postgresql"] is True
+    unit = low["orthanc-unit"]["contents"]
+    needed = "postgresql.service" if local else "network-online.target"
+    assert f"[Unit]\nWants={needed}\nAfter={needed}\n" in unit
+    assert ("orthanc-database" in low) is local
+    (ca,) = (
+        chunk["name"]
+        for chunk in render("orthanc.clean", PILLARS[case], family=family)
+        if chunk["__id__"] == "orthanc-database-ca"
+    )
+    assert ca == "/etc/orthanc/postgresql-ca.pem"
+    # Others may use what the database needs.
+    removed = render("orthanc.packages.clean", PILLARS[case], family=family)[-1]["pkgs"]
+    assert removed == ["orthanc", "orthanc-postgresql"]
+
+
+def test_no_database_is_no_matter(render):
+    low = render("orthanc", {})
+    assert not [chunk for chunk in low if "database" in chunk["__id__"]]
+    assert "PostgreSQL" not in options(low)
+    assert "[Unit]" not in next(c for c in low if c["__id__"] == "orthanc-unit")["contents"]
 
 
 @pytest.mark.parametrize("sls", ALL_SLS)

@@ -2,6 +2,7 @@
 
 import pathlib
 
+import authority
 import orthanc_conf
 import orthanc_database
 import orthanc_nginx
@@ -28,6 +29,14 @@ for module in MODULES:
     module.__pillar__ = {}
 
 FORMULA = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _files_of_salt(tmp_path_factory):
+    """Each file of Salt that a pillar names is there, and is a certificate."""
+    path = tmp_path_factory.mktemp("salt") / "ca.pem"
+    path.write_text(authority.Authority("Unit").certificate)
+    FUNCTIONS["cp.cache_file"] = lambda url, saltenv: str(path)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,40 @@ MODALITY = {"AET": "CT", "Host": "10.0.0.1", "Port": 104}
 PAIR = {"certificate": "/srv/c.pem", "key": "salt://k.pem"}
 HTTPS = {"enabled": True, **PAIR}
 TLS = {"enabled": True, **PAIR, "require_certificate": False}
+# Keys below orthanc:postgresql, besides enabled.
+POSTGRESQL = [
+    ({"prot": 1}, "orthanc:postgresql:prot", "orthanc:postgresql:port"),
+    ({"host": "db:5433"}, "orthanc:postgresql:host", "the name or the IP address"),
+    ({"host": "postgresql://db"}, "orthanc:postgresql:host", "the name or the IP address"),
+    ({"host": "db", "port": "5432"}, "orthanc:postgresql:port", "port number"),
+    ({"uri": "host=db password=x"}, "orthanc:postgresql:uri", "postgresql://user:password@host"),
+    ({"uri": "postgresql://u:a@b@db/x"}, "orthanc:postgresql:uri", "URL-encoded"),
+    ({"uri": "postgresql://u:100%@127.0.0.1/x"}, "orthanc:postgresql:uri", "URL-encoded"),
+    ({"uri": "postgresql:///x", "host": "db"}, "orthanc:postgresql:host", "orthanc:postgresql:uri"),
+    ({"uri": "postgresql:///x", "user": "y"}, "orthanc:postgresql:user", "orthanc:postgresql:uri"),
+    (
+        {"uri": "postgresql://127.0.0.1/x", "ca": "/srv/ca.pem"},
+        "orthanc:postgresql:uri",
+        "sslrootcert=%2Fsrv%2Fca.pem",
+    ),
+    ({"password": "x"}, "orthanc:postgresql:password", "set orthanc:postgresql:host"),
+    ({"ca": "/srv/ca.pem"}, "orthanc:postgresql:ca", "set orthanc:postgresql:host"),
+    ({"verify": False}, "orthanc:postgresql:verify", "take it out"),
+    ({"user": "pacs"}, "orthanc:postgresql:user", "must be orthanc for the local database"),
+    (
+        {"host": "db", "verify": False, "ca": "/srv/ca.pem"},
+        "orthanc:postgresql:verify",
+        "must not be false",
+    ),
+    ({"host": "db", "ca_source": "ca.pem"}, "orthanc:postgresql:ca_source", "salt://"),
+    ({"host": "db", "ca_source": "/srv/none"}, "orthanc:postgresql:ca_source", "cannot be read"),
+    (
+        {"host": "db", "ca_source": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"},
+        "orthanc:postgresql:ca_source",
+        "no sound certificate",
+    ),
+    ({"storage": "yes"}, "orthanc:postgresql:storage", "true or false"),
+]
 
 
 @pytest.mark.parametrize("pillar", [None, {}, {"users": None}, {"dicom": {"aet": None}}])
@@ -216,6 +250,23 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
             "require_certificate to false",
         ),
         ({"dicom": {"tls": {**TLS, "ca": "/x"}}}, "orthanc:dicom:tls:ca", "known below"),
+        *(({"postgresql": {"enabled": True, **keys}}, *rest) for keys, *rest in POSTGRESQL),
+        ({"postgresql": "orthanc"}, "orthanc:postgresql", "must be a mapping, but is a text"),
+        (
+            {"postgresql": {"enabled": True}, "config": {"PostgreSQL": {"Host": "db"}}},
+            "orthanc:config:PostgreSQL:Host",
+            "use the keys of orthanc:postgresql",
+        ),
+        (
+            {"postgresql": {"enabled": True}, "config": {"PostgreSQL": {"EnableIndex": False}}},
+            "orthanc:config:PostgreSQL:EnableIndex",
+            "SQLite",
+        ),
+        (
+            {"postgresql": {"enabled": True}, "config": {"PostgreSQL": None}},
+            "orthanc:config:PostgreSQL",
+            "must not be null",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_path(problems_of, pillar, path, words):
@@ -287,6 +338,11 @@ def test_a_mistyped_user_is_no_missing_user(problems_of):
         {"https": {**HTTPS, "key": "-----BEGIN PRIVATE KEY Geheim"}},
         {"https": {**HTTPS, "certificate": "Geheim"}},
         {"dicom": {"tls": {**TLS, "key": ["Geheim"]}}},
+        {"postgresql": "Geheim"},
+        {"postgresql": {"host": "u:Geheim@db", "port": "Geheim"}},
+        {"postgresql": {"uri": "u:Geheim@db", "password": 4711}},
+        {"postgresql": {"enabled": True, "uri": "postgresql://u:Geheim@x@db/y"}},
+        {"postgresql": {"enabled": True, "password": "Geheim"}},
     ],
 )
 def test_no_password_is_in_a_problem(problems_of, pillar):
@@ -355,6 +411,34 @@ def test_the_names_of_a_host(map_file):
     names = map_file.host_names({**grains, "ipv6": ["::1", "fe80::1", "2001:db8::1"]})
     assert names == ["pacs.example.org", "pacs", "127.0.0.1", "192.0.2.1", "::1", "2001:db8::1"]
     assert map_file.host_names({"fqdn": "pacs", "host": "pacs"}) == ["pacs"]
+
+
+def test_a_local_database_needs_systemd(load_settings):
+    (problem,) = load_settings({"postgresql": {"enabled": True}}, booted=False)[1]
+    assert problem.startswith("orthanc:postgresql:enabled: ")
+    for way in ({"host": "db"}, {"uri": "postgresql:///orthanc"}):
+        assert load_settings({"postgresql": {"enabled": True, **way}}, booted=False)[1] == []
+
+
+def test_the_packages_for_the_database_come_by_themselves(load_settings):
+    settings, _ = load_settings({"postgresql": {"enabled": True}, "packages": ["orthanc", "x"]})
+    assert settings["packages"] == ["orthanc", "x", "orthanc-postgresql"]
+    assert load_settings({})[0]["packages"] == ["orthanc"]
+
+
+def test_the_ca_of_the_database(load_settings):
+    def ca(**keys):
+        settings, problems = load_settings({"postgresql": {"host": "db", **keys}})
+        assert problems == []
+        return settings["postgresql"]["ca"]
+
+    assert ca() in ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/ca-bundle.pem")
+    assert ca(ca="/srv/ca.pem") == "/srv/ca.pem"
+    assert ca(ca_source="/srv/ca.pem") == "/etc/orthanc/postgresql-ca.pem"
+    assert ca(ca_source="/srv/ca.pem", ca="/srv/x/y.pem") == "/srv/x/y.pem"
+    everybodys = {"host": "db", "ca_source": "/srv/ca.pem", "ca": ca()}
+    (problem,) = load_settings({"postgresql": everybodys})[1]
+    assert problem.startswith("orthanc:postgresql:ca: ")
 
 
 def test_a_slash_more_in_a_path_means_nothing(load_settings):
