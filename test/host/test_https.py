@@ -211,6 +211,21 @@ def test_an_upload_of_600_megabytes(server, users, image, ca):
     assert pids(server) == before
 
 
+def test_orthancs_own_https_is_refused_where_it_crashes(server, users, ca):
+    before, written = pids(server), files(server)
+    https = {"enabled": True, "certificate": CHAIN, "key": KEY, "terminator": "orthanc"}
+    with Clients(server.address, login(users, "anna"), ca) as clients:
+        server.pillar(**pillar(users, https=https))
+        for test in (True, False):
+            comment = server.state(test=test).failed["orthanc-config"]
+            assert "it crashed: SIGSEGV" in comment or "Cannot initialize SSL" in comment
+            assert "terminator: nginx" in comment
+        clients.wait_for(10)
+    assert clients.failed == []
+    assert pids(server) == before
+    assert files(server) == written
+
+
 def test_a_second_run_changes_nothing(server, users):
     before, written = pids(server), files(server)
     server.pillar(**pillar(users))
