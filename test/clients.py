@@ -133,7 +133,7 @@ class Clients:
             connection.request(method, path, body, self.headers)
             answer = connection.getresponse()
         text = answer.read()
-        if answer.status != 200 or not json.loads(text):
+        if answer.status != 200 or json.loads(text) is None:
             raise ValueError(f"{method} {path}: HTTP {answer.status} {text[:200]!r}")
         if answer.will_close:
             connection.close()

@@ -171,6 +171,66 @@ case "$1" in
 esac
 """
 
+NGINX_UNIT = """\
+[Unit]
+Description=The nginx HTTP and reverse proxy server
+After=network-online.target remote-fs.target nss-lookup.target
+Wants=network-online.target
+
+[Service]
+RuntimeDirectory=nginx
+PIDFile=/run/nginx.pid
+ExecStartPre=/usr/sbin/nginx -t
+ExecStart=/usr/sbin/nginx -g "daemon off;"
+ExecReload=/bin/kill -s HUP $MAINPID
+KillSignal=SIGQUIT
+TimeoutStopSec=5
+KillMode=mixed
+PrivateTmp=true
+ProtectSystem=full
+ProtectHome=read-only
+PrivateDevices=true
+ProtectHostname=true
+ProtectClock=true
+ProtectKernelTunables=true
+ProtectKernelModules=true
+ProtectKernelLogs=true
+ProtectControlGroups=true
+RestrictRealtime=true
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+# The site of the package itself is part of it.
+NGINX = """\
+user nginx;
+worker_processes 1;
+pid /run/nginx.pid;
+
+events {
+    worker_connections 1024;
+}
+
+http {
+    include mime.types;
+    default_type application/octet-stream;
+    sendfile on;
+    keepalive_timeout 65;
+    include conf.d/*.conf;
+
+    server {
+        listen 80;
+        server_name localhost;
+        location / {
+            root /srv/www/htdocs/;
+        }
+    }
+
+    include vhosts.d/*.conf;
+}
+"""
+
 # Packages of openSUSE up to Orthanc 1.12 bring a configuration of the days of Orthanc 1.6.
 OLD_CONFIGURATION = """\
 {
@@ -388,6 +448,39 @@ RPMS = (
             Requires: dcmtk
             Provides: group(orthanc)
             Provides: user(orthanc)
+        """,
+    ),
+    Rpm(
+        name="nginx",
+        debian="nginx nginx-common",
+        paths={"usr/sbin/nginx": "/usr/sbin/", "etc/nginx/mime.types": "/etc/nginx/"},
+        texts={
+            "/etc/nginx/nginx.conf": NGINX,
+            "/usr/lib/systemd/system/nginx.service": NGINX_UNIT,
+        },
+        folders="/etc/nginx/conf.d /etc/nginx/vhosts.d /var/lib/nginx /var/log/nginx",
+        files="""
+            /usr/sbin/nginx
+            /usr/lib/systemd/system/nginx.service
+            %dir /etc/nginx
+            %dir /etc/nginx/conf.d
+            %dir /etc/nginx/vhosts.d
+            %config(noreplace) /etc/nginx/mime.types
+            %config(noreplace) /etc/nginx/nginx.conf
+            %dir %attr(0750, nginx, nginx) /var/lib/nginx
+            %dir %attr(0750, nginx, nginx) /var/log/nginx
+        """,
+        scripts={
+            "pre": """
+                getent group nginx >/dev/null || groupadd -r nginx
+                getent passwd nginx >/dev/null ||
+                    useradd -r -g nginx -d /var/lib/nginx -s /usr/sbin/nologin nginx
+            """,
+            "post": "systemctl daemon-reload || :",
+        },
+        tags="""
+            Provides: group(nginx)
+            Provides: user(nginx)
         """,
     ),
     plugin("orthanc-postgresql", requires="orthanc postgresql-server"),

@@ -19,6 +19,15 @@ MIDDLE = ROOT.sign("Intermediate CA", authority=True)
 PAIR = MIDDLE.sign(NAME)
 
 
+# A site of somebody else.
+OTHER_SITE = """
+server {
+    listen 8099;
+    location / { default_type text/plain; return 200 "another site"; }
+}
+"""
+
+
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory):
     """The file of the authority that clients trust."""
@@ -27,7 +36,7 @@ def ca(tmp_path_factory):
     return str(path)
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=["bookworm", "trixie", "leap"])
 def server(request, salt_version, users):
     with Minion(testbed.root_with_salt(request.param, salt_version)) as host:
         put(host, PAIR)
@@ -60,7 +69,7 @@ def login(users, name):
 
 def files(host) -> set[str]:
     """Return all files of the host that were written, but for the index and the images."""
-    return {name for name in host.written() if not name.startswith("var/lib/orthanc/db-v6/")}
+    return {name for name in host.written() if not name.startswith("var/lib/orthanc/")}
 
 
 def pids(host) -> str:
@@ -211,6 +220,21 @@ def test_an_upload_of_600_megabytes(server, users, image, ca):
     assert pids(server) == before
 
 
+def test_orthancs_own_https_is_refused_where_it_crashes(server, users, ca):
+    before, written = pids(server), files(server)
+    https = {"enabled": True, "certificate": CHAIN, "key": KEY, "terminator": "orthanc"}
+    with Clients(server.address, login(users, "anna"), ca) as clients:
+        server.pillar(**pillar(users, https=https))
+        for test in (True, False):
+            comment = server.state(test=test).failed["orthanc-config"]
+            assert "it crashed: SIGSEGV" in comment or "Cannot initialize SSL" in comment
+            assert "terminator: nginx" in comment
+        clients.wait_for(10)
+    assert clients.failed == []
+    assert pids(server) == before
+    assert files(server) == written
+
+
 def test_a_second_run_changes_nothing(server, users):
     before, written = pids(server), files(server)
     server.pillar(**pillar(users))
@@ -233,3 +257,37 @@ def test_it_is_there_after_a_boot(server, users, ca):
     assert answer.code == 200
     server.pillar(**pillar(users))
     assert server.state().changes == {}
+
+
+def test_off_for_trying_out_and_away(server, users, ca):
+    """Another site of the same nginx sees nothing of it."""
+    anna, others = login(users, "anna"), "find /etc/nginx -name '*orthanc*'"
+    folder = server.run("dirname /etc/nginx/*/orthanc-formula.conf").out.strip()
+    server.write(f"{folder}/other.conf", OTHER_SITE)
+    server.run("systemctl reload nginx")
+    server.apply(**pillar(users, https={"enabled": False}))
+    assert server.ask("GET", "/system", *anna, remote=True).code == 200
+    assert server.run(others).out == ""
+    server.apply(**pillar(users, https={"enabled": True, "self_signed": True}))
+    trusted = str(server.path("/etc/nginx/orthanc-formula.pem"))
+    shown = handshake(server, "-CAfile", trusted, "-verify_ip", server.address)
+    assert "Verify return code: 0 (ok)" in shown
+    assert server.ask("GET", "/system", *anna, remote=True).code == 400
+    assert server.state().changes == {}
+    run = server.state("orthanc.clean")
+    assert run.ok, run
+    assert server.ask("GET", "/system", remote=True).code == 0
+    assert server.run(others).out == ""
+    assert server.ask("GET", "/", port=8099, remote=True).body == b"another site"
+
+
+def test_a_newer_orthanc_listens_on_this_host_only(salt_version, users, ca):
+    """From 1.12.10 on; an older one answers others with 401."""
+    with Minion(testbed.root_with_salt("tumbleweed", salt_version)) as host:
+        put(host, PAIR)
+        host.apply(**pillar(users))
+        anna = login(users, "anna")
+        assert host.ask("GET", "/system", *anna, remote=True, ca=ca).code == 200
+        assert host.ask("GET", "/system", *anna, port=18042).code == 200
+        assert host.ask("GET", "/system", *anna, port=18042, remote=True).code == 0
+        assert host.state().changes == {}

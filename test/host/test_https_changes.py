@@ -11,18 +11,12 @@ import pki
 import pytest
 from clients import Clients
 from minion import NAME
-from test_https import CHAIN, KEY, MIDDLE, PAIR, ROOT, handshake, login, pids, put
+from test_https import CHAIN, KEY, MIDDLE, OTHER_SITE, PAIR, ROOT, handshake, login, pids, put
 
 FILES = """
 cd /etc && find orthanc orthanc.last-good nginx -printf '%p %y %M %u %g %s %T@ %i\\n' | sort
 find orthanc orthanc.last-good nginx -type f -exec sha256sum {} + | sort
 systemctl show --property MainPID,NRestarts orthanc nginx
-"""
-OTHER_SITE = """
-server {
-    listen 8099;
-    location / { default_type text/plain; return 200 "another site"; }
-}
 """
 # For how many seconds a modality may say nothing.
 SILENCE = 65
