@@ -6,6 +6,7 @@ https://orthanc.uclouvain.be/book/users/rest.html
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import logging
@@ -224,7 +225,7 @@ def backend(config):
     """
     options = __salt__["orthanc_conf.effective"](config)
     folder = options.get("IndexDirectory") or options.get("StorageDirectory") or ""
-    index = os.path.realpath(os.path.join(folder, "index"))
+    index = os.path.join(folder, "index")
     found = None
     for process in glob.glob("/proc/[0-9]*"):
         try:
@@ -232,16 +233,25 @@ def backend(config):
             program = os.path.basename(os.readlink(f"{process}/exe")).split(" ")[0]
             if program.lower() != "orthanc":
                 continue
-            opened = [os.readlink(link) for link in glob.glob(f"{process}/fd/*")]
             with salt.utils.files.fopen(f"{process}/maps", errors="replace") as file:
                 mapped = file.read()
         except OSError:
             continue  # it has ended meanwhile
-        if index in opened:
+        if _has_open(process, index):
             return "SQLite"
         if "PostgreSQLIndex" in mapped:
             found = "PostgreSQL"
     return found
+
+
+def _has_open(process: str, path: str) -> bool:
+    """Return whether a process, a folder below /proc, has a file open."""
+    for link in glob.glob(f"{process}/fd/*"):
+        # Closed meanwhile, or there is no such file.
+        with contextlib.suppress(OSError):
+            if os.path.samefile(link, path):
+                return True
+    return False
 
 
 def require_postgresql(config):

@@ -423,10 +423,10 @@ def judge(
     ]
     before = merge([content or {} for content in on_host.values()])
     problems += _left_behind(before, options)
-    problems += _sentences(
-        __salt__["orthanc_database.left_behind"](before, options, user, group), sources
-    )
-    problems += _sentences(_read_authorities(authorities, saltenv)[1], sources)
+    texts, unsound = _read_authorities(authorities, saltenv)
+    texts = {os.path.join(name, entry): text for entry, text in texts.items()}
+    left_behind = __salt__["orthanc_database.left_behind"](before, options, user, group, texts)
+    problems += _sentences([*unsound, *left_behind], sources)
     if before.get("RegisteredUsers") and not options.get("RegisteredUsers") and not allow_no_users:
         problems.append(
             "orthanc: this host has no such pillar, but its server has users; check the top file of"

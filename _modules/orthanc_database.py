@@ -31,8 +31,8 @@ SUPERUSER = "postgres"
 EXTENSION = "pg_trgm"
 # For how long psql may take altogether, and for one host. In seconds.
 PATIENCE, CONNECT_TIMEOUT = 60, 10
-# psql's exit code where it got no connection.
-NO_CONNECTION = 2
+# The code of PostgreSQL's error where a table is not there.
+NO_TABLE = "42P01"
 URL = re.compile(
     r"(?s)postgres(?:ql)?://(?:(?P<user>[^:@/]*)(?::(?P<password>[^@/]*))?@)?(?P<hosts>[^/?]*)"
     r"(?:/(?P<dbname>[^?]*))?(?:\?(?P<query>.*))?"
@@ -182,7 +182,7 @@ def problems(options, user="orthanc", group="orthanc", texts=None):
     return found
 
 
-def left_behind(before, options, user="orthanc", group="orthanc"):
+def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
     """
     Return why the server would no longer find its images, as a list of pairs of an option's path
     and a sentence: they stay in one index or store while it is told to use another one.
@@ -195,6 +195,9 @@ def left_behind(before, options, user="orthanc", group="orthanc"):
 
     user, group
         The service's own.
+
+    texts
+        See ``problems``.
 
     CLI Example:
 
@@ -221,7 +224,7 @@ def left_behind(before, options, user="orthanc", group="orthanc"):
             f" begin anew without them, stop the server and {aside}"
         )
         return [(["PostgreSQL", "EnableStorage"], sentence)]
-    known = _holds(options, user, group) if new != SQLITE else False
+    known = _holds(options, user, group, texts) if new != SQLITE else False
     # One on another host is asked again when psql is there.
     if known or (known is None and _is_far(options)):
         return []
@@ -339,24 +342,28 @@ def _is_far(options: dict) -> bool:
     return bool(host) and not host.startswith("/")
 
 
-def _has_images(storage: str) -> bool:
+def _has_images(storage) -> bool:
     """Return whether images lie in a folder."""
-    return os.path.isdir(storage) and any(map(IMAGE_FOLDER.fullmatch, os.listdir(storage)))
+    if not isinstance(storage, str) or not os.path.isdir(storage):
+        return False
+    return any(map(IMAGE_FOLDER.fullmatch, os.listdir(storage)))
 
 
-def _holds(options: dict, user: str, group: str) -> bool | None:
+def _holds(options: dict, user: str, group: str, texts: dict | None = None) -> bool | None:
     """Return whether images are known to the database of the options; None if it does not say."""
     section = _section(options)
     statement = IN_INDEX if section.get("EnableIndex") else IN_STORE
-    result = _ask(section, statement, user, group)
-    if result is None or result["retcode"] == NO_CONNECTION:
-        return None
-    return result["stdout"].strip() == "1"
+    result = _ask(section, statement, user, group, texts)
+    if result and (result["retcode"] == 0 or NO_TABLE in result["stderr"]):
+        return bool(result["stdout"].strip())
+    return None
 
 
 def _parameters(section: dict) -> dict | None:
     """Return the parameters of the connection by their names in libpq; None for other forms."""
     uri = section.get("ConnectionUri")
+    if uri and not isinstance(uri, str):
+        return None
     if not uri:
         given = {"Host": "localhost", "Port": 5432, **section}
         found = {name: str(given[key]) for name, key in KEYS.items() if given.get(key)}
@@ -385,23 +392,24 @@ def _parameters(section: dict) -> dict | None:
     }
 
 
-def _ask(section: dict, statement: str, user: str, group: str, texts=None) -> dict | None:
+def _ask(section: dict, statement: str, user: str, group: str, texts: dict | None) -> dict | None:
     """Return what psql makes of a statement, connected as Orthanc; None if that cannot be tried."""
     parameters = _parameters(section)
+    words = ["--set=VERBOSITY=verbose", f"--command={statement}"]
     # There is no variable for the password of a key, and it must not be on a command line.
     if parameters is None or "sslpassword" in parameters:
         return None
     parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
     text = (texts or {}).get(parameters.get("sslrootcert"))
     if text is None:
-        return _psql(parameters, [f"--command={statement}"], user, group)
+        return _psql(parameters, words, user, group)
     path = salt.utils.files.mkstemp(prefix="orthanc-database-")
     try:
         with salt.utils.files.fopen(path, "w") as file:
             file.write(text)
         os.chown(path, pwd.getpwnam(user).pw_uid, -1)
         parameters["sslrootcert"] = path
-        result = _psql(parameters, [f"--command={statement}"], user, group)
+        result = _psql(parameters, words, user, group)
     finally:
         os.unlink(path)
     return result

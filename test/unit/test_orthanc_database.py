@@ -85,6 +85,7 @@ def test_any_uri_is_read_as_the_library_does(options_file, name, user, password,
 def test_other_forms_are_left_to_the_library():
     assert orthanc_database._parameters({"ConnectionUri": "host=db password=x"}) is None
     assert orthanc_database._parameters({"ConnectionUri": "postgresql://[::1/x"}) is None
+    assert orthanc_database._parameters({"ConnectionUri": ["postgresql://x"]}) is None
 
 
 def test_the_plugins_own_keys():
