@@ -230,8 +230,8 @@ def errors(service, log=None, count=10, config=None):
         salt '*' orthanc.errors orthanc /var/log/orthanc
     """
     if log:
-        # One file for each start. The link Orthanc.log points to the newest of them.
-        files = sorted(glob.glob(os.path.join(log, "Orthanc.log.*")), key=os.path.getmtime)
+        # One file for each start, named after the program: openSUSE's begins with a small letter.
+        files = sorted(glob.glob(os.path.join(log, "[Oo]rthanc.log.*")), key=os.path.getmtime)
         if not files:
             return []
         with salt.utils.files.fopen(files[-1], errors="replace") as file:

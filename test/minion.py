@@ -16,10 +16,11 @@ pillar_roots: {{base: [/srv/pillar]}}
 fileserver_list_cache_time: 0
 id: testhost
 """
-# What a run of Salt writes for itself, also with test=True: apt-get update among it.
+# What a run of Salt writes for itself, also with test=True: the lists of packages among it.
 SALTS_OWN = (
     *("var/cache/salt", "var/log", "etc/salt", "srv/pillar", "root"),
-    *("tmp", "run", "var/tmp", "var/cache/apt", "var/lib/apt/lists"),
+    *("tmp", "run", "var/tmp", "var/cache/apt", "var/lib/apt/lists", "var/cache/zypp"),
+    *("var/lib/rpm/rpmdb.sqlite-shm", "srv/rpm"),
 )
 
 

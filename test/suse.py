@@ -13,11 +13,11 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-import shutil
+import subprocess
 import textwrap
 from collections.abc import Callable
 
-# What of Debian is in the layer: zypper and its companions, what Salt needs, what SUSE has anyway.
+# What stays of Debian: zypper and its companions, what Salt needs, what SUSE has anyway.
 DEBIAN_PACKAGES = (
     "rpm zypper createrepo-c python3 python3-venv python3-dev gcc libc6-dev openssl"
     " openssh-server sudo"
@@ -30,12 +30,14 @@ EMPTY = (
 INSTALL_PYTHON = (
     "zypper --non-interactive --quiet install --no-recommends python3 python3-devel gcc"
 )
-# What a host of SUSE does not have.
+# What goes: Debian's own tools, and what its packages leave behind when they are purged.
 NO_DEBIAN = (
-    "/usr/bin/apt* /usr/bin/dpkg* /usr/sbin/dpkg* /usr/bin/deb-* /etc/apt /var/lib/apt"
-    " /var/cache/apt /etc/dpkg /etc/debian_version /usr/sbin/adduser /usr/sbin/addgroup"
-    " /usr/sbin/deluser /usr/sbin/delgroup /usr/sbin/invoke-rc.d /usr/sbin/update-rc.d"
-    " /usr/sbin/policy-rc.d /etc/init.d"
+    "/usr/bin/apt* /usr/bin/dpkg* /usr/bin/deb-* /usr/sbin/dpkg* /etc/apt /etc/dpkg /var/lib/apt"
+    " /var/cache/apt /usr/lib/systemd/system/apt* /usr/lib/systemd/system/dpkg*"
+    " /etc/systemd/system/*/apt* /etc/systemd/system/*/dpkg* /etc/debian_version /etc/init.d"
+    " /usr/sbin/adduser /usr/sbin/addgroup /usr/sbin/deluser /usr/sbin/delgroup"
+    " /usr/sbin/invoke-rc.d /usr/sbin/update-rc.d /usr/sbin/policy-rc.d"
+    " /etc/orthanc /var/lib/orthanc /var/log/orthanc /usr/share/orthanc"
 )
 WORK = "/var/tmp/rpm"
 REPOSITORIES = "/srv/rpm"
@@ -53,14 +55,15 @@ class Rpm:
     debian
         The Debian packages whose files it has, with blanks between; the first gives its version.
     paths
-        Where their files go: a pattern of paths on Debian -> a path on SUSE, which is that of a
-        folder if it ends with a slash.
+        Where their files and folders go: a pattern of paths on Debian -> a path on SUSE, which is
+        that of the folder around them if it ends with a slash.
     texts
         Files that are not Debian's: path -> text.
     folders
         Empty folders, with blanks between.
     links
-        Links to libraries: a pattern of paths on SUSE -> the folder that has the links.
+        Links to libraries: a pattern of paths on SUSE -> the folder of the links, which are named
+        without a version.
     finish
         Changes the files, which lie in a folder as they are to lie on SUSE.
     files
@@ -383,11 +386,14 @@ def make(host, stand_in: StandIn) -> None:
         export DEBIAN_FRONTEND=noninteractive
         chmod +x /usr/sbin/policy-rc.d
         apt-get update -qq -o Acquire::Check-Valid-Until=false
-        apt-get install -qq --no-install-recommends {DEBIAN_PACKAGES} {sources}
-        for package in {sources}; do
-            mkdir -p {WORK}/debian/$package
-            dpkg-deb -x /var/cache/apt/archives/${{package}}_*.deb {WORK}/debian/$package
-        done
+        apt-get install -qq --no-install-recommends {DEBIAN_PACKAGES}
+        mkdir -p {WORK}/debian
+        cp -a /etc/passwd /etc/group /etc/shadow /etc/gshadow {WORK}
+        apt-get install -qq --no-install-recommends {sources}
+        dpkg-query -Wf '${{Package}} ${{Package}}_${{Version}}_${{Architecture}}.deb\n' {sources} |
+            sed s/:/%3a/ | while read package file; do
+                dpkg-deb -x /var/cache/apt/archives/$file {WORK}/debian/$package
+            done
         """,
         timeout=600,
     )
@@ -405,14 +411,12 @@ def make(host, stand_in: StandIn) -> None:
         f"""
         set -e
         dpkg --purge --force-depends {sources}
-        ! getent passwd orthanc || userdel orthanc
-        ! getent group orthanc || groupdel orthanc
-        rm -rf /etc/orthanc /var/lib/orthanc /var/log/orthanc /usr/share/orthanc {WORK}
+        cp -a {WORK}/passwd {WORK}/group {WORK}/shadow {WORK}/gshadow /etc
         systemctl disable ssh
         sed /^Alias=/d /usr/lib/systemd/system/ssh.service > /usr/lib/systemd/system/sshd.service
         rm /usr/lib/systemd/system/ssh.service
         ln -s certs/ca-certificates.crt /etc/ssl/ca-bundle.pem
-        rm -rf {NO_DEBIAN}
+        rm -rf {NO_DEBIAN} {WORK}
         systemctl daemon-reload
         zypper --non-interactive refresh
         rpm -i {REPOSITORIES}/oss/*/base-*.rpm
@@ -438,7 +442,8 @@ def make_repositories(host, stand_in: StandIn) -> None:
                 host.path(specs[name][-1]).write_text(spec(rpm, version, release, files))
     for name, paths in specs.items():
         folder = f"{REPOSITORIES}/{name}"
-        host.run(f"rpmbuild -bb --quiet -D '_rpmdir {folder}' {' '.join(paths)}", timeout=600)
+        settings = f"-D '_topdir {WORK}/build' -D '_rpmdir {folder}'"
+        host.run(f"rpmbuild -bb --quiet {settings} {' '.join(paths)}", timeout=600)
         host.run(f"createrepo_c -q {folder}")
 
 
@@ -452,7 +457,8 @@ def lay_out(rpm: Rpm, debian: pathlib.Path, folder: pathlib.Path) -> None:
     for pattern, path in rpm.paths.items():
         for package in rpm.debian.split():
             for file in (debian / package).glob(pattern):
-                shutil.copy(file, place(folder, path + file.name * path.endswith("/")))
+                target = place(folder, path + file.name * path.endswith("/"))
+                subprocess.run(["cp", "-aT", file, target], check=True)
     for pattern, path in rpm.links.items():
         for file in folder.glob(pattern.lstrip("/")):
             link = place(folder, f"{path}/{file.name.partition('.so')[0]}.so")

@@ -32,6 +32,7 @@ import suse
 
 CACHE = pathlib.Path(os.environ.get("ORTHANC_TEST_CACHE", "/var/cache/orthanc-formula-test"))
 FORMULA = pathlib.Path(__file__).resolve().parent.parent
+DAY = 24 * 60 * 60
 EXPORTS = pathlib.Path("/run/systemd/nspawn/unix-export")
 PROGRAMS = ("mmdebstrap", "systemd-nspawn", "nsenter", "ip", "nft", "mount")
 
@@ -105,7 +106,9 @@ def _build(name: str, folder: pathlib.Path, build) -> None:
         try:
             build(unfinished)
             for outdated in CACHE.glob(f"{name}-" + "[0-9a-f]" * 12):
-                shutil.rmtree(outdated)
+                # Another working tree, whose recipe differs, may have hosts on a recent one.
+                if time.time() - outdated.stat().st_ctime > DAY:
+                    shutil.rmtree(outdated)
             unfinished.rename(folder)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -37,10 +37,10 @@ def log_in(machine: Machine, printed: str, **how):
     return machine.ask("GET", "/system", user, password, port=int(url[1]), **how)
 
 
-@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
-def test_on_a_pristine_booted_machine(suite):
-    with Machine(testbed.root(suite)) as machine:
-        assert not machine.run("command -v salt-call orthanc gcc", check=False).ok
+@pytest.mark.parametrize("system", ["bookworm", "trixie", "leap"])
+def test_on_a_pristine_booted_machine(system):
+    with Machine(testbed.root(system)) as machine:
+        assert not machine.run("command -v salt-call orthanc Orthanc", check=False).ok
         first = machine.command().out
         assert "Orthanc serves with the pillar as it is now" in first
         assert "pillar.example" in first

@@ -16,7 +16,7 @@ SITES = {
 
 @pytest.mark.parametrize(
     ("salt", "systems", "backend"),
-    [(NEWEST, ("bookworm", "leap"), "gitfs"), (OLDEST, ("leap", "trixie"), "roots")],
+    [(NEWEST, ("bookworm", "leap"), "gitfs"), (OLDEST, ("bookworm", "bookworm"), "roots")],
 )
 def test_two_sites_from_one_pillar_tree(salt, systems, backend):
     with contextlib.ExitStack() as booted:

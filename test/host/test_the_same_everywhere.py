@@ -15,8 +15,10 @@ FORMULA = pathlib.Path(__file__).resolve().parents[2]
 SYSTEMS = {"bookworm": "Debian", "trixie": "Debian", "leap": "Suse"}
 CASES = [
     *((system, way, NEWEST) for system in SYSTEMS for way in WAYS),
-    *((system, "masterless", salt) for system in SYSTEMS for salt in SALT_VERSIONS[:-1]),
-    *((system, way, OLDEST) for system in ("bookworm", "leap") for way in ("master", "salt-ssh")),
+    *(("bookworm", way, OLDEST) for way in WAYS),
+    # A minion of this line does not run on the Python of the newer systems, salt-call does.
+    ("leap", "masterless", OLDEST),
+    *(("trixie", "masterless", salt) for salt in SALT_VERSIONS[:-1]),
     # The next release of Orthanc, which no stable release of a distribution has yet.
     *((system, "masterless", NEWEST) for system in ("sid", "tumbleweed")),
 ]
@@ -151,13 +153,14 @@ def test_one_pillar_gives_the_same_server(system, way, salt, image, proven):
         unknown = dicom.client("findscu", host.address, "-aet", "OTHER", *question, **call)
         assert "Same^Everywhere" not in unknown.stdout + unknown.stderr
 
-        pid, changed = host.pid(), host.written()
+        pid, written = host.pid(), host.written()
         again = site.state()
         assert again.ok, again
         assert again.changes == {}
-        assert site.state(test=True).changes == {}
         assert host.pid() == pid
-        assert host.written() ^ changed == set()
+        changed = host.written() ^ written
+        # Orthanc itself writes to its index at any time.
+        assert [path for path in changed if not path.startswith("var/lib/orthanc/")] == []
         assert host.run("systemctl is-enabled orthanc").out.strip() == "enabled"
         host.reboot()
         host.wait_for_port()

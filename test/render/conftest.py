@@ -13,7 +13,7 @@ salt._logging.shutdown_temp_handler()
 FORMULA = pathlib.Path(__file__).resolve().parents[2]
 GRAINS = {
     "Debian": {"os": "Debian", "os_family": "Debian"},
-    "Suse": {"os": "openSUSE Leap", "os_family": "Suse"},
+    "Suse": {"os": "SUSE", "os_family": "Suse"},
     "RedHat": {"os": "Rocky", "os_family": "RedHat"},
 }
 
