@@ -36,7 +36,8 @@ def present(name, source):
     ret = {"name": name, "result": True, "changes": {}, "comment": "The plugin is there"}
     if __salt__["orthanc_plugins.sound"](name):
         return ret
-    changes = {name: {"old": None, "new": "downloaded"}}
+    old = "not as downloaded" if os.path.exists(name) else None
+    changes = {name: {"old": old, "new": "downloaded"}}
     if __opts__["test"]:
         ret.update(result=None, changes=changes, comment="The plugin would be downloaded")
         return ret

@@ -135,7 +135,7 @@ def test_a_key_that_exists_is_never_replaced(server):
     assert pair.splitlines()[2:] == server.run(PAIR).out.splitlines()[2:]
 
 
-@pytest.mark.parametrize("server", ["bookworm"], indirect=True, scope="module")
+@pytest.mark.parametrize("server", ["bookworm", "leap"], indirect=True, scope="module")
 def test_a_folder_of_its_own_and_what_is_in_the_way(server):
     server.run("mkdir -p /srv/taken /srv/empty /srv/keys/key; touch /srv/taken/file")
     server.run("chown -R orthanc: /srv/keys")

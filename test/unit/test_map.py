@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import orthanc
+
 ADMIN = {"password": "secret", "role": "admin"}
 KEYS = ["users", "config", "dicom", "port", "aet", "enabled", "links", "dir", "modalities", "x"]
+KEYS += ["plugins", "source", "insecure", "backup_key"]
 MODALITY = {"AET": "CT", "Host": "10.0.0.1", "Port": 104}
 PAIR = {"certificate": "/srv/c.pem", "key": "salt://k.pem"}
 HTTPS = {"enabled": True, **PAIR}
@@ -46,6 +49,9 @@ POSTGRESQL = [
     ),
     ({"storage": "yes"}, "orthanc:postgresql:storage", "true or false"),
 ]
+SOURCE = "https://192.0.2.1/a/libX.so?x=y.so"
+HASH = "sha256=" + 64 * "0"
+PLUGIN = {"source": SOURCE, "source_hash": HASH}
 
 
 @pytest.mark.parametrize("pillar", [None, {}, {"users": None}, {"dicom": {"aet": None}}])
@@ -266,6 +272,58 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
             {"postgresql": {"enabled": True}, "config": {"PostgreSQL": None}},
             "orthanc:config:PostgreSQL",
             "must not be null",
+        ({"plugins": {"a": 1}}, "orthanc:plugins", "must be a list"),
+        ({"plugins": ["https://x/y.so"]}, "orthanc:plugins:0", "must be a mapping"),
+        ({"plugins": [{**PLUGIN, "hash": "x"}]}, "orthanc:plugins:0:hash", "source_hash"),
+        ({"plugins": [{"source_hash": HASH}]}, "orthanc:plugins:0:source", "missing"),
+        ({"plugins": [{"source": SOURCE}]}, "orthanc:plugins:0:source_hash", "insecure: true"),
+        (
+            {"plugins": [{"source": SOURCE, "insecure": False}]},
+            "orthanc:plugins:0:source_hash",
+            "sha256sum",
+        ),
+        ({"plugins": [{**PLUGIN, "insecure": "yes"}]}, "orthanc:plugins:0:insecure", "true or"),
+        *(
+            ({"plugins": [{**PLUGIN, "source": source}]}, "orthanc:plugins:0:source", "password")
+            for source in (
+                *("ftp://x/a.so", "a.so", "https:///a.so", "http://u:p@x/a.so", "", "salt:///a.so"),
+                *("https://x/a b.so", "file:///a.so", "https://x"),
+            )
+        ),
+        *(
+            ({"plugins": [{**PLUGIN, "source_hash": hash}]}, "orthanc:plugins:0:source_hash", "64")
+            for hash in ("md5=" + 32 * "0", 63 * "0", 64 * "g", 64 * "0" + "\n", 1, SOURCE)
+        ),
+        *(
+            ({"plugins": [{**PLUGIN, "name": name}]}, "orthanc:plugins:0:name", "ends in .so")
+            for name in (
+                *("../a.so", "/a.so", "a/b.so", ".a.so", "..so", "a.so.1", "a.SO", "a", ".so"),
+                *("a b.so", "a.so\n", "a\0.so", "\u00e4.so", "", 1),
+            )
+        ),
+        *(
+            ({"plugins": [{**PLUGIN, "source": source}]}, "orthanc:plugins:0:name", "missing")
+            for source in (
+                *("https://x/a.zip", "https://x/a.so/", "https://x/?a.so", "/srv/..", "salt://x"),
+                *("https://x/%2e%2e%2fa.so", "https://x/a.so%00"),
+            )
+        ),
+        ({"plugins": [PLUGIN, PLUGIN]}, "orthanc:plugins:1:name", "libX.so"),
+        (
+            {"plugins": [{**PLUGIN, "source": "/a/b.so"}, {**PLUGIN, "name": "b.so"}]},
+            "orthanc:plugins:1:name",
+            "b.so",
+        ),
+        ({"backup_key": True}, "orthanc:backup_key", "must be a mapping"),
+        ({"backup_key": {"enable": True}}, "orthanc:backup_key:enable", "enabled"),
+        ({"backup_key": {"dir": "x"}}, "orthanc:backup_key:dir", "absolute path"),
+        ({"backup_key": {"remote_user": "a b"}}, "orthanc:backup_key:remote_user", "account"),
+        ({"backup_key": {"remote_user": "-o"}}, "orthanc:backup_key:remote_user", "account"),
+        ({"backup_key": {"dir": "/a", "path": "/b/k"}}, "orthanc:backup_key:path", "/a"),
+        ({"backup_key": {"dir": "/a", "path": "/a/../k"}}, "orthanc:backup_key:path", "/a"),
+        *(
+            ({"backup_key": {"path": f"{folder}/k"}}, "orthanc:backup_key:dir", "another use")
+            for folder in ("/var/lib/orthanc", "/etc/orthanc", "")
         ),
     ],
 )
@@ -343,6 +401,8 @@ def test_a_mistyped_user_is_no_missing_user(problems_of):
         {"postgresql": {"uri": "u:Geheim@db", "password": 4711}},
         {"postgresql": {"enabled": True, "uri": "postgresql://u:Geheim@x@db/y"}},
         {"postgresql": {"enabled": True, "password": "Geheim"}},
+        {"plugins": [{"source": "https://u:Geheim@x/a.so", "source_hash": HASH}]},
+        {"plugins": [{"source": "ftp://u:Geheim@x/a.so", "source_hash": HASH}]},
     ],
 )
 def test_no_password_is_in_a_problem(problems_of, pillar):
@@ -447,3 +507,74 @@ def test_a_slash_more_in_a_path_means_nothing(load_settings):
     assert settings["paths"]["config"] == "/etc/orthanc"
     assert settings["paths"]["log"] == "/srv/log"
     assert "config" not in settings["moved_paths"]
+
+
+def test_where_plugins_are_kept(load_settings):
+    given = [
+        PLUGIN,
+        {"source": "salt://x/y?saltenv=dev", "source_hash": 64 * "A", "name": "libY.so"},
+        {"source": "/srv/z.so", "insecure": True},
+    ]
+    settings, problems = load_settings({"plugins": given})
+    assert problems == []
+    folder = "/usr/local/lib/orthanc-plugins"
+    paths = [plugin["path"] for plugin in settings["plugins"]]
+    assert paths[:2] == [f"{folder}/{64 * '0'}/libX.so", f"{folder}/{64 * 'a'}/libY.so"]
+    assert paths[2].startswith(f"{folder}/insecure-")
+    assert paths[2].endswith("/z.so")
+    (warning,) = settings["warnings"]
+    assert warning.startswith("orthanc:plugins:2:insecure: ")
+    # Another source without a hash is another plugin.
+    other = {"source": "/srv/other/z.so", "insecure": True}
+    assert load_settings({"plugins": [other]})[0]["plugins"][0]["path"] not in paths
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, ["/usr/share/orthanc/plugins"]),
+        ({"Plugins": ["/srv/a", "/srv/b.so"]}, ["/srv/a", "/srv/b.so"]),
+        ({"Plugins": []}, []),
+        ({"Plugins": None}, []),
+    ],
+)
+def test_orthanc_is_told_the_path_of_each_plugin(
+    load_settings, options_file, map_file, config, expected
+):
+    settings, _ = load_settings({"plugins": [PLUGIN], "config": config})
+    arguments = options_file.configuration(settings, {}, map_file.DEMO_USERS)
+    (path,) = arguments["plugins"]
+    merged = {name: value for layer in arguments["layers"] for name, value in layer.items()}
+    assert merged["Plugins"] == [*expected, path]
+    assert arguments["sources"][f"Plugins:{len(expected)}"] == "orthanc:plugins:0"
+    none, _ = load_settings({"config": config})
+    assert all(
+        "insecure" not in str(layer) and HASH[7:] not in str(layer)
+        for layer in options_file.configuration(none, {}, {})["layers"]
+    )
+
+
+def test_a_wrong_list_of_plugins_is_refused_as_it_stands(problems_of):
+    for wrong in ("/srv", 1, {"a": 1}, [1]):
+        (problem,) = problems_of({"plugins": [PLUGIN], "config": {"Plugins": wrong}})
+        assert problem.startswith("orthanc:config:Plugins")
+
+
+@pytest.mark.parametrize(
+    ("pillar", "path"),
+    [
+        ({}, "/var/lib/orthanc/.ssh/id_ed25519"),
+        ({"paths": {"home": "/srv//home/"}}, "/srv/home/.ssh/id_ed25519"),
+        ({"backup_key": {"dir": "/srv/keys/"}}, "/srv/keys/id_ed25519"),
+        ({"backup_key": {"path": "/srv/keys/pacs"}}, "/srv/keys/pacs"),
+        ({"backup_key": {"dir": "/srv/keys", "path": "/srv//keys/pacs"}}, "/srv/keys/pacs"),
+    ],
+)
+def test_where_the_backup_key_is(load_settings, pillar, path):
+    settings, problems = load_settings(pillar)
+    assert problems == []
+    assert settings["backup_key"]["path"] == path
+    assert settings["backup_key"]["dir"] == path.rpartition("/")[0]
+    # The execution function has to find it without the map.
+    orthanc.__pillar__ = {"orthanc": pillar}
+    assert orthanc._backup_key_of_pillar() == {"path": path, "remote_user": "orthanc-backup"}
