@@ -272,6 +272,7 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
             {"postgresql": {"enabled": True}, "config": {"PostgreSQL": None}},
             "orthanc:config:PostgreSQL",
             "must not be null",
+        ),
         ({"plugins": {"a": 1}}, "orthanc:plugins", "must be a list"),
         ({"plugins": ["https://x/y.so"]}, "orthanc:plugins:0", "must be a mapping"),
         ({"plugins": [{**PLUGIN, "hash": "x"}]}, "orthanc:plugins:0:hash", "source_hash"),
