@@ -49,10 +49,10 @@ use() {
   touch "$venv/installed"
 }
 
-# run FOLDER...: the tests, two files side by side; hosts spend their time waiting.
+# run FOLDER...: the tests, three files side by side: hosts spend their time waiting.
 run() {
   say "Tests with Salt $SALT_VERSION: $*"
-  "$venv/bin/python" -m pytest --capture=no --numprocesses=2 --dist=loadfile \
+  "$venv/bin/python" -m pytest --capture=no --numprocesses=3 --dist=loadfile \
     "$@" "${arguments[@]}"
 }
 
