@@ -52,7 +52,12 @@ def pytest_sessionfinish(session, exitstatus):
         session.exitstatus = 1
 
 
+# Files of tests that take longest, in minutes; begun first, they do not keep one worker alone.
+LONGEST = ("test_no_secret_leaks", "test_the_same_everywhere", "test_interrupted")
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: pathlib.Path(item.fspath).stem not in LONGEST)
     for item in items:
         layer = pathlib.Path(item.fspath).relative_to(HERE).parts[0]
         item.add_marker(getattr(pytest.mark, layer))

@@ -52,7 +52,7 @@ use() {
 # run FOLDER...: the tests, three files side by side: hosts spend their time waiting.
 run() {
   say "Tests with Salt $SALT_VERSION: $*"
-  "$venv/bin/python" -m pytest --capture=no --numprocesses=3 --dist=loadfile \
+  "$venv/bin/python" -m pytest --capture=no --numprocesses=3 --dist=loadfile --no-loadscope-reorder \
     "$@" "${arguments[@]}"
 }
 
