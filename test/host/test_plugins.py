@@ -12,6 +12,8 @@ STATE = (
     "cd /; find etc/orthanc etc/orthanc.last-good usr/share/orthanc -printf '%p %u %g %m %T@\\n'"
     " | sort; find etc/orthanc* usr/share/orthanc -type f -exec sha256sum {} +"
 )
+# Of the broken plugins; all of them are tried on Debian 12.
+ON_EACH_SYSTEM = ("another processor", "missing library", "another ABI")
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +42,12 @@ def server(request, salt_version, users):
 @pytest.fixture
 def first(server, web, folder, users):
     """The server with one plugin; its entry in the pillar."""
-    entry = entry_of(plugins.make(folder / NAME), web)
-    server.apply(users=users, plugins=[entry])
-    return entry
+    path = plugins.make(folder / NAME)
+    key = plugins.sha256(path)
+    there = files(server) == [key, f"{key}/{NAME}"]
+    if not there or loaded(server, users).get("made-for-tests") != "1.0":
+        server.apply(users=users, plugins=[entry_of(path, web)])
+    return entry_of(path, web)
 
 
 def entry_of(path, web, **more):
@@ -87,15 +92,18 @@ def test_a_plugin_from_a_url_serves(server, web, folder, users):
     modes = server.run(f"stat -c '%a %U:%G' {FOLDER} {FOLDER}/{key} {FOLDER}/{key}/{NAME}").out
     assert modes.splitlines() == ["755 root:root", "755 root:root", "644 root:root"]
 
-    pid, written, asked = server.pid(), server.written(), len(web.requests)
+    everything = f"{STATE}; find {FOLDER} -printf '%p %i %T@\\n' | sort"
+    pid, before, asked = server.pid(), server.run(everything).out, len(web.requests)
     assert server.apply(users=users, plugins=[entry]).changes == {}
     assert server.state(test=True).changes == {}
-    assert (server.pid(), server.written(), len(web.requests)) == (pid, written, asked)
+    assert (server.pid(), server.run(everything).out, len(web.requests)) == (pid, before, asked)
 
 
 def test_a_plugin_that_would_stop_orthanc_changes_nothing(server, first, web, broken, users):
     pid, before = server.pid(), server.run(STATE).out
     for what, (path, words) in broken.items():
+        if what not in ON_EACH_SYSTEM and "bookworm" not in str(server.layers):
+            continue
         server.pillar(users=users, plugins=[first, entry_of(path, web)])
         run = server.state()
         assert words in run.failed["orthanc-config"], (what, run)
