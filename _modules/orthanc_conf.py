@@ -424,8 +424,8 @@ def judge(
     before = merge([content or {} for content in on_host.values()])
     problems += _left_behind(before, options)
     texts, unsound = _read_authorities(authorities, saltenv)
-    texts = {os.path.join(name, entry): text for entry, text in texts.items()}
-    left_behind = __salt__["orthanc_database.left_behind"](before, options, user, group, texts)
+    arguments = (before, options, user, group, _at(name, texts))
+    left_behind = __salt__["orthanc_database.left_behind"](*arguments)
     problems += _sentences([*unsound, *left_behind], sources)
     if before.get("RegisteredUsers") and not options.get("RegisteredUsers") and not allow_no_users:
         problems.append(
@@ -440,6 +440,32 @@ def judge(
         "problems": problems + verdict["problems"],
         "warnings": warnings + verdict["warnings"],
     }
+
+
+def unusable(
+    name, layers, sources=None, user="orthanc", group="orthanc", authorities=None, saltenv="base"
+):
+    """
+    Say why Orthanc could not use its PostgreSQL database with the options that the layers give.
+
+    The arguments are those of ``apply``. Returns a list of sentences with pillar path and
+    PostgreSQL's own words; none also where it cannot be tried.
+
+    Raises SaltInvocationError if a layer is no mapping.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.unusable /etc/orthanc '[{"PostgreSQL": {"EnableIndex": true}}]'
+    """
+    options = _options(layers, None)
+    before = merge([content or {} for content in _read_folder(name).values()])
+    texts = _read_authorities(authorities, saltenv)[0]
+    arguments = (options, user, group, _at(name, texts))
+    found = __salt__["orthanc_database.problems"](*arguments)
+    found = found or __salt__["orthanc_database.left_behind"](before, *arguments)
+    return _sentences([(path, *_scrub([text], options)) for path, text in found], sources)
 
 
 def apply(
@@ -643,7 +669,7 @@ def restore(name, group="orthanc"):
 
 
 def _read_authorities(authorities: dict | None, saltenv: str) -> tuple[dict, list]:
-    """Return the texts by file name, and a pair of name and sentence for each that is not sound."""
+    """Return the texts by entry, and a pair of entry and sentence for each that is not sound."""
     texts, problems = {}, []
     for entry, source in (authorities or {}).items():
         try:
@@ -651,6 +677,11 @@ def _read_authorities(authorities: dict | None, saltenv: str) -> tuple[dict, lis
         except SaltInvocationError as err:
             problems.append(([entry], str(err)))
     return texts, problems
+
+
+def _at(name: str, texts: dict) -> dict:
+    """Return the texts of files by their whole path; some entries are one already."""
+    return {os.path.join(name, entry): text for entry, text in texts.items()}
 
 
 def _options(layers: list, version: str | None) -> dict:

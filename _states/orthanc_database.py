@@ -1,10 +1,10 @@
 """
-The local PostgreSQL database of Orthanc.
+The PostgreSQL database of Orthanc: made on this host, and reached wherever it is.
 
-The work is done by the execution module :py:mod:`orthanc_database`.
+The work is done by the execution modules :py:mod:`orthanc_database` and :py:mod:`orthanc_conf`.
 """
 
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "orthanc_database"
 
@@ -49,4 +49,48 @@ def present(name, owner, port=None):
         ret["comment"] = f"The database {name} was made"
     if made and __opts__["test"]:
         ret.update(result=None, comment=f"The database {name} would be made")
+    return ret
+
+
+def reached(
+    name,
+    layers,
+    sources=None,
+    user="orthanc",
+    group="orthanc",
+    authorities=None,
+    databases=(),
+):
+    """
+    Fail unless Orthanc's account gets into the database with these options, and finds the images
+    there that this server has. Nothing is tried where there is no such account yet.
+
+    name
+        The path of the folder of the configuration.
+
+    layers, sources, user, group, authorities
+        See ``orthanc_conf.managed``.
+
+    databases
+        The sections of databases that the same run makes: not tried in test mode.
+
+    .. code-block:: yaml
+
+        /etc/orthanc:
+          orthanc_database.reached:
+            - layers:
+              - PostgreSQL: {EnableIndex: true, ConnectionUri: 'postgresql:///orthanc'}
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "The database can be used"}
+    if __opts__["test"] and databases:
+        ret["comment"] = "The database is tried when it is there"
+        return ret
+    try:
+        problems = __salt__["orthanc_conf.unusable"](
+            name, layers, sources, user, group, authorities, saltenv=__env__
+        )
+    except (CommandExecutionError, SaltInvocationError) as err:
+        problems = [str(err)]
+    if problems:
+        ret.update(result=False, comment="\n".join(["Nothing of Orthanc was changed.", *problems]))
     return ret

@@ -232,13 +232,22 @@ def ca_entry(settings):
 
 def database_sources(settings):
     """Return the path of the pillar for what is found wrong with the connection."""
-    uri = "orthanc:postgresql:uri" if "uri" in settings["postgresql"] else "orthanc:postgresql"
+    over = settings["config"].get("PostgreSQL")
+    if over and not (settings["postgresql"]["enabled"] and isinstance(over, dict)):
+        return {}
+    found = {
+        "ConnectionUri": "uri" if "uri" in settings["postgresql"] else "",
+        "ConnectionUri:sslmode": "verify",
+        "EnableIndex": "enabled",
+        "EnableStorage": "storage",
+    }
     return {
-        "PostgreSQL:ConnectionUri": uri,
-        "PostgreSQL:ConnectionUri:sslmode": "orthanc:postgresql:verify",
-        "PostgreSQL:EnableIndex": "orthanc:postgresql:enabled",
-        "PostgreSQL:EnableStorage": "orthanc:postgresql:storage",
         ca_entry(settings): "orthanc:postgresql:ca_source",
+        **{
+            f"PostgreSQL:{name}": f"orthanc:postgresql:{key}".rstrip(":")
+            for name, key in found.items()
+            if name not in (over or {})
+        },
     }
 
 

@@ -16,12 +16,8 @@ def run():
     settings = orthanc["settings"]
     paths = settings["paths"]
 
-    needed = ["orthanc.packages"]
-    if settings["postgresql"]["enabled"]:
-        # Orthanc's own way into the database is tried before the configuration is written.
-        needed.append("orthanc.database")
     states = {
-        "include": [*needed, "orthanc.plugins"],
+        "include": ["orthanc.packages", "orthanc.plugins"],
         # The closed folder is what holds when a package resets the modes of the files in it: the
         # postinst of Debian's plugin packages makes them 0664 on every upgrade.
         "orthanc-access": {
@@ -33,7 +29,7 @@ def run():
                 {"file_mode": "0640"},
                 {"recurse": ["user", "group", "mode"]},
                 {"makedirs": True},
-                {"require": [{"sls": name} for name in needed]},
+                {"require": [{"sls": "orthanc.packages"}]},
             ],
         },
         "orthanc-config": {

@@ -1,9 +1,7 @@
 #!py
 """
 The way to the PostgreSQL database: the programs that it takes, and a database on this host unless
-the pillar names one elsewhere.
-
-Whether Orthanc gets in is tried by ``orthanc.config``, before it writes the configuration.
+the pillar names one elsewhere. Orthanc's own way in is tried before anything of Orthanc changes.
 """
 
 
@@ -18,14 +16,21 @@ def run():
 
     if not database["enabled"]:
         return {"include": ["orthanc.validation"]}
+    tried = ("name", "layers", "sources", "user", "group", "authorities", "databases")
     states = {
-        "include": ["orthanc.packages"],
+        "include": ["orthanc.validation"],
         # Not among orthanc:packages, because others on this host may use them: they stay when
         # Orthanc goes.
         "orthanc-database-packages": {
             "pkg.installed": [
                 {"pkgs": names["client"] + (names["server"] if database["local"] else [])},
-                {"require": [{"sls": "orthanc.packages"}]},
+                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+            ],
+        },
+        "orthanc-database-reached": {
+            "orthanc_database.reached": [
+                *({name: orthanc["configuration"]()[name]} for name in tried),
+                {"require": [{"pkg": "orthanc-database-packages"}]},
             ],
         },
     }
@@ -44,6 +49,7 @@ def run():
                 {"owner": database["user"]},
                 {"port": database.get("port")},
                 {"require": [{"service": "orthanc-database-service"}]},
+                {"require_in": [{"orthanc_database": "orthanc-database-reached"}]},
             ],
         }
     return states

@@ -166,12 +166,16 @@ def test_sqlite_is_not_left_with_the_images_in_it(fresh_minion, users, image, da
     words = ("orthanc:postgresql:enabled", "move /var/lib/orthanc/db-v6 aside", "SQLite")
     site.refused("orthanc-pillar", words, **settings)
     assert not fresh_minion.run("command -v psql", check=False).ok
-    # Another host cannot be asked before psql is there.
+    # What is elsewhere cannot be asked before psql is there; all else comes later.
     database.introduce(fresh_minion)
     database.make("nothing")
     fresh_minion.write("/srv/salt/hospital-ca.pem", database.authority.certificate)
     settings = site.settings(**{**REMOTE, "database": "nothing"})
-    site.refused("orthanc-config", ("orthanc:postgresql:enabled", "SQLite"), **settings)
+    state = "orthanc-database-reached"
+    site.refused(state, ("orthanc:postgresql:enabled", "SQLite"), **settings)
+    settings["postgresql"]["password"] = "WrongWord"
+    site.refused(state, ("orthanc:postgresql", "password authentication failed"), **settings)
+    assert not fresh_minion.run("dpkg -s orthanc-postgresql", check=False).ok
     # As the sentence says.
     fresh_minion.run("systemctl stop orthanc; mv /var/lib/orthanc/db-v6 /srv/images")
     readme.write_files(fresh_minion, "PostgreSQL")
@@ -278,7 +282,9 @@ def test_a_role_that_may_not_make_tables_is_refused(remote, database):
     """As long as there are no images: with them, an empty database is refused before."""
     database.sql("CREATE DATABASE foreign_one")
     settings = remote.settings(**{**REMOTE, "database": "foreign_one"})
-    remote.refused("orthanc-config", ("ALTER DATABASE foreign_one OWNER TO pacs",), **settings)
+    remote.refused(
+        "orthanc-database-reached", ("ALTER DATABASE foreign_one OWNER TO pacs",), **settings
+    )
 
 
 def test_a_database_on_another_host(remote, database, image):
@@ -313,16 +319,16 @@ def test_a_database_on_another_host(remote, database, image):
 @pytest.mark.parametrize(
     ("change", "state", "words"),
     [
-        ({"password": "WrongWord"}, "config", ["password authentication failed"]),
-        ({"database": "missing"}, "config", ['database "missing" does not exist']),
-        ({"ca_source": "salt://foreign-ca.pem"}, "config", ["certificate verify failed"]),
-        ({"host": OTHER_NAME}, "config", ["does not match host name", OTHER_NAME]),
-        ({"port": 5999}, "config", ["port 5999", "Connection refused"]),
-        ({"host": "UNUSED"}, "config", ["port 5432", "No route to host"]),
-        ({"host": "nowhere.example"}, "config", ["nowhere.example"]),
+        ({"password": "WrongWord"}, "reached", ["password authentication failed"]),
+        ({"database": "missing"}, "reached", ['database "missing" does not exist']),
+        ({"ca_source": "salt://foreign-ca.pem"}, "reached", ["certificate verify failed"]),
+        ({"host": OTHER_NAME}, "reached", ["does not match host name", OTHER_NAME]),
+        ({"port": 5999}, "reached", ["port 5999", "Connection refused"]),
+        ({"host": "UNUSED"}, "reached", ["port 5432", "No route to host"]),
+        ({"host": "nowhere.example"}, "reached", ["nowhere.example"]),
         # The CA of the hospital is not one of those that the host trusts.
-        ({"ca_source": None}, "config", ["certificate verify failed"]),
-        ({"ca_source": None, "ca": "/srv/none.pem"}, "config", ["/srv/none.pem"]),
+        ({"ca_source": None}, "reached", ["certificate verify failed"]),
+        ({"ca_source": None, "ca": "/srv/none.pem"}, "reached", ["/srv/none.pem"]),
         ({"ca_source": "salt://none.pem"}, "pillar", ["orthanc:postgresql:ca_source: salt://none"]),
         ({"enabled": False}, "pillar", ["orthanc:postgresql", "move /var/lib/orthanc/db-v6 aside"]),
     ],
@@ -371,9 +377,15 @@ def test_the_certificate_lies_where_the_pillar_says(remote, database):
     assert "postgresql-ca.pem" not in remote.host.run("ls /etc/orthanc").out
     assert remote.apply(**{**settings, "ca_source": pem}).changes == {}
     foreign = {**settings, "ca_source": Authority("Foreign CA").certificate}
-    remote.refused("orthanc-config", ("certificate verify failed",), **remote.settings(**foreign))
-    # Without a trial it is Orthanc that finds out, and the old certificate returns.
-    remote.host.pillar(**remote.settings(**foreign), preflight=False, start_timeout=3)
+    remote.refused(
+        "orthanc-database-reached", ("certificate verify failed",), **remote.settings(**foreign)
+    )
+    # A certificate more, and a script that only the start shows to be wrong.
+    remote.host.write("/srv/wrong.lua", "function (")
+    more = {**settings, "ca_source": pem + Authority("Another CA").certificate}
+    remote.host.pillar(
+        **remote.settings(**more), preflight=False, config={"LuaScripts": ["/srv/wrong.lua"]}
+    )
     run = remote.host.state()
     assert "The last good configuration is back" in run.failed["orthanc-serving"], run
     assert remote.host.read("/srv/tls/database.pem") == pem
@@ -413,7 +425,7 @@ def test_a_uri_is_taken_as_it_is(remote, database):
     assert remote.images() == stored
     wrong = {**settings, "uri": settings["uri"].replace(word, "WrongWord")}
     refusal = ("orthanc:postgresql:uri", "password authentication failed")
-    remote.refused("orthanc-config", refusal, **remote.settings(**wrong))
+    remote.refused("orthanc-database-reached", refusal, **remote.settings(**wrong))
     remote.apply(**REMOTE)
 
 

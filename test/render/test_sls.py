@@ -129,7 +129,8 @@ def test_the_states_come_in_the_order_of_the_road(render, family):
 @pytest.mark.parametrize(("case", "local"), [("local database", True), ("remote database", False)])
 def test_the_database_comes_before_the_configuration(render, family, case, local):
     low = {chunk["__id__"]: chunk for chunk in render("orthanc", PILLARS[case], family=family)}
-    road = ["orthanc-packages", "orthanc-database-packages", "orthanc-config", "orthanc-serving"]
+    road = ["orthanc-pillar", "orthanc-database-packages", "orthanc-database-reached"]
+    road += ["orthanc-packages", "orthanc-config", "orthanc-serving"]
     assert [id for id in low if id in road] == road
     assert "orthanc-postgresql" in low["orthanc-packages"]["pkgs"]
     assert low["orthanc-serving"]["postgresql"] is True
