@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 
-# Keys of the pillar that do not work yet. Their rows have no tests, and the README says so.
-PLANNED = ("https", "postgresql")
-
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -23,8 +20,8 @@ class Row:
 
     role: str
     pillar: str
-    debian: tuple[str, ...] = ()
-    suse: tuple[str, ...] = ()
+    debian: tuple[str, ...]
+    suse: tuple[str, ...]
 
 
 def everywhere(*tests: str) -> dict:
@@ -34,6 +31,8 @@ def everywhere(*tests: str) -> dict:
 
 ON_AND_OFF = "host/test_role.py::test_each_parameter_on_and_off"
 SAME = "host/test_the_same_everywhere.py::test_one_pillar_gives_the_same_server"
+HTTPS = "host/test_https.py::"
+DATABASE = "host/test_postgresql.py::"
 PLUGINS = "host/test_plugins.py::"
 KEY = "host/test_backup_key.py::"
 
@@ -73,18 +72,38 @@ ROWS = (
         ),
         suse=(ON_AND_OFF, "host/test_opensuse.py::test_the_packages_own_configuration_is_replaced"),
     ),
-    Row("or_https or_cert_path or_key_path", "https:enabled https:certificate https:key"),
+    Row(
+        "or_https or_cert_path or_key_path",
+        "https:enabled https:certificate https:key",
+        **everywhere(
+            HTTPS + "test_clients_get_https_and_nothing_else",
+            HTTPS + "test_the_roles_hold",
+        ),
+    ),
     Row(
         "or_use_postgresql or_psql_uri or_psql_uri_local or_psql_uri_remote",
         "postgresql:enabled postgresql:uri",
+        **everywhere(
+            DATABASE + "test_a_database_on_the_host",
+            DATABASE + "test_a_database_on_another_host",
+            DATABASE + "test_a_uri_is_taken_as_it_is",
+        ),
     ),
     Row(
         "or_psql_db_name or_psql_db_user or_psql_pw or_psql_domain",
-        "postgresql:database postgresql:user postgresql:password postgresql:host",
+        "postgresql:database postgresql:user postgresql:password postgresql:host postgresql:port",
+        **everywhere(
+            DATABASE + "test_a_database_on_another_host",
+            DATABASE + "test_what_does_not_work_is_refused_while_the_old_server_serves",
+        ),
     ),
     Row(
         "or_verify_psql or_copy_ownca or_ownca_path or_psql_cert_path",
         "postgresql:verify postgresql:ca_source postgresql:ca",
+        **everywhere(
+            DATABASE + "test_a_server_that_is_not_verified_is_warned_about",
+            DATABASE + "test_the_certificate_lies_where_the_pillar_says",
+        ),
     ),
     Row(
         "or_download_plugins",

@@ -36,7 +36,7 @@ def _files_of_salt(tmp_path_factory):
     """Each file of Salt that a pillar names is there, and is a certificate."""
     path = tmp_path_factory.mktemp("salt") / "ca.pem"
     path.write_text(authority.Authority("Unit").certificate)
-    FUNCTIONS["cp.cache_file"] = lambda url, saltenv: str(path)
+    FUNCTIONS["cp.cache_file"] = lambda url, saltenv="base": str(path)
 
 
 @pytest.fixture(scope="session")
