@@ -55,7 +55,7 @@ SERVER = "orthanc"
 # What ``judge`` takes, for ``validate``.
 JUDGED = (
     *("layers", "main_file", "option_files", "sources", "sections", "command", "packages"),
-    *("version", "allow_no_users", "user", "group", "authorities", "certificates", "saltenv"),
+    *("version", "allow_no_users", "user", "group", "certificates", "pems", "saltenv"),
 )
 # How renameat2(2) swaps two folders in one step.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -356,9 +356,9 @@ def judge(
     allow_no_users=True,
     user="orthanc",
     group="orthanc",
-    authorities=None,
-    saltenv="base",
     certificates=None,
+    pems=None,
+    saltenv="base",
     host=True,
 ):
     """
@@ -371,9 +371,6 @@ def judge(
 
     version
         The version of the package of Orthanc that will be installed before that.
-
-    certificates
-        What ``orthanc_tls.judge`` takes: the sources of certificates and keys.
 
     host
         False leaves out what depends on the files that are there.
@@ -423,10 +420,12 @@ def judge(
     ]
     before = merge([content or {} for content in on_host.values()])
     problems += _left_behind(before, options)
-    texts, unsound = _read_authorities(authorities, saltenv)
-    arguments = (before, options, user, group, _at(name, texts))
-    left_behind = __salt__["orthanc_database.left_behind"](*arguments)
-    problems += _sentences([*unsound, *left_behind], sources)
+    verdict = __salt__["orthanc_tls.judge"](certificates or {}, saltenv)
+    problems += verdict["problems"]
+    if not verdict["problems"]:
+        arguments = (before, options, user, group, _at(name, _pems(name, pems)))
+        left_behind = __salt__["orthanc_database.left_behind"](*arguments)
+        problems += _sentences(left_behind, sources)
     if before.get("RegisteredUsers") and not options.get("RegisteredUsers") and not allow_no_users:
         problems.append(
             "orthanc: this host has no such pillar, but its server has users; check the top file of"
@@ -434,24 +433,20 @@ def judge(
         )
     advice = __salt__["orthanc_options.advice"](options)
     advice += __salt__["orthanc_database.advice"](options)
-    warnings = _sentences(advice, sources)
-    verdict = __salt__["orthanc_tls.judge"](certificates or {})
     return {
-        "problems": problems + verdict["problems"],
-        "warnings": warnings + verdict["warnings"],
+        "problems": problems,
+        "warnings": _sentences(advice, sources) + verdict["warnings"],
     }
 
 
-def unusable(
-    name, layers, sources=None, user="orthanc", group="orthanc", authorities=None, saltenv="base"
-):
+def unusable(name, layers, sources=None, user="orthanc", group="orthanc", pems=None):
     """
     Say why Orthanc could not use its PostgreSQL database with the options that the layers give.
 
     The arguments are those of ``apply``. Returns a list of sentences with pillar path and
     PostgreSQL's own words; none also where it cannot be tried.
 
-    Raises SaltInvocationError if a layer is no mapping.
+    Raises SaltInvocationError if a layer is no mapping, or if a certificate is not there.
 
     CLI Example:
 
@@ -461,8 +456,7 @@ def unusable(
     """
     options = _options(layers, None)
     before = merge([content or {} for content in _read_folder(name).values()])
-    texts = _read_authorities(authorities, saltenv)[0]
-    arguments = (options, user, group, _at(name, texts))
+    arguments = (options, user, group, _at(name, _pems(name, pems)))
     found = __salt__["orthanc_database.problems"](*arguments)
     found = found or __salt__["orthanc_database.left_behind"](before, *arguments)
     return _sentences([(path, *_scrub([text], options)) for path, text in found], sources)
@@ -484,10 +478,10 @@ def apply(
     service="orthanc",
     preflight=True,
     allow_no_users=True,
-    authorities=None,
-    saltenv="base",
     databases=(),
+    certificates=None,
     pems=None,
+    saltenv="base",
     site=None,
     test=False,
 ):
@@ -513,7 +507,7 @@ def apply(
     sources
         A mapping from option (names below it joined by colons) to the path of the pillar that
         it comes from, for the sentences about problems. Options that it lacks come from
-        ``orthanc:config``. For the names of authorities as well.
+        ``orthanc:config``.
 
     sections
         The names of options of plugins that nobody knows.
@@ -540,19 +534,18 @@ def apply(
     allow_no_users
         False refuses where a server that has users would lose all of them.
 
-    authorities
-        A mapping from file name, or whole path for a file elsewhere, to where its certificates
-        come from: a path of the host, a URL of Salt, or their text in PEM.
-
-    saltenv
-        The environment of Salt that such a URL is of.
-
     databases
         The sections of databases that will be made before the options are written.
 
+    certificates
+        What ``orthanc_tls.judge`` takes: the sources of certificates and keys.
+
     pems
-        A mapping from file name to what ``orthanc_tls.pem`` needs, for PEM files in that folder;
-        None removes a file.
+        A mapping from file name, or whole path for a file elsewhere, to what ``orthanc_tls.pem``
+        needs; None removes a file.
+
+    saltenv
+        The environment of Salt that a URL among the sources of certificates is of.
 
     site
         The path of the site of nginx that gives its port up before Orthanc is restarted.
@@ -582,16 +575,13 @@ def apply(
         allow_no_users=allow_no_users,
         user=user,
         group=group,
-        authorities=authorities,
+        certificates=certificates,
+        pems=pems,
         saltenv=saltenv,
     )
     if verdict["problems"]:
         raise SaltInvocationError("\n".join(verdict["problems"]))
-    texts = {
-        **(texts or {}),
-        **_read_authorities(authorities, saltenv)[0],
-        **_pems(name, pems or {}),
-    }
+    texts = {**(texts or {}), **_pems(name, pems)}
     here = __salt__["orthanc_options.installed"](command) if command else {}
     options = _options(layers, here.get("version"))
     if plugins:
@@ -668,17 +658,6 @@ def restore(name, group="orthanc"):
     return sorted(files)
 
 
-def _read_authorities(authorities: dict | None, saltenv: str) -> tuple[dict, list]:
-    """Return the texts by entry, and a pair of entry and sentence for each that is not sound."""
-    texts, problems = {}, []
-    for entry, source in (authorities or {}).items():
-        try:
-            texts[entry] = __salt__["orthanc_database.certificate"](source, saltenv)
-        except SaltInvocationError as err:
-            problems.append(([entry], str(err)))
-    return texts, problems
-
-
 def _at(name: str, texts: dict) -> dict:
     """Return the texts of files by their whole path; some entries are one already."""
     return {os.path.join(name, entry): text for entry, text in texts.items()}
@@ -691,11 +670,11 @@ def _options(layers: list, version: str | None) -> dict:
     return __salt__["orthanc_options.adapt"](merge(layers), version)
 
 
-def _pems(name: str, pems: dict) -> dict:
-    """Return the texts of the PEM files; None for one that must not be there."""
+def _pems(name: str, pems: dict | None) -> dict:
+    """Return the texts of the PEM files by entry; None for one that must not be there."""
     return {
         entry: spec and __salt__["orthanc_tls.pem"](os.path.join(name, entry), **spec)
-        for entry, spec in pems.items()
+        for entry, spec in (pems or {}).items()
     }
 
 

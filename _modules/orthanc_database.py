@@ -16,12 +16,11 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import ssl
 import urllib.parse
 
 import salt.utils.files
 import salt.utils.path
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "orthanc_database"
 
@@ -38,7 +37,6 @@ URL = re.compile(
     r"(?:/(?P<dbname>[^?]*))?(?:\?(?P<query>.*))?"
 )
 HOST = re.compile(r"\[(?P<address>[^\]]*)\](?::(?P<port6>.*))?|(?P<name>[^:[]*)(?::(?P<port>.*))?")
-CERTIFICATE = re.compile(r"(?s)-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----")
 # The folders of images are named after the first two digits of their UUID.
 IMAGE_FOLDER = re.compile("[0-9a-f]{2}")
 # What the role needs: to make its tables, or to find them made.
@@ -65,46 +63,6 @@ KEYS = {
 
 def __virtual__():
     return __virtualname__
-
-
-def certificate(source, saltenv="base"):
-    """
-    Return the certificates of a source, in PEM and without anything that stands around them.
-
-    source
-        The path of a file on the host, the URL of a file of Salt (salt://), or the text itself.
-
-    saltenv
-        The environment of Salt that the URL is of.
-
-    Raises SaltInvocationError if it cannot be read or holds no sound certificate.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_database.certificate salt://files/hospital-ca.pem
-    """
-    where = "it"
-    text = source
-    if "-----BEGIN" not in source:
-        where = source
-        if "://" in source:
-            source = __salt__["cp.cache_file"](source, saltenv)
-        try:
-            with salt.utils.files.fopen(source or "", errors="replace") as file:
-                text = file.read()
-        except OSError as err:
-            raise SaltInvocationError(f"{where} cannot be read ({err.strerror})") from err
-    found = CERTIFICATE.findall(text)
-    try:
-        # The library judges them; it would also take an empty text.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata="\n".join(found))
-    except (ssl.SSLError, ValueError):
-        raise SaltInvocationError(
-            f"{where} holds no sound certificate in PEM (-----BEGIN CERTIFICATE-----)"
-        ) from None
-    return "\n".join([*found, ""])
 
 
 def advice(options):

@@ -54,13 +54,16 @@ def __virtual__():
     return __virtualname__
 
 
-def judge(sources):
+def judge(sources, saltenv="base"):
     """
     Say what is wrong with certificates and keys, and change nothing.
 
     sources
-        A mapping from a place in the pillar to the sources there: ``certificate`` and ``key``,
-        which belong together, and ``trusted_certificates``.
+        A mapping from a place in the pillar to the sources there by name: ``certificate`` and
+        ``key``, which belong together; any other name is of certificates that are trusted.
+
+    saltenv
+        The environment of Salt that a ``salt://`` URL is of.
 
     Returns ``problems`` and ``warnings``, each a list of sentences that begin with the place in the
     pillar; no private key is in them.
@@ -78,7 +81,7 @@ def judge(sources):
         texts = {}
         for name, source in group.items():
             try:
-                texts[name] = read(source)
+                texts[name] = read(source, saltenv)
             except SaltInvocationError as err:
                 problems.append(f"{place}:{name}: {err}")
         chain, found, soon = _judge_chain(texts.get("certificate"))
@@ -87,18 +90,22 @@ def judge(sources):
         if "key" in texts:
             problems += [f"{place}:key: {s}" for s in _judge_key(texts["key"], chain)]
             warnings += [f"{place}:key: {s}" for s in _open_key(group["key"])]
-        found, soon = _judge_trusted(texts.get("trusted_certificates"))
-        problems += [f"{place}:trusted_certificates: {sentence}" for sentence in found]
-        warnings += [f"{place}:trusted_certificates: {sentence}" for sentence in soon]
+        for name in texts.keys() - {"certificate", "key"}:
+            found, soon = _judge_trusted(texts[name])
+            problems += [f"{place}:{name}: {sentence}" for sentence in found]
+            warnings += [f"{place}:{name}: {sentence}" for sentence in soon]
     return {"problems": problems, "warnings": warnings}
 
 
-def read(source):
+def read(source, saltenv="base"):
     """
     Return the text behind a source.
 
     source
         An absolute path on this host, a ``salt://`` URL, or the text of a PEM file.
+
+    saltenv
+        The environment of Salt that such a URL is of.
 
     Raises SaltInvocationError if there is nothing.
 
@@ -109,7 +116,7 @@ def read(source):
         salt '*' orthanc_tls.read /etc/ssl/certs/pacs.pem
     """
     if source.startswith("salt://"):
-        path = __salt__["cp.cache_file"](source)
+        path = __salt__["cp.cache_file"](source, saltenv)
         if not path:
             raise SaltInvocationError(f"there is no {source} in the file roots of Salt")
     elif source.startswith("/"):
@@ -125,7 +132,7 @@ def read(source):
         raise SaltInvocationError(f"{path} cannot be read: {err.strerror}") from err
 
 
-def pem(path, certificate=None, key=None, trusted_certificates=None, names=()):
+def pem(path, certificate=None, key=None, trusted_certificates=None, names=(), saltenv="base"):
     """
     Return what a PEM file shall hold.
 
@@ -139,6 +146,9 @@ def pem(path, certificate=None, key=None, trusted_certificates=None, names=()):
         Instead of sources: the names and addresses of a host, for a self-signed certificate with
         its key. The ones that the file holds already stay for as long as they hold for 30 days
         more.
+
+    saltenv
+        The environment of Salt that a ``salt://`` URL is of.
 
     Raises SaltInvocationError if there is nothing behind a source, CommandExecutionError if
     ``openssl`` fails.
@@ -157,7 +167,7 @@ def pem(path, certificate=None, key=None, trusted_certificates=None, names=()):
         (trusted_certificates, _certificates),
         (key, _keys),
     ):
-        blocks += parts(read(source)) if source else []
+        blocks += parts(read(source, saltenv)) if source else []
     return "".join(f"{block}\n" for block in blocks)
 
 

@@ -28,8 +28,8 @@ def valid(
     allow_no_users=True,
     user="orthanc",
     group="orthanc",
-    authorities=None,
     certificates=None,
+    pems=None,
 ):
     """
     Fail, with all that is wrong with the pillar, before anything on the host is changed.
@@ -46,14 +46,11 @@ def valid(
     layers, main_file, option_files, sources, sections, command, packages, allow_no_users
         See ``managed``. Without layers, only the problems count.
 
-    user, group, authorities
+    user, group, certificates, pems
         See ``managed``.
 
     version
         The version of the package of Orthanc that the pillar asks for.
-
-    certificates
-        The sources of certificates and keys, by their place in the pillar.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "The pillar is sound"}
     problems, warnings = list(problems), list(warnings)
@@ -69,9 +66,9 @@ def valid(
                 allow_no_users=allow_no_users,
                 user=user,
                 group=group,
-                authorities=authorities,
-                saltenv=__env__,
                 certificates=certificates,
+                pems=pems,
+                saltenv=__env__,
                 host=not problems,
             )
             problems += verdict["problems"]
@@ -102,8 +99,8 @@ def managed(
     service="orthanc",
     preflight=True,
     allow_no_users=True,
-    authorities=None,
     databases=(),
+    certificates=None,
     pems=None,
     site=None,
 ):
@@ -152,17 +149,16 @@ def managed(
     allow_no_users
         False fails where a server that has users would lose all of them.
 
-    authorities
-        A mapping from file name, or whole path for a file elsewhere, to where its certificates
-        come from: a path of the host, a URL of Salt, or their text in PEM. Only the group may
-        read them.
-
     databases
         The sections of databases that the same run makes, for test mode.
 
+    certificates
+        A mapping from a place in the pillar to the sources of certificates and keys there, by name;
+        they are judged before anything is done. See ``orthanc_tls.judge``.
+
     pems
-        A mapping from file name to what ``orthanc_tls.pem`` needs, for PEM files; ``null`` removes
-        a file.
+        A mapping from file name, or whole path for a file elsewhere, to what ``orthanc_tls.pem``
+        needs; ``null`` removes a file. Only the group may read them.
 
     site
         The path of the site of nginx that gives its port up before Orthanc is restarted.
@@ -195,10 +191,10 @@ def managed(
             service=service,
             preflight=preflight,
             allow_no_users=allow_no_users,
-            authorities=authorities,
-            saltenv=__env__,
             databases=databases if __opts__["test"] else (),
+            certificates=certificates,
             pems=pems,
+            saltenv=__env__,
             site=site,
             test=__opts__["test"],
         )

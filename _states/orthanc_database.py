@@ -52,15 +52,7 @@ def present(name, owner, port=None):
     return ret
 
 
-def reached(
-    name,
-    layers,
-    sources=None,
-    user="orthanc",
-    group="orthanc",
-    authorities=None,
-    databases=(),
-):
+def reached(name, layers, sources=None, user="orthanc", group="orthanc", pems=None, databases=()):
     """
     Fail unless Orthanc's account gets into the database with these options, and finds the images
     there that this server has. Nothing is tried where there is no such account yet.
@@ -68,7 +60,7 @@ def reached(
     name
         The path of the folder of the configuration.
 
-    layers, sources, user, group, authorities
+    layers, sources, user, group, pems
         See ``orthanc_conf.managed``.
 
     databases
@@ -86,9 +78,7 @@ def reached(
         ret["comment"] = "The database is tried when it is there"
         return ret
     try:
-        problems = __salt__["orthanc_conf.unusable"](
-            name, layers, sources, user, group, authorities, saltenv=__env__
-        )
+        problems = __salt__["orthanc_conf.unusable"](name, layers, sources, user, group, pems)
     except (CommandExecutionError, SaltInvocationError) as err:
         problems = [str(err)]
     if problems:

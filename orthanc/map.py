@@ -3,9 +3,9 @@ The one place where pillar, map file of the OS family and defaults meet.
 
 The SLS files load it through ``slsutil.renderer`` and get a dict: the merged settings below
 ``settings``, what is wrong with them in ``problems``, and functions (of ``options.py``) that return
-what becomes of them: ``configuration`` for Orthanc, ``proxy`` for nginx, ``certificates`` for who
-judges them. ``SHAPE`` is the list of all keys that the pillar may hold. What Orthanc itself may be
-told is judged later, on the host, by ``orthanc_conf.valid`` in ``orthanc.validation``.
+what becomes of them: ``configuration`` for Orthanc and ``proxy`` for nginx. ``SHAPE`` is the list
+of all keys that the pillar may hold. What Orthanc itself may be told is judged later, on the host,
+by ``orthanc_conf.valid`` in ``orthanc.validation``.
 """
 
 from __future__ import annotations
@@ -42,10 +42,6 @@ HOST = Value(
 )
 DATABASE_URL = Value(
     "postgresql://user:password@host:port/database", _matches(r"postgres(ql)?://.*")
-)
-AUTHORITY = Value(
-    "a path of the host, salt://…, or a certificate in PEM",
-    _matches(r"(?s)/[^\0\n]+|salt://[^\0\n]+|.*-----BEGIN CERTIFICATE-----.*"),
 )
 PATTERN = Value("a path of the REST API that begins with /", _matches(r"/[^\s?#]*"))
 AET = Value(
@@ -138,7 +134,7 @@ SHAPE = {
         "uri": DATABASE_URL,
         "host": HOST,
         "port": PORT,
-        "ca_source": AUTHORITY,
+        "ca_source": SOURCE,
         "ca": FOLDER,
     },
     "start_timeout": SECONDS,
@@ -687,7 +683,6 @@ def run() -> dict:
         "settings": settings,
         "problems": problems,
         "configuration": lambda: from_options("of", roles, DEMO_USERS),
-        "certificates": lambda: from_options("certificates"),
         "proxy": lambda: from_options("proxy"),
         "synced": synced,
     }

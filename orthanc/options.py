@@ -53,7 +53,7 @@ PEMS = {
 
 
 def run():
-    return {"of": configuration, "certificates": certificates, "proxy": proxy}
+    return {"of": configuration, "proxy": proxy}
 
 
 def configuration(settings, roles, demo_users):
@@ -70,10 +70,9 @@ def configuration(settings, roles, demo_users):
         "option_files": settings["option_files"],
         "texts": {
             "users.lua": lua_filter(users, roles) if users else None,
-            settings["database"]["ca"]: None,
         },
-        "authorities": authorities(settings),
-        "pems": {PEMS[name]: pem for name, pem in pems(settings).items()},
+        "certificates": certificates(settings),
+        "pems": pems(settings),
         "site": settings["nginx"]["site"],
         "sources": {
             **sources(derived, settings["config"], behind_nginx(settings)),
@@ -216,20 +215,6 @@ def connection_uri(database):
     return f"postgresql://{user}{password}@{host}{port}/{name}?{tls}&connect_timeout=10"
 
 
-def authorities(settings):
-    """Return where the certificates come from, by the name of the file that they go into."""
-    database = settings["postgresql"]
-    if not database["enabled"] or "ca_source" not in database:
-        return {}
-    return {ca_entry(settings): database["ca_source"]}
-
-
-def ca_entry(settings):
-    """Return the name of the file of the CA, or its whole path where that is another folder."""
-    folder, name = os.path.split(settings["postgresql"]["ca"])
-    return name if folder == settings["paths"]["config"] else settings["postgresql"]["ca"]
-
-
 def database_sources(settings):
     """Return the path of the pillar for what is found wrong with the connection."""
     over = settings["config"].get("PostgreSQL")
@@ -242,12 +227,9 @@ def database_sources(settings):
         "EnableStorage": "storage",
     }
     return {
-        ca_entry(settings): "orthanc:postgresql:ca_source",
-        **{
-            f"PostgreSQL:{name}": f"orthanc:postgresql:{key}".rstrip(":")
-            for name, key in found.items()
-            if name not in (over or {})
-        },
+        f"PostgreSQL:{name}": f"orthanc:postgresql:{key}".rstrip(":")
+        for name, key in found.items()
+        if name not in (over or {})
     }
 
 
@@ -282,34 +264,47 @@ def some(sources, *names):
 
 def certificates(settings):
     """Return the sources of certificates and keys that are used, by their place in the pillar."""
-    https, tls = settings["https"], settings["dicom"]["tls"]
+    https, tls, database = settings["https"], settings["dicom"]["tls"], settings["postgresql"]
     used = {
         "orthanc:https": some(https, "certificate", "key") if https["enabled"] else {},
         "orthanc:dicom:tls": some(tls, "certificate", "key", "trusted_certificates"),
+        "orthanc:postgresql": some(database, "ca_source") if database["enabled"] else {},
     }
     return {place: sources for place, sources in used.items() if sources}
 
 
 def https_pem(settings):
     """Return what ``orthanc_tls.pem`` needs for the certificate and key of the HTTPS server."""
-    https = settings["https"]
-    return (
-        {"names": settings["names"]} if https["self_signed"] else some(https, "certificate", "key")
-    )
+    if settings["https"]["self_signed"]:
+        return {"names": settings["names"]}
+    return brought(settings["https"], "certificate", "key")
+
+
+def brought(sources, *names):
+    """Return what ``orthanc_tls.pem`` needs for sources of the pillar; None if none is given."""
+    found = some(sources, *names)
+    return {**found, "saltenv": __env__} if found else None
 
 
 def pems(settings):
     """
-    Return what ``orthanc_tls.pem`` needs for each PEM file that Orthanc itself reads; None for
-    those that must not be there.
+    Return what ``orthanc_tls.pem`` needs for each PEM file that Orthanc itself reads, by its name
+    in the folder of the configuration; None for those that must not be there.
     """
-    https, tls = settings["https"], settings["dicom"]["tls"]
+    https, tls, database = settings["https"], settings["dicom"]["tls"], settings["postgresql"]
     own_https = https["enabled"] and not behind_nginx(settings)
-    return {
-        "https": https_pem(settings) if own_https else None,
-        "dicom_tls": some(tls, "certificate", "key") or None,
-        "dicom_trusted": some(tls, "trusted_certificates") or None,
+    found = {
+        PEMS["https"]: https_pem(settings) if own_https else None,
+        PEMS["dicom_tls"]: brought(tls, "certificate", "key"),
+        PEMS["dicom_trusted"]: brought(tls, "trusted_certificates"),
+        settings["database"]["ca"]: None,
     }
+    if database["enabled"] and "ca_source" in database:
+        folder, name = os.path.split(database["ca"])
+        # A file elsewhere has its whole path for a name.
+        entry = name if folder == settings["paths"]["config"] else database["ca"]
+        found[entry] = {"trusted_certificates": database["ca_source"], "saltenv": __env__}
+    return found
 
 
 def proxy(settings):

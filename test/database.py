@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import pki
 import testbed
-from authority import Authority
 from minion import Server
 
 NAME = "db.hospital.example"
@@ -26,14 +26,14 @@ class Database(Server):
 
     def __init__(self) -> None:
         super().__init__(testbed.root("bookworm"))
-        self.authority = Authority("Hospital CA")
+        self.authority = pki.make("Hospital CA", authority=True)
 
     def __enter__(self) -> Database:
         super().__enter__()
         self.run("apt-get install -y -qq postgresql >/dev/null", timeout=300)
-        certificate, key = self.authority.issue(NAME)
-        self.write("/etc/postgresql/server.crt", certificate)
-        self.write("/etc/postgresql/server.key", key)
+        server = self.authority.sign(NAME)
+        self.write("/etc/postgresql/server.crt", server.pem)
+        self.write("/etc/postgresql/server.key", server.key)
         self.run("chown postgres: /etc/postgresql/server.*; chmod 600 /etc/postgresql/server.key")
         self.write("/etc/postgresql/15/main/conf.d/tls.conf", SETTINGS)
         self.run(f"echo '{ACCESS}' >> /etc/postgresql/15/main/pg_hba.conf")

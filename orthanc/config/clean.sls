@@ -9,8 +9,7 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
-    pems = orthanc["configuration"]()["pems"]
-    others = ["users.lua", settings["database"]["ca"], *pems]
+    others = ["users.lua", *orthanc["configuration"]()["pems"]]
 
     return {
         "orthanc-config": {

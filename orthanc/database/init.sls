@@ -16,7 +16,7 @@ def run():
 
     if not database["enabled"]:
         return {"include": ["orthanc.validation"]}
-    tried = ("name", "layers", "sources", "user", "group", "authorities", "databases")
+    tried = ("name", "layers", "sources", "user", "group", "pems", "databases")
     states = {
         "include": ["orthanc.validation"],
         # Not among orthanc:packages, because others on this host may use them: they stay when

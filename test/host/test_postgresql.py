@@ -9,10 +9,10 @@ import threading
 import time
 import urllib.parse
 
+import pki
 import pytest
 import readme
 import testbed
-from authority import Authority
 from database import NAME, OTHER_NAME, PASSWORD, ROLE, Database
 from minion import Minion
 from ways import NEWEST, OLDEST, WAYS
@@ -145,8 +145,8 @@ def remote(users, salt_version, database):
     """A server whose index is in the database of another host."""
     with Minion(testbed.root_with_salt("bookworm", salt_version)) as host:
         database.introduce(host)
-        host.write("/srv/salt/hospital-ca.pem", database.authority.certificate)
-        host.write("/srv/salt/foreign-ca.pem", Authority("Foreign CA").certificate)
+        host.write("/srv/salt/hospital-ca.pem", database.authority.pem)
+        host.write("/srv/salt/foreign-ca.pem", pki.make("Foreign CA", authority=True).pem)
         yaml_word = "'{}'".format(PASSWORD.replace("'", "''"))
         readme.write_files(
             host, "A database on another host", **{"'as special as you like: @/%'": yaml_word}
@@ -169,7 +169,7 @@ def test_sqlite_is_not_left_with_the_images_in_it(fresh_minion, users, image, da
     # What is elsewhere cannot be asked before psql is there; all else comes later.
     database.introduce(fresh_minion)
     database.make("nothing")
-    fresh_minion.write("/srv/salt/hospital-ca.pem", database.authority.certificate)
+    fresh_minion.write("/srv/salt/hospital-ca.pem", database.authority.pem)
     settings = site.settings(**{**REMOTE, "database": "nothing"})
     state = "orthanc-database-reached"
     site.refused(state, ("orthanc:postgresql:enabled", "SQLite"), **settings)
@@ -299,7 +299,7 @@ def test_a_database_on_another_host(remote, database, image):
     # It is the CA that Orthanc itself verifies with, and nobody else writes it.
     ca = "/etc/orthanc/postgresql-ca.pem"
     assert remote.host.run(f"stat -c '%a %U %G' {ca}").out.split() == ["640", "root", "orthanc"]
-    assert remote.host.read(ca) == database.authority.certificate
+    assert remote.host.read(ca) == database.authority.pem
     assert not remote.host.run("cat /etc/orthanc/postgresql.json", user="nobody", check=False).ok
     assert not remote.host.run("ls /usr/lib/postgresql/*/bin/postgres", check=False).ok
 
@@ -329,7 +329,11 @@ def test_a_database_on_another_host(remote, database, image):
         # The CA of the hospital is not one of those that the host trusts.
         ({"ca_source": None}, "reached", ["certificate verify failed"]),
         ({"ca_source": None, "ca": "/srv/none.pem"}, "reached", ["/srv/none.pem"]),
-        ({"ca_source": "salt://none.pem"}, "pillar", ["orthanc:postgresql:ca_source: salt://none"]),
+        (
+            {"ca_source": "salt://none.pem"},
+            "pillar",
+            ["orthanc:postgresql:ca_source: there is no salt://none.pem"],
+        ),
         ({"enabled": False}, "pillar", ["orthanc:postgresql", "move /var/lib/orthanc/db-v6 aside"]),
     ],
 )
@@ -369,20 +373,20 @@ def test_a_server_that_is_not_verified_is_warned_about(remote):
 
 def test_the_certificate_lies_where_the_pillar_says(remote, database):
     """And goes back with everything else where Orthanc does not serve with what is new."""
-    pem = database.authority.certificate
+    pem = database.authority.pem
     remote.host.write("/srv/hospital.pem", f"Subject: the CA\n{pem}")
     settings = {**REMOTE, "ca": "/srv/tls/database.pem"}
     remote.apply(**{**settings, "ca_source": "/srv/hospital.pem"})
     assert remote.host.read("/srv/tls/database.pem") == pem
     assert "postgresql-ca.pem" not in remote.host.run("ls /etc/orthanc").out
     assert remote.apply(**{**settings, "ca_source": pem}).changes == {}
-    foreign = {**settings, "ca_source": Authority("Foreign CA").certificate}
+    foreign = {**settings, "ca_source": pki.make("Foreign CA", authority=True).pem}
     remote.refused(
         "orthanc-database-reached", ("certificate verify failed",), **remote.settings(**foreign)
     )
     # A certificate more, and a script that only the start shows to be wrong.
     remote.host.write("/srv/wrong.lua", "function (")
-    more = {**settings, "ca_source": pem + Authority("Another CA").certificate}
+    more = {**settings, "ca_source": pem + pki.make("Another CA", authority=True).pem}
     remote.host.pillar(
         **remote.settings(**more), preflight=False, config={"LuaScripts": ["/srv/wrong.lua"]}
     )
@@ -451,7 +455,7 @@ def test_each_way(way, salt, users, database):
     database.make(name)
     with WAYS[way]("bookworm", salt) as site:
         database.introduce(site.target)
-        site.leader.write("/srv/salt/hospital-ca.pem", database.authority.certificate)
+        site.leader.write("/srv/salt/hospital-ca.pem", database.authority.pem)
         for settings in (LOCAL, {**REMOTE, "database": name}):
             site.pillar(users=users, postgresql=settings)
             tried = site.state(test=True)

@@ -279,8 +279,8 @@ def test_what_does_not_lie_on_the_host_gets_a_file_for_nginx(render, case):
         assert proxy["certificate"]["names"]
         assert judged == {}
     else:
-        assert proxy["certificate"] == judged["orthanc:https"]
-        assert proxy["certificate"] == {"certificate": PEM, "key": "salt://k.pem"}
+        assert judged["orthanc:https"] == {"certificate": PEM, "key": "salt://k.pem"}
+        assert proxy["certificate"] == {**judged["orthanc:https"], "saltenv": "base"}
 
 
 def test_what_orthanc_itself_reads_lies_in_its_folder(render):

@@ -2,7 +2,6 @@
 
 import pathlib
 
-import authority
 import orthanc_conf
 import orthanc_database
 import orthanc_nginx
@@ -29,14 +28,6 @@ for module in MODULES:
     module.__pillar__ = {}
 
 FORMULA = pathlib.Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _files_of_salt(tmp_path_factory):
-    """Each file of Salt that a pillar names is there, and is a certificate."""
-    path = tmp_path_factory.mktemp("salt") / "ca.pem"
-    path.write_text(authority.Authority("Unit").certificate)
-    FUNCTIONS["cp.cache_file"] = lambda url, saltenv="base": str(path)
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +60,8 @@ def problems_of(load_settings, options_file, map_file, read_yaml):
                 settings, read_yaml("roles.yaml"), map_file.DEMO_USERS
             )
             judged = {key: value for key, value in arguments.items() if key in orthanc_conf.JUDGED}
-            judged.update(command=None, host=False)
+            # Nothing of a host: its programs, its files.
+            judged.update(command=None, host=False, certificates=None, pems=None)
             problems = problems + orthanc_conf.judge("/etc/orthanc", **judged)["problems"]
         return problems
 

@@ -41,12 +41,6 @@ POSTGRESQL = [
         "must not be false",
     ),
     ({"host": "db", "ca_source": "ca.pem"}, "orthanc:postgresql:ca_source", "salt://"),
-    ({"host": "db", "ca_source": "/srv/none"}, "orthanc:postgresql:ca_source", "cannot be read"),
-    (
-        {"host": "db", "ca_source": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"},
-        "orthanc:postgresql:ca_source",
-        "no sound certificate",
-    ),
     ({"storage": "yes"}, "orthanc:postgresql:storage", "true or false"),
 ]
 SOURCE = "https://192.0.2.1/a/libX.so?x=y.so"

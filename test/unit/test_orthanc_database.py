@@ -1,6 +1,5 @@
 """The connection to PostgreSQL: how it is written, read, and judged."""
 
-import authority
 import orthanc_conf
 import orthanc_database
 import orthanc_options
@@ -8,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
-from salt.exceptions import SaltInvocationError
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 HOSTS = st.sampled_from(["db", "db.example.org", "192.0.2.1", "2001:db8::1"])
@@ -176,37 +174,3 @@ def test_images_are_not_left_behind(monkeypatch, tmp_path, before, after, images
 
 def test_a_host_without_orthanc_leaves_nothing_behind():
     assert orthanc_database.left_behind({}, HERE) == []
-
-
-def test_a_certificate_is_taken_out_of_what_is_around_it(tmp_path):
-    one, other = authority.Authority("One"), authority.Authority("Other")
-    _, key = one.issue("db")
-    both = f"Grüße\n{one.certificate}{key}{other.certificate}\n"
-    file = tmp_path / "ca.pem"
-    file.write_text(both)
-    for source in (both, str(file)):
-        found = orthanc_database.certificate(source)
-        assert found == one.certificate + other.certificate
-        assert "PRIVATE" not in found
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda pem: "",
-        lambda pem: "no certificate",
-        lambda pem: pem[:-20],
-        lambda pem: pem.replace("M", "N"),
-        lambda pem: pem.replace("CERTIFICATE", "CERTIFICATE REQUEST"),
-    ],
-)
-def test_what_is_no_certificate_is_refused(tmp_path, change):
-    file = tmp_path / "ca.pem"
-    file.write_text(change(authority.Authority("One").certificate))
-    with pytest.raises(SaltInvocationError, match="holds no sound certificate"):
-        orthanc_database.certificate(str(file))
-
-
-def test_what_cannot_be_read_is_refused(tmp_path):
-    with pytest.raises(SaltInvocationError, match="cannot be read"):
-        orthanc_database.certificate(str(tmp_path / "none"))

@@ -153,6 +153,6 @@ def test_a_self_signed_pair_is_made_anew_before_it_ends(tmp_path, monkeypatch, d
 
 
 def test_nothing_behind_a_source():
-    orthanc_tls.__salt__["cp.cache_file"] = lambda url: False
+    orthanc_tls.__salt__["cp.cache_file"] = lambda url, saltenv: False
     with pytest.raises(SaltInvocationError, match="no salt://x in the file roots"):
         orthanc_tls.read("salt://x")
