@@ -377,20 +377,20 @@ def backup_key(path=None, remote_user=None):
     remote_user
         The account on the backup host; by default the one of the pillar.
 
-    Raises CommandExecutionError if there is no such key.
+    Raises CommandExecutionError if there is no such key, or if the formula cannot be rendered here
+    (over salt-ssh: give both arguments).
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' orthanc.backup_key
+        salt-ssh '*' orthanc.backup_key /var/lib/orthanc/.ssh/id_ed25519 backup
     """
-    given = _backup_key_of_pillar()
-    path, remote_user = path or given["path"], remote_user or given["remote_user"]
+    given = {} if path and remote_user else _backup_key_of_pillar()
+    path, remote_user = path or given["name"], remote_user or given["remote_user"]
     if not os.path.isfile(f"{path}.pub"):
-        raise CommandExecutionError(
-            f"there is no {path}.pub; set orthanc:backup_key:enabled and apply orthanc.backup_key"
-        )
+        raise CommandExecutionError(f"there is no {path}.pub; apply orthanc.backup_key first")
     with salt.utils.files.fopen(f"{path}.pub") as file:
         public = file.read().strip()
     login = f"ssh -i {shlex.quote(path)} {remote_user}@BACKUP-HOST true"
@@ -404,15 +404,14 @@ def backup_key(path=None, remote_user=None):
 
 
 def _backup_key_of_pillar() -> dict:
-    """Return path and remote_user, with the defaults that ``orthanc/map.py`` gives them."""
-    pillar = __pillar__.get("orthanc") or {}
-    key = pillar.get("backup_key") or {}
-    home = (pillar.get("paths") or {}).get("home") or "/var/lib/orthanc"
-    path = key.get("path") or os.path.join(key.get("dir") or f"{home}/.ssh", "id_ed25519")
-    return {
-        "path": os.path.normpath(path),
-        "remote_user": key.get("remote_user") or "orthanc-backup",
-    }
+    """Return what the formula, with the pillar as it is now, passes to the state of the key."""
+    for chunk in __salt__["state.show_low_sls"]("orthanc.backup_key"):
+        if isinstance(chunk, dict) and (chunk["state"], chunk["fun"]) == ("orthanc", "backup_key"):
+            return chunk
+    raise CommandExecutionError(
+        "orthanc:backup_key:enabled is not true, or the pillar is refused; or give path and"
+        " remote_user"
+    )
 
 
 def backup_key_lacks(name, user):

@@ -338,7 +338,11 @@ def _validate_path(path: str) -> dict:
     advice += __salt__["orthanc_database.advice"](options)
 
     def sentences(pairs):
-        return [f"{owners.get(where[0], path)}: {':'.join(where)}: {text}" for where, text in pairs]
+        return [
+            f"{owners.get(where[0], path)}: {':'.join(where)}: {line}"
+            for where, text in pairs
+            for line in _scrub([text], options)
+        ]
 
     return {"problems": problems + sentences(found), "warnings": sentences(advice)}
 
@@ -425,7 +429,7 @@ def judge(
     if not verdict["problems"]:
         arguments = (before, options, user, group, _at(name, _pems(name, pems)))
         left_behind = __salt__["orthanc_database.left_behind"](*arguments)
-        problems += _sentences(left_behind, sources)
+        problems += _sentences(left_behind, sources, options)
     if before.get("RegisteredUsers") and not options.get("RegisteredUsers") and not allow_no_users:
         problems.append(
             "orthanc: this host has no such pillar, but its server has users; check the top file of"
@@ -435,7 +439,7 @@ def judge(
     advice += __salt__["orthanc_database.advice"](options)
     return {
         "problems": problems,
-        "warnings": _sentences(advice, sources) + verdict["warnings"],
+        "warnings": _sentences(advice, sources, options) + verdict["warnings"],
     }
 
 
@@ -459,7 +463,7 @@ def unusable(name, layers, sources=None, user="orthanc", group="orthanc", pems=N
     arguments = (options, user, group, _at(name, _pems(name, pems)))
     found = __salt__["orthanc_database.problems"](*arguments)
     found = found or __salt__["orthanc_database.left_behind"](before, *arguments)
-    return _sentences([(path, *_scrub([text], options)) for path, text in found], sources)
+    return _sentences(found, sources, options)
 
 
 def apply(
@@ -604,8 +608,7 @@ def apply(
             coming=coming,
             site=site,
         )
-        problems = [(path, *_scrub([text], options)) for path, text in found["problems"]]
-        errors = _sentences(problems, sources)
+        errors = _sentences(found["problems"], sources, options)
         if found["errors"]:
             errors.append("Orthanc does not start with this configuration. It says:")
             errors += _scrub(found["errors"], options)
@@ -678,8 +681,13 @@ def _pems(name: str, pems: dict | None) -> dict:
     }
 
 
-def _sentences(pairs: list, sources: dict | None) -> list[str]:
-    """Return one line for each pair of an option's path and a sentence, with the pillar path."""
+def _sentences(pairs: list, sources: dict | None, secrets: dict | None = None) -> list[str]:
+    """
+    Return one line for each pair of an option's path and a sentence, with the pillar path.
+
+    secrets
+        The options whose secrets the sentences may quote; they are taken out.
+    """
     lines = []
     for path, sentence in pairs:
         origin = f"orthanc:config:{':'.join(path)}"
@@ -688,7 +696,7 @@ def _sentences(pairs: list, sources: dict | None) -> list[str]:
             if source:
                 origin = ":".join([source, *path[depth:]])
                 break
-        lines.append(f"{origin}: {sentence}")
+        lines += [f"{origin}: {line}" for line in _scrub([sentence], secrets or {})]
     return lines
 
 

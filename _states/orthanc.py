@@ -175,12 +175,15 @@ def unlinked(name, links):
     return ret
 
 
-def backup_key(name, user="orthanc", group="orthanc"):
+def backup_key(name, remote_user, user="orthanc", group="orthanc"):
     """
     Ensure that there is a key pair for backups. A private key that is there is never replaced.
 
     name
         The path of the private key.
+
+    remote_user
+        The account on the backup host that it is for.
 
     user, group
         The account that it belongs to.
@@ -188,9 +191,11 @@ def backup_key(name, user="orthanc", group="orthanc"):
     .. code-block:: yaml
 
         /var/lib/orthanc/.ssh/id_ed25519:
-          orthanc.backup_key: []
+          orthanc.backup_key:
+            - remote_user: pacs-backup
     """
-    ret = {"name": name, "result": True, "changes": {}, "comment": "The key is there"}
+    shown = f"`salt-call orthanc.backup_key` shows what {remote_user} needs"
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"The key is there; {shown}"}
     try:
         lacks = __salt__["orthanc.backup_key_lacks"](name, user)
         ret["changes"] = {path: {"old": None, "new": what} for path, what in lacks.items()}
@@ -198,7 +203,7 @@ def backup_key(name, user="orthanc", group="orthanc"):
             ret.update(result=None, comment="The key would be made")
         elif lacks:
             __salt__["orthanc.make_backup_key"](name, user, group)
-            ret["comment"] = "The key was made; `salt-call orthanc.backup_key` shows the public one"
+            ret["comment"] = f"The key was made; {shown}"
     except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment=str(err))
     return ret

@@ -24,6 +24,7 @@ def run():
         "orthanc-backup-key": {
             "orthanc.backup_key": [
                 {"name": key["path"]},
+                {"remote_user": key["remote_user"]},
                 {"user": settings["user"]},
                 {"group": settings["group"]},
                 {"require": [{"pkg": "orthanc-ssh-client"}, {"file": "orthanc-home"}]},

@@ -6,8 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import orthanc
-
 ADMIN = {"password": "secret", "role": "admin"}
 KEYS = ["users", "config", "dicom", "port", "aet", "enabled", "links", "dir", "modalities", "x"]
 KEYS += ["plugins", "source", "insecure", "backup_key"]
@@ -570,6 +568,3 @@ def test_where_the_backup_key_is(load_settings, pillar, path):
     assert problems == []
     assert settings["backup_key"]["path"] == path
     assert settings["backup_key"]["dir"] == path.rpartition("/")[0]
-    # The execution function has to find it without the map.
-    orthanc.__pillar__ = {"orthanc": pillar}
-    assert orthanc._backup_key_of_pillar() == {"path": path, "remote_user": "orthanc-backup"}
