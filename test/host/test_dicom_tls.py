@@ -8,6 +8,7 @@ import subprocess
 import dicom
 import pki
 import pytest
+import readme
 import testbed
 from minion import NAME, Minion
 
@@ -31,7 +32,10 @@ def server(request, salt_version, users):
     with Minion(testbed.root_with_salt(request.param, salt_version)) as host:
         host.write("/srv/salt/tls/dicom.pem", PAIR.chain)
         host.write("/srv/salt/tls/dicom.key", PAIR.key)
-        host.apply(**pillar(users))
+        host.write("/srv/salt/tls/hospital-ca.pem", TLS["trusted_certificates"])
+        readme.write_files(host, "DICOM over TLS")
+        run = host.state()
+        assert run.ok, run
         yield host
 
 

@@ -9,6 +9,7 @@ import time
 
 import pki
 import pytest
+import readme
 import testbed
 from clients import Clients
 from minion import NAME, Minion
@@ -257,6 +258,16 @@ def test_it_is_there_after_a_boot(server, users, ca):
     assert answer.code == 200
     server.pillar(**pillar(users))
     assert server.state().changes == {}
+
+
+@pytest.mark.parametrize("server", ["bookworm"], indirect=True, scope="module")
+def test_as_the_readme_says(server, ca):
+    put(server, PAIR, "/etc/ssl/pacs/fullchain.pem", "/etc/ssl/pacs/privkey.pem")
+    readme.write_files(server, "HTTPS")
+    run = server.state()
+    assert run.ok, run
+    anna = ("anna", "a long one of your own")
+    assert server.ask("GET", "/system", *anna, remote=True, ca=ca).code == 200
 
 
 def test_off_for_trying_out_and_away(server, users, ca):
