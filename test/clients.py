@@ -22,8 +22,10 @@ REQUESTS = [("GET", "/system", None), ("GET", "/instances", None), ("POST", "/to
 class Connection(http.client.HTTPConnection):
     """A connection to a host of the tests, over TLS if there is an authority to trust."""
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
-        super().__init__(host, port, timeout=20)
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext | None, timeout: float
+    ) -> None:
+        super().__init__(host, port, timeout=timeout)
         self.context = context
 
     def connect(self) -> None:
@@ -48,6 +50,8 @@ class Clients:
         How many of them keep their connection, and how many open one for each request.
     pause
         How many seconds each waits between its requests.
+    timeout
+        After how many seconds without an answer a request has failed.
     """
 
     def __init__(
@@ -59,13 +63,14 @@ class Clients:
         keeping: int = 0,
         opening: int = 1,
         pause: float = 0.05,
+        timeout: float = 20,
     ) -> None:
-        self.host, self.port, self.pause = host, port, pause
+        self.host, self.port, self.pause, self.timeout = host, port, pause, timeout
         self.context = ssl.create_default_context(cafile=ca) if ca else None
         token = base64.b64encode(":".join(user).encode()).decode()
         self.headers = {"Authorization": f"Basic {token}"}
         self.answered: list[float] = []
-        self.failed: list[str] = []
+        self.failed: list[tuple[float, str]] = []
         self.seen: collections.Counter = collections.Counter()
         self.over = threading.Event()
         kinds = [True] * keeping + [False] * opening
@@ -86,6 +91,10 @@ class Clients:
         while len(self.answered) < count and not self.failed:
             time.sleep(0.05)
 
+    def failures(self, since: float) -> list[str]:
+        """Return what became of the requests that began since a moment and failed."""
+        return [text for began, text in list(self.failed) if began >= since]
+
     def away(self, since: float) -> float:
         """Return the longest time without an answer since a moment."""
         moments = [since, *sorted(moment for moment in list(self.answered) if moment >= since)]
@@ -93,8 +102,7 @@ class Clients:
 
     def send(self, method: str, path: str, file=None, size: int = 0) -> http.client.HTTPResponse:
         """Send one request, with a file as its body, and return the answer, yet to be read."""
-        connection = Connection(self.host, self.port, self.context)
-        connection.timeout = 300
+        connection = Connection(self.host, self.port, self.context, timeout=300)
         headers = {**self.headers, "Content-Length": str(size)} if file else self.headers
         connection.request(method, path, file, headers)
         answer = connection.getresponse()
@@ -110,7 +118,7 @@ class Clients:
                 connection = self._ask(connection, *REQUESTS[number % len(REQUESTS)])
                 self.answered.append(time.monotonic())
             except (OSError, ValueError, http.client.HTTPException) as err:
-                self.failed.append(f"{time.monotonic() - began:.2f} s: {err!r}")
+                self.failed.append((began, f"{time.monotonic() - began:.2f} s: {err!r}"))
                 connection = None
             if connection and not keep:
                 connection.close()
@@ -126,7 +134,7 @@ class Clients:
                 connection.request(method, path, body, self.headers)
                 answer = connection.getresponse()
         if not answer:
-            connection = Connection(self.host, self.port, self.context)
+            connection = Connection(self.host, self.port, self.context, self.timeout)
             connection.connect()
             if self.context:
                 self.seen[connection.certificate()] += 1

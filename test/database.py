@@ -22,7 +22,7 @@ ACCESS = "hostssl all all 0.0.0.0/0 scram-sha-256\n"
 
 
 class Database(Server):
-    """A PostgreSQL server with an empty database, and the ``authority`` of its certificate."""
+    """A PostgreSQL server, and the ``authority`` of its certificate."""
 
     def __init__(self) -> None:
         super().__init__(testbed.root("bookworm"))
@@ -39,7 +39,6 @@ class Database(Server):
         self.run(f"echo '{ACCESS}' >> /etc/postgresql/15/main/pg_hba.conf")
         self.run("systemctl restart postgresql@15-main")
         self.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD $word${PASSWORD}$word$")
-        self.make("images")
         return self
 
     def sql(self, statement: str, name: str = "postgres") -> str:

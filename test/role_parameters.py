@@ -94,7 +94,7 @@ ROWS = (
         "postgresql:database postgresql:user postgresql:password postgresql:host postgresql:port",
         **everywhere(
             DATABASE + "test_a_database_on_another_host",
-            DATABASE + "test_what_does_not_work_is_refused_while_the_old_server_serves",
+            DATABASE + "test_a_server_that_is_not_verified_is_warned_about",
         ),
     ),
     Row(

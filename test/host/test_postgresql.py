@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
-import threading
 import time
 import urllib.parse
 
@@ -13,6 +11,7 @@ import pki
 import pytest
 import readme
 import testbed
+from clients import Clients
 from database import NAME, OTHER_NAME, PASSWORD, ROLE, Database
 from minion import Minion
 from ways import NEWEST, OLDEST, WAYS
@@ -31,36 +30,6 @@ REMOTE = {
     "password": PASSWORD,
     "ca_source": "salt://hospital-ca.pem",
 }
-
-
-class Watch:
-    """Asks a server every 50 ms, and keeps what became of the requests that failed."""
-
-    def __init__(self, server: Minion) -> None:
-        self.server, self.asked, self.failed = server, 0, []
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self.go_on)
-
-    def __enter__(self) -> Watch:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.over.set()
-        self.thread.join()
-
-    def go_on(self) -> None:
-        while not self.over.wait(0.05):
-            connection = http.client.HTTPConnection(self.server.address, 8042, timeout=3)
-            try:
-                connection.request("GET", "/system")
-                if connection.getresponse().status != 401:
-                    raise ValueError("it was not Orthanc that answered")
-                self.asked += 1
-            except (OSError, ValueError, http.client.HTTPException) as err:
-                self.failed.append(repr(err))
-            finally:
-                connection.close()
 
 
 class Site:
@@ -113,7 +82,7 @@ class Site:
         host = self.host
         pid, files = host.pid(), host.run(FILES).out
         host.pillar(**settings)
-        with Watch(host) as watch:
+        with Clients(host.address, self.anna) as clients:
             for test in tests:
                 run = host.state(test=test)
                 for word in words:
@@ -121,8 +90,8 @@ class Site:
                 for secret in (PASSWORD, urllib.parse.quote(PASSWORD, safe=""), "WrongWord"):
                     assert secret not in run.output
                     assert json.dumps(secret)[1:-1] not in run.output
-        assert watch.failed == []
-        assert watch.asked > 5
+        assert clients.failed == []
+        assert len(clients.answered) > 5
         assert host.pid() == pid
         assert host.run(FILES).out == files
 
@@ -140,10 +109,12 @@ def database():
         yield host
 
 
-@pytest.fixture(scope="module")
-def remote(users, salt_version, database):
-    """A server whose index is in the database of another host."""
-    with Minion(testbed.root_with_salt("bookworm", salt_version)) as host:
+@pytest.fixture(scope="module", params=SYSTEMS)
+def remote(request, users, salt_version, database):
+    """A server whose index is in the database of another host, and new."""
+    database.sql("DROP DATABASE IF EXISTS images WITH (FORCE)")
+    database.make("images")
+    with Minion(testbed.root_with_salt(request.param, salt_version)) as host:
         database.introduce(host)
         host.write("/srv/salt/hospital-ca.pem", database.authority.pem)
         host.write("/srv/salt/foreign-ca.pem", pki.make("Foreign CA", authority=True).pem)
@@ -278,6 +249,7 @@ def test_the_images_in_the_database_too(local, image):
     assert local.images() == stored
 
 
+@pytest.mark.parametrize("remote", ["bookworm"], indirect=True, scope="module")
 def test_a_role_that_may_not_make_tables_is_refused(remote, database):
     """As long as there are no images: with them, an empty database is refused before."""
     database.sql("CREATE DATABASE foreign_one")
@@ -316,6 +288,7 @@ def test_a_database_on_another_host(remote, database, image):
     assert remote.images() == stored
 
 
+@pytest.mark.parametrize("remote", ["bookworm"], indirect=True, scope="module")
 @pytest.mark.parametrize(
     ("change", "state", "words"),
     [
@@ -348,6 +321,7 @@ def test_what_does_not_work_is_refused_while_the_old_server_serves(
     )
 
 
+@pytest.mark.parametrize("remote", ["bookworm"], indirect=True, scope="module")
 def test_another_database_must_know_the_images(remote, database):
     stored = remote.images()
     assert stored
@@ -398,6 +372,7 @@ def test_the_certificate_lies_where_the_pillar_says(remote, database):
     remote.apply(**REMOTE)
 
 
+@pytest.mark.parametrize("remote", ["bookworm"], indirect=True, scope="module")
 def test_sqlite_in_spite_of_it_is_a_failure(remote):
     """As where the plugin is not the one that it is taken for."""
     plugins = "/usr/share/orthanc/plugins"
@@ -433,6 +408,7 @@ def test_a_uri_is_taken_as_it_is(remote, database):
     remote.apply(**REMOTE)
 
 
+@pytest.mark.parametrize("remote", ["bookworm"], indirect=True, scope="module")
 def test_a_password_is_on_no_command_line(remote):
     """Whoever has an account on the host sees all command lines."""
     remote.host.write("/srv/words", "^_`abc\n%5E_%60abc\n")
