@@ -384,7 +384,9 @@ def programs(folder: pathlib.Path, stand_in: StandIn) -> None:
 
 def without_contrib(folder: pathlib.Path, stand_in: StandIn) -> None:
     """Leave out the extension that SUSE has in another package, and what only a compiler needs."""
-    shutil.rmtree(folder / f"usr/lib/postgresql/{stand_in.postgresql}/lib/bitcode")
+    shutil.rmtree(
+        folder / f"usr/lib/postgresql/{stand_in.postgresql}/lib/bitcode", ignore_errors=True
+    )
     for file in folder.rglob("pg_trgm*"):
         file.unlink()
     programs(folder, stand_in)
