@@ -5,38 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import subprocess
 import time
 
-import pki
 import plugins
 import pytest
 import readme
 import testbed
 from clients import Clients
+from https import CHAIN, KEY, MIDDLE, OTHER_SITE, PAIR, handshake, login, pids, put, renew
 from minion import NAME, Minion
-
-CHAIN, KEY = "/srv/tls/chain.pem", "/srv/tls/key.pem"
-ROOT = pki.make("Test CA", authority=True)
-MIDDLE = ROOT.sign("Intermediate CA", authority=True)
-PAIR = MIDDLE.sign(NAME)
-
-
-# A site of somebody else.
-OTHER_SITE = """
-server {
-    listen 8099;
-    location / { default_type text/plain; return 200 "another site"; }
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory):
-    """The file of the authority that clients trust."""
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    path.write_text(ROOT.pem)
-    return str(path)
 
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie", "leap"])
@@ -59,37 +36,9 @@ def pillar(users, **more):
     }
 
 
-def put(host, pair, chain=CHAIN, key=KEY):
-    """Put a pair on the host, as certbot does: whole files, one after the other."""
-    for path, text in ((key, pair.key), (chain, pair.chain)):
-        host.write(f"{path}.new", text)
-        host.run(f"chmod 600 {path}.new && mv {path}.new {path}")
-
-
-def login(users, name):
-    return (name, users[name]["password"])
-
-
 def files(host) -> set[str]:
     """Return all files of the host that were written, but for the index and the images."""
     return {name for name in host.written() if not name.startswith("var/lib/orthanc/")}
-
-
-def pids(host) -> str:
-    """Return the process ids of Orthanc and of nginx's master."""
-    return host.run("pgrep -x '[Oo]rthanc'; cat /run/nginx.pid").out
-
-
-def handshake(host, *words: str) -> str:
-    """Return what openssl says of a connection from this machine."""
-    return subprocess.run(
-        ["openssl", "s_client", "-connect", f"{host.address}:8042", *words],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=20,
-        check=False,
-    ).stdout
 
 
 def test_clients_get_https_and_nothing_else(server, users, ca):
@@ -186,6 +135,36 @@ def test_webdav(server, users, image, ca):
     moved = (f"Destination: https://{NAME}:8042{folder}/y.dcm",)
     direct = server.ask("MOVE", f"{folder}/x.dcm", *anna, headers=moved, port=18042)
     assert server.ask("MOVE", f"{folder}/x.dcm", *anna, headers=moved, **how).code == direct.code
+
+
+def test_a_certificate_is_renewed_under_load(server, users, ca):
+    """On the host, and by Salt; and a wrong one is refused meanwhile."""
+    anna, before = login(users, "anna"), pids(server)
+    by_salt = ("/srv/salt/tls/chain.pem", "/srv/salt/tls/key.pem")
+    put(server, MIDDLE.sign(NAME), *by_salt)
+    sources = {"certificate": "salt://tls/chain.pem", "key": "salt://tls/key.pem"}
+    with Clients(server.address, anna, ca, keeping=3, opening=3, pause=0.02) as clients:
+        server.pillar(**pillar(users))
+        for _ in range(2):
+            renew(server, clients, CHAIN, KEY)
+        server.apply(**pillar(users, https={"enabled": True, **sources}))
+        for _ in range(2):
+            renew(server, clients, *by_salt)
+        seen = len(clients.seen)
+        put(server, MIDDLE.sign(NAME, starts=-20, ends=-1), *by_salt)
+        run = server.state()
+        assert "orthanc:https:certificate: the one of CN=" in run.failed["orthanc-pillar"]
+        assert run.changes == {}
+        clients.wait_for(2000)
+    assert clients.failed == []
+    assert len(clients.seen) == seen == 6
+    mode = server.run("stat -c '%a %U %G' /etc/nginx/orthanc-formula.pem").out.split()
+    assert mode == ["640", "root", "root"]
+    # Nothing of it stays behind.
+    put(server, PAIR)
+    server.apply(**pillar(users))
+    assert not server.run("test -e /etc/nginx/orthanc-formula.pem", check=False).ok
+    assert pids(server) == before
 
 
 def test_ten_thousand_requests(server, users, ca):
