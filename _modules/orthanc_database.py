@@ -355,7 +355,7 @@ def _ask(section: dict, statement: str, user: str, group: str, texts: dict | Non
     parameters = _parameters(section)
     words = ["--set=VERBOSITY=verbose", f"--command={statement}"]
     # There is no variable for the password of a key, and it must not be on a command line.
-    if parameters is None or "sslpassword" in parameters:
+    if parameters is None or "sslpassword" in parameters or not _account(user):
         return None
     parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
     text = (texts or {}).get(parameters.get("sslrootcert"))
@@ -365,7 +365,7 @@ def _ask(section: dict, statement: str, user: str, group: str, texts: dict | Non
     try:
         with salt.utils.files.fopen(path, "w") as file:
             file.write(text)
-        os.chown(path, pwd.getpwnam(user).pw_uid, -1)
+        os.chown(path, _account(user).pw_uid, -1)
         parameters["sslrootcert"] = path
         result = _psql(parameters, words, user, group)
     finally:
@@ -373,19 +373,24 @@ def _ask(section: dict, statement: str, user: str, group: str, texts: dict | Non
     return result
 
 
+def _account(user: str) -> pwd.struct_passwd | None:
+    """Return an account of this host; None where it is missing, as before the first run."""
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        return None
+
+
 def _psql(
     parameters: dict, words: list, user: str, group: str, stdin: str | None = None
 ) -> dict | None:
     """Run psql as an account of this host; None where one of the two is missing."""
-    try:
-        home = pwd.getpwnam(user).pw_dir
-    except KeyError:
-        return None
-    if not salt.utils.path.which("psql"):
+    account = _account(user)
+    if not account or not salt.utils.path.which("psql"):
         return None
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": home,
+        "HOME": account.pw_dir,
         "LC_ALL": "C.UTF-8",
         "PGPASSWORD": parameters.get("password", ""),
     }

@@ -254,9 +254,10 @@ def withdraw(proxy, config):
         salt '*' orthanc_nginx.withdraw '{"site": "/x.conf", "pem": "/x.pem", "text": null,
             "certificate": null, "service": "nginx", "command": "/usr/sbin/nginx"}' /etc/orthanc
     """
-    options = __salt__["orthanc_conf.effective"](config)
-    if site(proxy["site"]).get("port") == options.get("HttpPort", 8042):
-        put(proxy, {proxy["site"]: None})
+    port = __salt__["orthanc_conf.effective"](config).get("HttpPort", 8042)
+    # After a run that was killed, nginx may listen there without a site any more.
+    if site(proxy["site"]).get("port") == port or os.path.exists(proxy["site"] + UNLOADED):
+        put(proxy, {proxy["site"]: None}, listened=port)
 
 
 def current(proxy):
@@ -275,7 +276,7 @@ def current(proxy):
     return {path: _read(path) for path in (proxy["pem"], proxy["site"])}
 
 
-def put(proxy, texts):
+def put(proxy, texts, listened=None):
     """
     Write or remove files, and let nginx load them.
 
@@ -284,6 +285,10 @@ def put(proxy, texts):
 
     texts
         A mapping from path to text, None to remove the file.
+
+    listened
+        The port that nginx is to give up if there is no site any more; by default the one of the
+        site as it is.
 
     Raises CommandExecutionError with nginx's reasons if it does not serve accordingly.
 
@@ -295,7 +300,7 @@ def put(proxy, texts):
             "command": "/usr/sbin/nginx"}' '{"/x.conf": null}'
     """
     marker = proxy["site"] + UNLOADED
-    listened = site(proxy["site"]).get("port")
+    listened = listened or site(proxy["site"]).get("port")
     if not os.path.isdir(os.path.dirname(proxy["site"])):
         return  # there never was an nginx
     _write_or_remove(marker, "", 0o600)

@@ -91,6 +91,12 @@ class Clients:
         while len(self.answered) < count and not self.failed:
             time.sleep(0.05)
 
+    def wait_for_answer(self) -> None:
+        """Wait until a server that was away answers again."""
+        now = time.monotonic()
+        while not self.answered or self.answered[-1] < now:
+            time.sleep(0.05)
+
     def failures(self, since: float) -> list[str]:
         """Return what became of the requests that began since a moment and failed."""
         return [text for began, text in list(self.failed) if began >= since]

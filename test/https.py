@@ -55,10 +55,10 @@ def renew(server, clients, chain, key) -> None:
     pair = MIDDLE.sign(NAME)
     put(server, pair, chain, key)
     tried = server.state(test=True)
-    assert set(tried.changes) == {"orthanc-serving"}, tried
+    assert set(tried.changes) == {"orthanc-serving"}, str(tried)
     assert pair.fingerprint not in clients.seen
     run = server.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     assert set(run.changes) == {"orthanc-serving"}
     clients.wait_for(len(clients.answered) + 50)
     assert pair.fingerprint in clients.seen

@@ -149,7 +149,7 @@ class Minion(Server):
         """Set the pillar, apply the formula, and fail the test if a state failed."""
         self.pillar(**settings)
         run = self.state()
-        assert run.ok, run
+        assert run.ok, str(run)
         return run
 
 

@@ -50,9 +50,9 @@ def test_the_key_logs_in_and_nobody_sees_it(server, backup_host):
     readme.write_files(server, "Backup key")
     assert not server.run("command -v ssh-keygen && ! test -e /etc/zypp", check=False).ok
     tried = server.state(test=True)
-    assert tried.ok, tried
+    assert tried.ok, str(tried)
     run = server.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     assert run.changes["orthanc-backup-key"] == tried.changes["orthanc-backup-key"]
     assert set(run.changes["orthanc-backup-key"]) == {FOLDER, KEY}
     if server.nologin:
@@ -168,7 +168,7 @@ def test_it_stays(server):
     assert KEY in run.states["orthanc-backup-key"]["comment"]
     server.pillar(**ENABLED)
     run = server.state("orthanc.clean")
-    assert run.ok, run
+    assert run.ok, str(run)
     assert f"stays in {KEY}" in run.states["orthanc-backup-key"]["comment"]
     assert server.run(PAIR).out == pair
     missing = server.call("orthanc.backup_key", "/srv/none", check=False)
@@ -186,7 +186,7 @@ def test_with_a_master_and_over_salt_ssh(way, salt, tmp_path):
         settings = {**ENABLED, "plugins": [{**entry, "name": "libMade.so"}]}
         site.pillar(**settings)
         run = site.state()
-        assert run.ok, run
+        assert run.ok, str(run)
         assert "made-for-tests" in site.target.ask("GET", "/plugins").json
         assert site.state().changes == {}
         words = "orthanc.backup_key"

@@ -35,7 +35,7 @@ def server(request, salt_version, users):
         host.write("/srv/salt/tls/hospital-ca.pem", TLS["trusted_certificates"])
         readme.write_files(host, "DICOM over TLS")
         run = host.state()
-        assert run.ok, run
+        assert run.ok, str(run)
         yield host
 
 
@@ -143,7 +143,7 @@ def test_a_new_certificate_is_loaded(server, users, client):
     pid = server.pid()
     assert set(server.state(test=True).changes) == {"orthanc-config", "orthanc-serving"}
     run = server.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     assert not [line for line in pair.key.splitlines()[1:-1] if line in run.output]
     assert server.pid() != pid
     shown = subprocess.run(
@@ -171,7 +171,7 @@ def test_a_pair_goes_back_with_the_configuration(server, users, client):
         more = {"preflight": preflight, "config": {"LuaScripts": ["/srv/broken.lua"]}}
         server.pillar(**pillar(users, tls, **more))
         run = server.state()
-        assert failed in run.failed, run
+        assert failed in run.failed, str(run)
         assert (server.pid() == pid) is preflight
         assert server.read(f"{FOLDER}/orthanc-formula-dicom-tls.pem") == before
         assert client("echoscu", who="device").returncode == 0

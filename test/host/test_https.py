@@ -223,7 +223,7 @@ def test_a_second_run_changes_nothing(server, users):
     server.pillar(**pillar(users))
     for test in (True, False):
         run = server.state(test=test)
-        assert run.ok, run
+        assert run.ok, str(run)
         assert run.changes == {}
     assert pids(server) == before
     assert files(server) == written
@@ -247,7 +247,7 @@ def test_as_the_readme_says(server, ca):
     put(server, PAIR, "/etc/ssl/pacs/fullchain.pem", "/etc/ssl/pacs/privkey.pem")
     readme.write_files(server, "HTTPS")
     run = server.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     anna = ("anna", "a long one of your own")
     assert server.ask("GET", "/system", *anna, remote=True, ca=ca).code == 200
 
@@ -268,7 +268,7 @@ def test_off_for_trying_out_and_away(server, users, ca):
     assert server.ask("GET", "/system", *anna, remote=True).code == 400
     assert server.state().changes == {}
     run = server.state("orthanc.clean")
-    assert run.ok, run
+    assert run.ok, str(run)
     assert server.ask("GET", "/system", remote=True).code == 0
     assert server.run(others).out == ""
     assert server.ask("GET", "/", port=8099, remote=True).body == b"another site"

@@ -80,7 +80,7 @@ def test_a_wrong_pair_is_refused_and_nothing_happens(
             assert words in comment
             if place:
                 assert f"orthanc:https:{place}: " in comment
-            assert run.changes == {} or test, run
+            assert run.changes == {} or test, str(run)
             assert not [line for line in PAIR.key.splitlines()[1:-1] if line in run.output]
         clients.wait_for(10)
     assert not clients.failed
@@ -104,7 +104,7 @@ def test_what_is_under_way_goes_on(server, users, ca):
         assert not silence.done()
         # Until Orthanc itself gives up.
         answer = silence.result()
-        assert answer.code == 500, answer
+        assert answer.code == 500, str(answer)
         assert b"HttpError" in answer.body
     put(server, PAIR)
     server.apply(**pillar(users))
@@ -216,7 +216,7 @@ def test_the_old_server_returns_where_nginx_does_not_follow(server, users, ca):
     server.write(drop_in, "[Service]\nExecReload=\nExecReload=/bin/true\n")
     server.run("systemctl daemon-reload")
     run = server.state()
-    assert "does not serve the certificate on port 8042" in run.failed["orthanc-serving"], run
+    assert "does not serve the certificate on port 8042" in run.failed["orthanc-serving"], str(run)
     assert "Orthanc serves with it" in run.failed["orthanc-serving"]
     assert reached(server, anna, ca) == "http"
     assert server.run("cat /etc/orthanc/*.json").out == files
@@ -254,8 +254,11 @@ def test_a_killed_run_is_taken_up_again(server, users, ca, marker, https):
         kill -9 -$run; wait $run; true
         """
     )
+    if not https and marker.endswith(".unloaded"):
+        # A moment later; nginx still listens for it.
+        server.run("rm -f /etc/nginx/conf.d/orthanc-formula.conf")
     run = server.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     assert run.changes
     assert reached(server, login(users, "anna"), ca) == ("https" if https else "http")
     assert server.state().changes == {}
@@ -285,7 +288,7 @@ def test_a_self_signed_pair_is_made_once_and_before_it_ends(server, users):
     server.run(f"openssl pkey -in {pem} >> /srv/cert.pem && cat /srv/cert.pem > {pem}")
     assert set(server.state(test=True).changes) == {"orthanc-serving"}
     run = server.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     assert pem in run.changes["orthanc-serving"]
     assert server.read(pem) not in (made, server.read("/srv/cert.pem"))
     assert pids(server) == before
@@ -320,7 +323,7 @@ def test_clean_leaves_the_other_site_alone(server, users, ca):
     assert tried.changes
     assert reached(server, login(users, "anna"), ca) == "https"
     run = server.state("orthanc.https.clean")
-    assert run.ok, run
+    assert run.ok, str(run)
     assert reached(server, login(users, "anna"), ca) == "not at all"
     assert server.run("find /etc/nginx -name '*orthanc*'").out == ""
     assert server.run(others).out == before
@@ -329,7 +332,7 @@ def test_clean_leaves_the_other_site_alone(server, users, ca):
     assert server.state("orthanc.https.clean").changes == {}
     assert server.state().ok
     run = server.state("orthanc.clean")
-    assert run.ok, run
+    assert run.ok, str(run)
     assert server.run("find /etc/nginx -name '*orthanc*'").out == ""
     assert other_site(server) == "another site"
     assert "orthanc-formula" not in server.run("ls /etc/orthanc").out

@@ -85,14 +85,14 @@ def test_bad_pillars_cost_no_request_and_good_ones_no_more_than_a_restart(server
             spread(number, server)
             since = time.monotonic()
             server.apply(**settings, config={"Name": f"Ward {number}"})
-            time.sleep(0.3)
+            load.wait_for_answer()
             applied.append(load.away(since))
             assert server.pid() != pid
 
             spread(number, server)
             since = time.monotonic()
             server.run("systemctl reset-failed orthanc; systemctl restart orthanc")
-            time.sleep(0.3)
+            load.wait_for_answer()
             restarted.append(load.away(since))
         lasted = time.monotonic() - began
 

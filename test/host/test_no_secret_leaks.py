@@ -63,7 +63,7 @@ def try_and_do(site, marker: str, tried_out: str = "json") -> Run:
         run, failed = site.state(test=True), site.state(out="default")
     else:
         failed, run = site.state(test=True, out="default"), site.state()
-    assert bool(failed) == bool(run.failed), run
+    assert bool(failed) == bool(run.failed), str(run)
     outputs = [text for name, text in site.shown.items() if "stdout" in name][-2:]
     assert all(marker in text for text in outputs), outputs
     return run
@@ -218,7 +218,7 @@ def test_no_secret_is_shown(site, secrets):
 
     site.pillar(**right(secrets, "second"))
     run = try_and_do(site, "Ward second", tried_out="default")
-    assert not run.failed, run
+    assert not run.failed, str(run)
     changed = run.changes["orthanc-config"]["/etc/orthanc/credentials.json"]
     assert changed["RegisteredUsers:anna"] == HIDDEN
     assert changed["OrthancPeers:archive:Password"] == HIDDEN

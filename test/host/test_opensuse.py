@@ -105,7 +105,7 @@ def test_the_packages_own_configuration_is_replaced(minion, users):
     assert "log" not in minion.run("ls /opt/gnuhealth/orthanc").out
 
     run = minion.state("orthanc.clean")
-    assert run.ok, run
+    assert run.ok, str(run)
     assert minion.pid() == 0
     assert not minion.run("rpm -q orthanc", check=False).ok
     # rpm keeps a changed configuration under another name, or removes the one it knows.

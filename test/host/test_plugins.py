@@ -78,12 +78,12 @@ def test_a_plugin_from_a_url_serves(server, web, folder, users):
     before = server.run(STATE).out
     server.pillar(users=users, plugins=[entry])
     tried = server.state(test=True)
-    assert not tried.failed, tried
+    assert not tried.failed, str(tried)
     assert (server.run(STATE).out, files(server)) == (before, [])
     assert "made-for-tests" not in loaded(server, users)
 
     run = server.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     assert set(run.changes) == set(tried.changes)
     assert set(run.changes) == {f"orthanc-plugin-{NAME}", "orthanc-config", "orthanc-serving"}
     assert run.changes["orthanc-config"] == tried.changes["orthanc-config"]
@@ -150,7 +150,7 @@ def test_the_old_one_returns_if_the_new_one_does_not_serve(server, first, web, f
     path = plugins.make(folder / NAME, version="3.0", initialize=trial)
     server.pillar(users=users, plugins=[entry_of(path, web)])
     run = server.state()
-    assert "Error while initializing plugin" in run.failed["orthanc-serving"], run
+    assert "Error while initializing plugin" in run.failed["orthanc-serving"], str(run)
     assert "The last good configuration is back" in run.failed["orthanc-serving"]
     assert loaded(server, users)["made-for-tests"] == "1.0"
     key = first["source_hash"].replace("sha256=", "")
@@ -180,8 +180,8 @@ def test_a_wrong_hash_is_refused(server, first, web, folder, users):
     for name, source in sources.items():
         comment = run.failed[f"orthanc-plugin-{name}"]
         words = "cannot be had" if "none" in source else "which is not the one of the pillar"
-        assert f"{source.split('?')[0]} " in comment, run
-        assert words in comment, run
+        assert f"{source.split('?')[0]} " in comment, str(run)
+        assert words in comment, str(run)
     assert run.changes == {}
     assert len(files(server)) == 2
     assert (server.pid(), server.run(STATE).out) == (pid, before)
@@ -214,7 +214,7 @@ def test_from_the_file_server_from_the_host_and_without_a_hash(server, web, fold
     assert len(web.requests) == asked
     server.run(f"rm {FOLDER}/insecure-*")
     run = server.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     assert loaded(server, users)["three"] == "2.0"
     assert server.state().changes == {}
     assert len(files(server)) == 7
@@ -234,7 +234,7 @@ def test_what_leaves_the_pillar_leaves_the_host_and_nothing_else_does(server, fi
     server.run(f"cp {folder}/{NAME} {FOLDER}/libOwn.so; echo x > {folder}/libChanged.so")
     server.pillar(users=users)
     tried, run = server.state(test=True), server.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     gone = {f"{folder}/{NAME}": {"old": "of the formula", "new": "removed"}}
     assert run.changes["orthanc-plugins-unused"] == gone
     assert tried.changes["orthanc-plugins-unused"] == gone
@@ -271,6 +271,6 @@ def test_clean(server, first, users):
     assert "made-for-tests" in loaded(server, users)
     assert len(files(server)) == 2
     run = server.state("orthanc.clean")
-    assert run.ok, run
+    assert run.ok, str(run)
     assert not server.run(f"test -e {FOLDER}", check=False).ok
     assert server.state("orthanc.clean").changes == {}

@@ -51,14 +51,14 @@ class Site:
     def store(self, file) -> str:
         """Store an image and return its name."""
         answer = self.host.ask("POST", "/instances", *self.anna, data=f"@{file}")
-        assert answer.code == 200, answer
+        assert answer.code == 200, str(answer)
         return answer.json["ID"]
 
     def images(self) -> list[str]:
         """Return the names of the images, each of which can be fetched."""
         deadline = time.monotonic() + 20
         while (answer := self.host.ask("GET", "/instances", *self.anna)).code != 200:
-            assert time.monotonic() < deadline, answer
+            assert time.monotonic() < deadline, str(answer)
             time.sleep(0.1)
         for name in answer.json:
             assert self.host.ask("GET", f"/instances/{name}/file", *self.anna).body[128:132] == (
@@ -86,7 +86,7 @@ class Site:
             for test in tests:
                 run = host.state(test=test)
                 for word in words:
-                    assert word in run.failed.get(state, ""), run
+                    assert word in run.failed.get(state, ""), str(run)
                 for secret in (PASSWORD, urllib.parse.quote(PASSWORD, safe=""), "WrongWord"):
                     assert secret not in run.output
                     assert json.dumps(secret)[1:-1] not in run.output
@@ -123,7 +123,7 @@ def remote(request, users, salt_version, database):
             host, "A database on another host", **{"'as special as you like: @/%'": yaml_word}
         )
         run = host.state()
-        assert run.ok, run
+        assert run.ok, str(run)
         site = Site(host, users)
         site.apply(**REMOTE)
         yield site
@@ -151,7 +151,7 @@ def test_sqlite_is_not_left_with_the_images_in_it(fresh_minion, users, image, da
     fresh_minion.run("systemctl stop orthanc; mv /var/lib/orthanc/db-v6 /srv/images")
     readme.write_files(fresh_minion, "PostgreSQL")
     run = fresh_minion.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     assert "PostgreSQL" in site.index()
     assert site.images() == []
 
@@ -161,7 +161,7 @@ def test_a_database_on_the_host(local, image):
     host.pillar(**local.settings(**LOCAL))
     before = host.written()
     tried = host.state(test=True)
-    assert not tried.failed, tried
+    assert not tried.failed, str(tried)
     assert tried.changes["orthanc-database"].keys() == {
         *("role orthanc", "database orthanc", "extension pg_trgm")
     }
@@ -226,7 +226,7 @@ def test_images_are_never_left_out_of_sight(local, image):
 def test_the_database_stays_when_orthanc_goes(local):
     stored = local.images()
     cleaned = local.host.state("orthanc.clean")
-    assert cleaned.ok, cleaned
+    assert cleaned.ok, str(cleaned)
     assert local.host.pid() == 0
     assert local.host.run("systemctl is-active postgresql").out.strip() == "active"
     local.apply(**LOCAL)
@@ -365,7 +365,7 @@ def test_the_certificate_lies_where_the_pillar_says(remote, database):
         **remote.settings(**more), preflight=False, config={"LuaScripts": ["/srv/wrong.lua"]}
     )
     run = remote.host.state()
-    assert "The last good configuration is back" in run.failed["orthanc-serving"], run
+    assert "The last good configuration is back" in run.failed["orthanc-serving"], str(run)
     assert remote.host.read("/srv/tls/database.pem") == pem
     assert "PostgreSQL" in remote.index()
     assert remote.host.state("orthanc.database.clean", test=True).changes
@@ -384,7 +384,7 @@ def test_sqlite_in_spite_of_it_is_a_failure(remote):
     remote.host.pillar(**settings, paths={"plugins": "/srv/plugins"})
     run = remote.host.state()
     comment = run.failed["orthanc-serving"]
-    assert "keeps its index in SQLite and not in PostgreSQL" in comment, run
+    assert "keeps its index in SQLite and not in PostgreSQL" in comment, str(run)
     assert "/srv/plugins" in comment
     assert "The last good configuration is back" in comment
     assert "PostgreSQL" in remote.index()
@@ -435,9 +435,9 @@ def test_each_way(way, salt, users, database):
         for settings in (LOCAL, {**REMOTE, "database": name}):
             site.pillar(users=users, postgresql=settings)
             tried = site.state(test=True)
-            assert not tried.failed, tried
+            assert not tried.failed, str(tried)
             run = site.state()
-            assert run.ok, run
+            assert run.ok, str(run)
             answer = site.target.ask("GET", "/system", "anna", users["anna"]["password"])
             assert "PostgreSQL" in answer.json["DatabaseBackendPlugin"]
             assert site.state().changes == {}
