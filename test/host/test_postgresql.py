@@ -292,16 +292,16 @@ def test_a_database_on_another_host(remote, database, image):
 @pytest.mark.parametrize(
     ("change", "state", "words"),
     [
-        ({"password": "WrongWord"}, "reached", ["password authentication failed"]),
-        ({"database": "missing"}, "reached", ['database "missing" does not exist']),
-        ({"ca_source": "salt://foreign-ca.pem"}, "reached", ["certificate verify failed"]),
-        ({"host": OTHER_NAME}, "reached", ["does not match host name", OTHER_NAME]),
-        ({"port": 5999}, "reached", ["port 5999", "Connection refused"]),
-        ({"host": "UNUSED"}, "reached", ["port 5432", "No route to host"]),
-        ({"host": "nowhere.example"}, "reached", ["nowhere.example"]),
+        ({"password": "WrongWord"}, "database-reached", ["password authentication failed"]),
+        ({"database": "missing"}, "database-reached", ['database "missing" does not exist']),
+        ({"ca_source": "salt://foreign-ca.pem"}, "database-reached", ["certificate verify failed"]),
+        ({"host": OTHER_NAME}, "database-reached", ["does not match host name", OTHER_NAME]),
+        ({"port": 5999}, "database-reached", ["port 5999", "Connection refused"]),
+        ({"host": "UNUSED"}, "database-reached", ["port 5432", "No route to host"]),
+        ({"host": "nowhere.example"}, "database-reached", ["nowhere.example"]),
         # The CA of the hospital is not one of those that the host trusts.
-        ({"ca_source": None}, "reached", ["certificate verify failed"]),
-        ({"ca_source": None, "ca": "/srv/none.pem"}, "reached", ["/srv/none.pem"]),
+        ({"ca_source": None}, "database-reached", ["certificate verify failed"]),
+        ({"ca_source": None, "ca": "/srv/none.pem"}, "database-reached", ["/srv/none.pem"]),
         (
             {"ca_source": "salt://none.pem"},
             "pillar",
