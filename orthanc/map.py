@@ -569,7 +569,7 @@ def derive_plugins(settings: dict) -> None:
 
 
 def derive_backup_key(settings: dict) -> None:
-    """Fill in where the backup key is; ``orthanc.backup_key`` finds it in the same way."""
+    """Fill in where the backup key is."""
     key, home = settings["backup_key"], settings["paths"]["home"]
     folder = posixpath.dirname(key["path"]) if "path" in key else f"{home}/.ssh"
     key["dir"] = posixpath.normpath(key.get("dir", folder))
