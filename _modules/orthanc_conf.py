@@ -841,7 +841,8 @@ def removal(name, files):
         done[name + LAST_GOOD] = "removed"
     for entry in [*files, UNPROVEN]:
         path = os.path.join(name, entry)
-        if os.path.exists(os.path.join(name, ORIGINALS, entry)):
+        # Of a file elsewhere, which has its whole path for a name, no copy is kept.
+        if not os.path.isabs(entry) and os.path.exists(os.path.join(name, ORIGINALS, entry)):
             done[path] = "put back"
         elif os.path.lexists(path) and (entry == UNPROVEN or _is_ours(path)):
             done[path] = "removed"

@@ -1,7 +1,5 @@
 #!py
-"""
-Removes the copy of the CA; leaves the database, which knows all images, and the programs for it.
-"""
+"""Says that the database stays: it knows all images, and there is no other copy of that."""
 
 
 def run():
@@ -10,9 +8,12 @@ def run():
     )
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
-    settings = orthanc["settings"]
 
-    ca = f"{settings['paths']['config']}/{settings['database']['ca']}"
-    if "ca_source" in settings["postgresql"]:
-        ca = settings["postgresql"]["ca"]
-    return {"orthanc-database-ca": {"file.absent": [{"name": ca}]}}
+    return {
+        "orthanc-database": {
+            "test.show_notification": [
+                {"name": orthanc["settings"]["postgresql"]["database"]},
+                {"text": "A database is never removed, nor are the programs for it."},
+            ],
+        },
+    }

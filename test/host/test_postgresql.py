@@ -369,7 +369,10 @@ def test_the_certificate_lies_where_the_pillar_says(remote, database):
     assert "The last good configuration is back" in run.failed["orthanc-serving"], str(run)
     assert remote.host.read("/srv/tls/database.pem") == pem
     assert "PostgreSQL" in remote.index()
-    assert remote.host.state("orthanc.database.clean", test=True).changes
+    remote.host.pillar(**remote.settings(**settings))
+    cleaned = remote.host.state("orthanc.config.clean")
+    assert cleaned.ok, str(cleaned)
+    assert not remote.host.path("/srv/tls/database.pem").exists()
     remote.apply(**REMOTE)
 
 
