@@ -256,7 +256,8 @@ def withdraw(proxy, config):
     """
     port = __salt__["orthanc_conf.effective"](config).get("HttpPort", 8042)
     # After a run that was killed, nginx may listen there without a site any more.
-    if site(proxy["site"]).get("port") == port or os.path.exists(proxy["site"] + UNLOADED):
+    killed = os.path.exists(proxy["site"] + UNLOADED) and _holds(proxy, port)
+    if killed or site(proxy["site"]).get("port") == port:
         put(proxy, {proxy["site"]: None}, listened=port)
 
 
@@ -340,8 +341,13 @@ def _load(proxy, listened: int | None) -> None:
 def _loaded(proxy, live: dict, listened: int | None) -> bool:
     if live:
         return _serves(live)
-    holders = __salt__["orthanc_preflight.holders"](listened) if listened else []
-    return os.path.realpath(proxy["command"]) not in holders
+    return not (listened and _holds(proxy, listened))
+
+
+def _holds(proxy, port: int) -> bool:
+    """Return whether nginx listens on a port."""
+    holders = __salt__["orthanc_preflight.holders"](port)
+    return os.path.realpath(proxy["command"]) in holders
 
 
 def _serves(live: dict) -> bool:
