@@ -6,11 +6,13 @@ https://orthanc.uclouvain.be/book/users/rest.html
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import logging
 import os
 import re
+import shlex
 import ssl
 import stat
 import time
@@ -30,6 +32,27 @@ REALM = "Orthanc Secure Area"
 # How long a service may be seen as not running before waiting for it is given up: systemd
 # restarts it after 0.1 s where the unit says so.
 GRACE = 3
+# Makes what is lacking of a key pair, as its owner. Arguments: path, comment.
+MAKE_KEY = """
+set -e
+umask 077
+rm -rf "$1".new-*
+chmod 700 "$(dirname "$1")"
+if [ ! -e "$1" ]; then
+    new=$(mktemp -d "$1.new-XXXXXX")
+    ssh-keygen -q -t ed25519 -N '' -C "$2" -f "$new/key"
+    sync "$new/key"
+    mv -n "$new/key" "$1"
+fi
+chmod 600 "$1"
+if [ ! -e "$1.pub" ]; then
+    new=$(mktemp -d "$1.new-XXXXXX")
+    ssh-keygen -y -P '' -f "$1" > "$new/key.pub"
+    chmod 644 "$new/key.pub"
+    mv -n "$new/key.pub" "$1.pub"
+fi
+rm -rf "$1".new-*
+"""
 
 
 def __virtual__():
@@ -183,6 +206,83 @@ def wait(service, config, log=None, timeout=60):
     return address
 
 
+def backend(config):
+    """
+    Return where the Orthanc that runs keeps its index: "PostgreSQL", "SQLite", or None for
+    something else or where none runs.
+
+    It is told by the files that the process has open, because Orthanc itself tells it only to
+    those who have a password.
+
+    config
+        The path of the folder of the configuration.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.backend /etc/orthanc
+    """
+    options = __salt__["orthanc_conf.effective"](config)
+    folder = options.get("IndexDirectory") or options.get("StorageDirectory") or ""
+    index = os.path.join(folder, "index")
+    found = None
+    for process in glob.glob("/proc/[0-9]*"):
+        try:
+            # Behind the name of a program that was upgraded while it runs, the kernel notes that.
+            program = os.path.basename(os.readlink(f"{process}/exe")).split(" ")[0]
+            if program.lower() != "orthanc":
+                continue
+            with salt.utils.files.fopen(f"{process}/maps", errors="replace") as file:
+                mapped = file.read()
+        except OSError:
+            continue  # it has ended meanwhile
+        if _has_open(process, index):
+            return "SQLite"
+        if "PostgreSQLIndex" in mapped:
+            found = "PostgreSQL"
+    return found
+
+
+def _has_open(process: str, path: str) -> bool:
+    """Return whether a process, a folder below /proc, has a file open."""
+    for link in glob.glob(f"{process}/fd/*"):
+        # Closed meanwhile, or there is no such file.
+        with contextlib.suppress(OSError):
+            if os.path.samefile(link, path):
+                return True
+    return False
+
+
+def require_postgresql(config):
+    """
+    Return nothing if the Orthanc that runs keeps its index in PostgreSQL.
+
+    config
+        The path of the folder of the configuration.
+
+    Raises CommandExecutionError with the reason if it does not: it says nothing by itself, and
+    serves without the images that the database knows.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.require_postgresql /etc/orthanc
+    """
+    found = backend(config)
+    if found == "PostgreSQL":
+        return
+    options = __salt__["orthanc_conf.effective"](config)
+    reason = f"none of Plugins ({options.get('Plugins')}) is the index plugin of PostgreSQL"
+    if not (options.get("PostgreSQL") or {}).get("EnableIndex"):
+        reason = "EnableIndex is not true in the section PostgreSQL"
+    raise CommandExecutionError(
+        f"Orthanc serves, but keeps its index in {found or 'another place'} and not in PostgreSQL:"
+        f" {reason}"
+    )
+
+
 def errors(service, log=None, count=10, config=None):
     """
     Return the last error lines that Orthanc logged since it was last started; without any, its
@@ -247,13 +347,182 @@ def access(config=None):
     """
     config = _folder(config)
     options = __salt__["orthanc_conf.effective"](config)
-    local = url(config)
-    remote = options.get("RemoteAccessAllowed", False)
-    host = __grains__.get("fqdn") or __grains__.get("host")
+    address, remote = url(config), options.get("RemoteAccessAllowed", False)
+    certificate = options.get("SslCertificate") if options.get("SslEnabled") else None
+    site = __salt__["orthanc_nginx.found"]()
+    if site:
+        remote, certificate = site["open"], site["certificate"]
+        address = f"https://127.0.0.1:{site['port']}"
+    if remote:
+        address = address.replace("127.0.0.1", _host(certificate))
     dicom = f"{options.get('DicomAet', 'ORTHANC')} on port {options.get('DicomPort', 4242)}"
+    if options.get("DicomTlsEnabled"):
+        dicom += ", over TLS"
     return {
-        "url": local.replace("127.0.0.1", host) if remote else local,
+        "url": address,
         "reachable from": "other hosts" if remote else "this host only",
         "users": ", ".join(sorted(options.get("RegisteredUsers", {}))),
         "dicom": dicom if options.get("DicomServerEnabled", True) else "off",
     }
+
+
+def backup_key(path=None, remote_user=None):
+    """
+    Return the public key with which Orthanc's account logs in to the backup host, and how to use
+    it, as a mapping of texts.
+
+    path
+        The path of the private key; by default the one of the pillar.
+
+    remote_user
+        The account on the backup host; by default the one of the pillar.
+
+    Raises CommandExecutionError if there is no such key, or if the formula cannot be rendered here
+    (over salt-ssh: give both arguments).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.backup_key
+        salt-ssh '*' orthanc.backup_key /var/lib/orthanc/.ssh/id_ed25519 backup
+    """
+    given = {} if path and remote_user else _backup_key_of_pillar()
+    path, remote_user = path or given["name"], remote_user or given["remote_user"]
+    if not os.path.isfile(f"{path}.pub"):
+        raise CommandExecutionError(f"there is no {path}.pub; apply orthanc.backup_key first")
+    with salt.utils.files.fopen(f"{path}.pub") as file:
+        public = file.read().strip()
+    login = f"ssh -i {shlex.quote(path)} {remote_user}@BACKUP-HOST true"
+    return {
+        "public_key": public,
+        "on_the_backup_host": (
+            f"As {remote_user}, add this line to ~/.ssh/authorized_keys:\nrestrict {public}"
+        ),
+        "on_this_host": f"Then try it:\nrunuser -u orthanc -- {login}",
+    }
+
+
+def _backup_key_of_pillar() -> dict:
+    """Return what the formula, with the pillar as it is now, passes to the state of the key."""
+    for chunk in __salt__["state.show_low_sls"]("orthanc.backup_key"):
+        if isinstance(chunk, dict) and (chunk["state"], chunk["fun"]) == ("orthanc", "backup_key"):
+            return chunk
+    raise CommandExecutionError(
+        "orthanc:backup_key:enabled is not true, or the pillar is refused; or give path and"
+        " remote_user"
+    )
+
+
+def backup_key_lacks(name, user):
+    """
+    Say what ``make_backup_key`` would do, as a mapping from path to what would be made or changed
+    there, and do nothing.
+
+    name
+        The path of the private key.
+
+    user
+        The account that it belongs to.
+
+    Raises CommandExecutionError where something is in the way that is not to be touched.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.backup_key_lacks /var/lib/orthanc/.ssh/id_ed25519 orthanc
+    """
+    folder, public = os.path.dirname(name), f"{name}.pub"
+    if os.path.lexists(public) and not os.path.lexists(name):
+        raise CommandExecutionError(
+            f"{public} is there, and its private key {name} is not; put that back, or remove"
+            f" {public} to get a new pair"
+        )
+    if os.path.exists(name) and not os.path.isfile(name):
+        raise CommandExecutionError(f"{name} is no file; choose another orthanc:backup_key:path")
+    uid = __salt__["file.user_to_uid"](user)
+    for path in (folder, name):
+        if os.path.exists(path) and os.stat(path).st_uid != uid and not _is_empty(path):
+            raise CommandExecutionError(
+                f"{path} does not belong to {user}; give orthanc:backup_key:dir a folder of its"
+                f" own, or chown {path}"
+            )
+    lacks = {}
+    if not _has(folder, 0o700, uid):
+        lacks[folder] = f"a folder for {user} alone"
+    if not os.path.exists(name):
+        lacks[name] = "an ed25519 key pair"
+    elif not os.path.exists(public):
+        lacks[public] = f"the public key of {name}"
+    if os.path.exists(name) and not _has(name, 0o600, uid):
+        lacks[name] = f"for {user} alone"
+    return lacks
+
+
+def _has(path: str, mode: int, uid: int) -> bool:
+    if not os.path.exists(path):
+        return False
+    status = os.stat(path)
+    return (stat.S_IMODE(status.st_mode), status.st_uid) == (mode, uid)
+
+
+def make_backup_key(name, user, group):
+    """
+    Make an ed25519 key pair without a passphrase, or what is lacking of it. A private key that is
+    there is never replaced.
+
+    All is done with the rights of its owner, and without its shell, which may be nologin. A run
+    that is killed leaves no half of a file, and the next one goes on.
+
+    name
+        The path of the private key; the public one is beside it, with ``.pub`` at the end.
+
+    user, group
+        The account that it belongs to.
+
+    Raises CommandExecutionError where something is in the way that is not to be touched, or if a
+    command failed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.make_backup_key /var/lib/orthanc/.ssh/id_ed25519 orthanc orthanc
+    """
+    backup_key_lacks(name, user)
+    uid, gid = __salt__["file.user_to_uid"](user), __salt__["file.group_to_gid"](group)
+    folder = os.path.dirname(name)
+    try:
+        with salt.utils.files.set_umask(0o022):
+            os.makedirs(folder, exist_ok=True)
+        if os.stat(folder).st_uid != uid:
+            # What the account may have put there instead is not followed.
+            os.chown(folder, uid, gid, follow_symlinks=False)
+    except OSError as err:
+        raise CommandExecutionError(f"{folder} cannot be made: {err}") from err
+    comment = f"{user}@{__grains__.get('fqdn') or __grains__.get('host')}"
+    result = __salt__["cmd.run_all"](
+        [
+            *("setpriv", "--reuid", user, "--regid", group, "--init-groups", "--"),
+            *("sh", "-c", MAKE_KEY, "sh", name, comment),
+        ],
+        python_shell=False,
+        ignore_retcode=True,
+        cwd="/",
+    )
+    if result["retcode"]:
+        raise CommandExecutionError(f"{name} cannot be made: {result['stderr']}")
+
+
+def _is_empty(path: str) -> bool:
+    """Return whether a path is a folder in which nothing is: it may be meant for the key."""
+    return os.path.isdir(path) and not os.listdir(path)
+
+
+def _host(certificate):
+    """Return the name of this host for a URL: one that its certificate is made for."""
+    host = __grains__.get("fqdn") or __grains__.get("host")
+    names = __salt__["orthanc_tls.names"](certificate) if certificate else []
+    known = [name for name in names if not name.startswith("*.")]
+    return known[0] if known and host not in known else host

@@ -29,6 +29,7 @@ import os
 import re
 import shutil
 import tempfile
+import urllib.parse
 
 import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -54,7 +55,7 @@ SERVER = "orthanc"
 # What ``judge`` takes, for ``validate``.
 JUDGED = (
     *("layers", "main_file", "option_files", "sources", "sections", "command", "packages"),
-    *("version", "allow_no_users"),
+    *("version", "allow_no_users", "user", "group", "certificates", "pems", "saltenv"),
 )
 # How renameat2(2) swaps two folders in one step.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -292,11 +293,14 @@ def _validate_pillar() -> dict:
     for chunk in low:
         if isinstance(chunk, dict) and chunk.get("state") == "orthanc_conf":
             arguments = {key: chunk[key] for key in JUDGED if key in chunk}
-            found = chunk["problems"]
+            found, advice = chunk["problems"], list(chunk.get("warnings", []))
             if "layers" not in chunk:
-                return {"problems": found, "warnings": []}
+                return {"problems": found, "warnings": advice}
             verdict = judge(chunk["name"], **arguments, host=not found)
-            return {**verdict, "problems": found + verdict["problems"]}
+            return {
+                "problems": found + verdict["problems"],
+                "warnings": advice + verdict["warnings"],
+            }
     raise CommandExecutionError("\n".join(str(line) for line in low))
 
 
@@ -331,9 +335,14 @@ def _validate_path(path: str) -> dict:
         allowed=allowed,
     )
     advice = __salt__["orthanc_options.advice"](options)
+    advice += __salt__["orthanc_database.advice"](options)
 
     def sentences(pairs):
-        return [f"{owners.get(where[0], path)}: {':'.join(where)}: {text}" for where, text in pairs]
+        return [
+            f"{owners.get(where[0], path)}: {':'.join(where)}: {line}"
+            for where, text in pairs
+            for line in _scrub([text], options)
+        ]
 
     return {"problems": problems + sentences(found), "warnings": sentences(advice)}
 
@@ -349,6 +358,11 @@ def judge(
     packages=(),
     version=None,
     allow_no_users=True,
+    user="orthanc",
+    group="orthanc",
+    certificates=None,
+    pems=None,
+    saltenv="base",
     host=True,
 ):
     """
@@ -376,9 +390,9 @@ def judge(
         salt '*' orthanc_conf.judge /etc/orthanc '[{"HttpPrt": 8042}]' orthanc.json '{}'
     """
     here = __salt__["orthanc_options.installed"](command) if command else {}
-    options = _options(layers, here.get("version"))
     coming = re.match(r"(?:\d+:)?(\d+(?:\.\d+)+)", str(version or ""))
     expected = coming.group(1) if coming else here.get("version")
+    options = _options(layers, expected)
     if here and expected == here.get("version"):
         # What comes with the server itself is there by now, or it does not come.
         packages = [package for package in packages if package != SERVER]
@@ -410,15 +424,46 @@ def judge(
     ]
     before = merge([content or {} for content in on_host.values()])
     problems += _left_behind(before, options)
+    verdict = __salt__["orthanc_tls.judge"](certificates or {}, saltenv)
+    problems += verdict["problems"]
+    if not verdict["problems"]:
+        arguments = (before, options, user, group, _at(name, _pems(name, pems)))
+        left_behind = __salt__["orthanc_database.left_behind"](*arguments)
+        problems += _sentences(left_behind, sources, options)
     if before.get("RegisteredUsers") and not options.get("RegisteredUsers") and not allow_no_users:
         problems.append(
             "orthanc: this host has no such pillar, but its server has users; check the top file of"
             " the pillar, or set `orthanc: {}` to go back to a server without users"
         )
+    advice = __salt__["orthanc_options.advice"](options)
+    advice += __salt__["orthanc_database.advice"](options)
     return {
         "problems": problems,
-        "warnings": _sentences(__salt__["orthanc_options.advice"](options), sources),
+        "warnings": _sentences(advice, sources, options) + verdict["warnings"],
     }
+
+
+def unusable(name, layers, sources=None, user="orthanc", group="orthanc", pems=None):
+    """
+    Say why Orthanc could not use its PostgreSQL database with the options that the layers give.
+
+    The arguments are those of ``apply``. Returns a list of sentences with pillar path and
+    PostgreSQL's own words; none also where it cannot be tried.
+
+    Raises SaltInvocationError if a layer is no mapping, or if a certificate is not there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.unusable /etc/orthanc '[{"PostgreSQL": {"EnableIndex": true}}]'
+    """
+    options = _options(layers, None)
+    before = merge([content or {} for content in _read_folder(name).values()])
+    arguments = (options, user, group, _at(name, _pems(name, pems)))
+    found = __salt__["orthanc_database.problems"](*arguments)
+    found = found or __salt__["orthanc_database.left_behind"](before, *arguments)
+    return _sentences(found, sources, options)
 
 
 def apply(
@@ -431,11 +476,17 @@ def apply(
     sections=(),
     command=None,
     packages=(),
+    plugins=(),
     user="orthanc",
     group="orthanc",
     service="orthanc",
     preflight=True,
     allow_no_users=True,
+    databases=(),
+    certificates=None,
+    pems=None,
+    saltenv="base",
+    site=None,
     test=False,
 ):
     """
@@ -471,6 +522,10 @@ def apply(
     packages
         The names of packages that will be installed before the options are written.
 
+    plugins
+        The paths of plugins that are downloaded before the options are written. A link among
+        them is followed here and now, so that another file behind it is another configuration.
+
     user, group
         The service's own; only its group may read the configuration.
 
@@ -482,6 +537,22 @@ def apply(
 
     allow_no_users
         False refuses where a server that has users would lose all of them.
+
+    databases
+        The sections of databases that will be made before the options are written.
+
+    certificates
+        What ``orthanc_tls.judge`` takes: the sources of certificates and keys.
+
+    pems
+        A mapping from file name, or whole path for a file elsewhere, to what ``orthanc_tls.pem``
+        needs; None removes a file.
+
+    saltenv
+        The environment of Salt that a URL among the sources of certificates is of.
+
+    site
+        The path of the site of nginx that gives its port up before Orthanc is restarted.
 
     test
         True judges and tries, and writes nothing.
@@ -506,22 +577,38 @@ def apply(
         command=command,
         packages=packages,
         allow_no_users=allow_no_users,
+        user=user,
+        group=group,
+        certificates=certificates,
+        pems=pems,
+        saltenv=saltenv,
     )
     if verdict["problems"]:
         raise SaltInvocationError("\n".join(verdict["problems"]))
+    texts = {**(texts or {}), **_pems(name, pems)}
     here = __salt__["orthanc_options.installed"](command) if command else {}
     options = _options(layers, here.get("version"))
+    if plugins:
+        options["Plugins"] = [
+            os.path.realpath(path) if path in plugins else path for path in options["Plugins"]
+        ]
+    coming = [path for path in map(os.path.realpath, plugins) if not os.path.exists(path)]
+    if coming and not test:
+        raise CommandExecutionError(f"{coming[0]} is not there; apply orthanc.plugins first")
     files, changes = _compare(name, options, main_file, option_files, texts)
     # Before the first run the folder is not there yet, in test mode.
     if files and preflight and here and os.path.isdir(name):
         found = __salt__["orthanc_preflight.run"](
-            *(name, options, [main_file, *option_files], texts or {}),
+            *(name, options, [main_file, *option_files], texts),
             command=command,
             user=user,
             group=group,
             service=service,
+            databases=databases,
+            coming=coming,
+            site=site,
         )
-        errors = _sentences(found["problems"], sources)
+        errors = _sentences(found["problems"], sources, options)
         if found["errors"]:
             errors.append("Orthanc does not start with this configuration. It says:")
             errors += _scrub(found["errors"], options)
@@ -536,7 +623,7 @@ def apply(
         )
     try:
         _keep_originals(name, files, gid)
-        _keep_last_good(name, [main_file, *option_files, *(texts or {})])
+        _keep_last_good(name, [main_file, *option_files, *texts])
         _put(name, files, gid)
     except OSError as err:
         raise CommandExecutionError(f"writing the configuration failed: {err}") from err
@@ -574,6 +661,11 @@ def restore(name, group="orthanc"):
     return sorted(files)
 
 
+def _at(name: str, texts: dict) -> dict:
+    """Return the texts of files by their whole path; some entries are one already."""
+    return {os.path.join(name, entry): text for entry, text in texts.items()}
+
+
 def _options(layers: list, version: str | None) -> dict:
     """Return the options that the layers give, as this version of Orthanc takes them."""
     if not all(isinstance(layer, dict) for layer in layers):
@@ -581,8 +673,21 @@ def _options(layers: list, version: str | None) -> dict:
     return __salt__["orthanc_options.adapt"](merge(layers), version)
 
 
-def _sentences(pairs: list, sources: dict | None) -> list[str]:
-    """Return one line for each pair of an option's path and a sentence, with the pillar path."""
+def _pems(name: str, pems: dict | None) -> dict:
+    """Return the texts of the PEM files by entry; None for one that must not be there."""
+    return {
+        entry: spec and __salt__["orthanc_tls.pem"](os.path.join(name, entry), **spec)
+        for entry, spec in (pems or {}).items()
+    }
+
+
+def _sentences(pairs: list, sources: dict | None, secrets: dict | None = None) -> list[str]:
+    """
+    Return one line for each pair of an option's path and a sentence, with the pillar path.
+
+    secrets
+        The options whose secrets the sentences may quote; they are taken out.
+    """
     lines = []
     for path, sentence in pairs:
         origin = f"orthanc:config:{':'.join(path)}"
@@ -591,7 +696,7 @@ def _sentences(pairs: list, sources: dict | None) -> list[str]:
             if source:
                 origin = ":".join([source, *path[depth:]])
                 break
-        lines.append(f"{origin}: {sentence}")
+        lines += [f"{origin}: {line}" for line in _scrub([sentence], secrets or {})]
     return lines
 
 
@@ -615,7 +720,7 @@ def _compare(name, options, main_file, option_files, texts):
         # A file of a package that is not installed is written only if it has something to say.
         if content or entry in on_host or entry == main_file or not option_files.get(entry)
     }
-    contents.update(texts or {})
+    contents.update(texts)
     files, changes = {}, {}
     for entry, text in contents.items():
         path = os.path.join(name, entry)
@@ -681,7 +786,7 @@ def _parts(secret: str) -> list[str]:
     """
     parts = [secret, *secret.splitlines()]
     for between in re.findall(r"://[^:]*:(.*)@", secret):
-        parts += re.split(r"[@:/?#]", between)
+        parts += [*re.split(r"[@:/?#]", between), urllib.parse.unquote(between)]
     for behind in re.findall(r"(?s)password\s*=(.*)", secret):
         parts += [part for part in re.split(r"[\s='\"\\]", behind) if len(part) >= SHORT]
     return [part for part in parts if part.strip()]
@@ -736,7 +841,8 @@ def removal(name, files):
         done[name + LAST_GOOD] = "removed"
     for entry in [*files, UNPROVEN]:
         path = os.path.join(name, entry)
-        if os.path.exists(os.path.join(name, ORIGINALS, entry)):
+        # Of a file elsewhere, which has its whole path for a name, no copy is kept.
+        if not os.path.isabs(entry) and os.path.exists(os.path.join(name, ORIGINALS, entry)):
             done[path] = "put back"
         elif os.path.lexists(path) and (entry == UNPROVEN or _is_ours(path)):
             done[path] = "removed"
@@ -972,6 +1078,7 @@ def _exchange(one: str, other: str) -> None:
 
 def _write_or_remove(path: str, text: str | None, gid: int) -> None:
     if text is not None:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         _write(path, text, gid)
     elif os.path.lexists(path):
         os.unlink(path)

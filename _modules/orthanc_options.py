@@ -131,7 +131,8 @@ def recent(kind) -> Option:
 # keywords and values as well.
 CONNECTION_URI = matching(
     "postgresql://user:password@host:port/database, what is special in it URL-encoded",
-    r"(?s)(?!postgres(ql)?://).*|postgres(ql)?://([^@/?#]*@)?[^@?#]*(\?[^@]*)?",
+    r"(?s)(?!postgres(ql)?://).*"
+    r"|postgres(ql)?://(?!.*%(?![0-9A-Fa-f]{2}))([^@/?#]*@)?[^@?#]*(\?[^@]*)?",
 )
 
 TEXTS = listed(TEXT)
@@ -550,6 +551,9 @@ ADVISED_AGAINST = {
 # Options that changed their form: the version since which they have the new one, and pairs of old
 # and new value.
 NEW_FORMS = {"OverwriteInstances": ("1.13.0", ((False, "Never"), (True, "Always")))}
+
+# The value of HttpBindAddresses that older versions can do without.
+LOOPBACK = ["127.0.0.1"]
 
 # A list of strings for which the plugin takes a single string as well
 SOME_TEXTS = either(TEXTS, TEXT)
@@ -1526,6 +1530,10 @@ def adapt(options: dict, version: str | None = None) -> dict:
                 adapted[option] = old
             elif version and not is_before(version, since) and _is(options, option, old):
                 adapted[option] = new
+    bound = options.get("HttpBindAddresses") == LOOPBACK
+    if bound and options.get("RemoteAccessAllowed") is False and is_before(version, "1.12.10"):
+        # There is no such option yet, and what comes from elsewhere is refused all the same.
+        del adapted["HttpBindAddresses"]
     return adapted
 
 

@@ -63,7 +63,19 @@ def __virtual__():
     return __virtualname__
 
 
-def run(name, options, managed, texts, command, user="orthanc", group="orthanc", service="orthanc"):
+def run(
+    name,
+    options,
+    managed,
+    texts,
+    command,
+    user="orthanc",
+    group="orthanc",
+    service="orthanc",
+    databases=(),
+    coming=(),
+    site=None,
+):
     """
     Try a configuration, and leave nothing behind.
 
@@ -78,7 +90,7 @@ def run(name, options, managed, texts, command, user="orthanc", group="orthanc",
 
     texts
         A mapping from file name to text, for other files than JSON in that folder; None removes
-        a file.
+        a file. A name may be a whole path, for a file elsewhere.
 
     command
         The path of Orthanc's program.
@@ -88,6 +100,15 @@ def run(name, options, managed, texts, command, user="orthanc", group="orthanc",
 
     service
         The name of the service.
+
+    databases
+        The sections of databases that will be made before the configuration is written.
+
+    coming
+        The paths of plugins that are not there yet, and are left out.
+
+    site
+        The path of the site of nginx that gives its port up before Orthanc is restarted.
 
     Returns ``problems``, pairs of an option's path and a sentence, and ``errors``, lines that
     Orthanc itself wrote before it gave up. Both are empty for a good configuration, and for every
@@ -103,13 +124,17 @@ def run(name, options, managed, texts, command, user="orthanc", group="orthanc",
             /usr/sbin/Orthanc
     """
     problems = [
-        *_ports_problems(options, command, service),
+        *_ports_problems(options, command, service, site),
+        *_plugin_problems(name, options, command, coming),
         *_file_problems(name, options, texts, user, group),
         *_folder_problems(options, user, group),
-        *_database_problems(options),
+        *_database_problems(name, options, texts, user, group, databases),
     ]
     errors = []
     if not problems:
+        if coming:
+            there = [path for path in options["Plugins"] if path not in coming]
+            options = {**options, "Plugins": there}
         try:
             errors = _trial(name, options, managed, texts, command, user, group)
         except OSError as err:
@@ -213,6 +238,8 @@ def _fill(
         managed[0]: __salt__["orthanc_conf.dump"](trial),
     }
     for entry, text in texts.items():
+        if os.path.isabs(entry):
+            continue  # not of this folder, and nothing that Orthanc itself would read
         path = os.path.join(folder, entry)
         # A link leads out of this folder, to a real file.
         if os.path.lexists(path):
@@ -244,14 +271,16 @@ def _watch(process, output, trial: dict) -> list[str]:
         errors.append(
             f"(it does not say in which of the scripts: {', '.join(trial['LuaScripts'])})"
         )
+    if any("already registered" in line for line in errors):
+        errors.append("(a package or another file brings this plugin too; take one of them out)")
     if process.poll() is None:
         errors.append(f"(it did not answer within {PATIENCE} seconds)")
     elif process.returncode < 0:
         errors.append(f"(it crashed: {signal.Signals(-process.returncode).name})")
     if trial.get("SslEnabled"):
         errors.append(
-            "(the builds of Debian and Ubuntu cannot do HTTPS themselves; take SslEnabled out, and"
-            " put a reverse proxy such as nginx in front of Orthanc)"
+            "(the builds of Debian and Ubuntu cannot do HTTPS themselves; let nginx do it in front"
+            " of Orthanc: orthanc:https with terminator: nginx, and no SslEnabled)"
         )
     return errors
 
@@ -278,16 +307,52 @@ def _free_ports():
             yield port
 
 
+def holders(port):
+    """
+    Return the paths of the programs that listen on a port of this host.
+
+    port
+        Its number.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_preflight.holders 8042
+    """
+    sockets = _listening(port)
+    return sorted(_programs({inode for _, inode in sockets})) if sockets else []
+
+
+def is_open(port):
+    """
+    Return whether a program listens on a port at all addresses of this host.
+
+    port
+        Its number.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_preflight.is_open 8042
+    """
+    return any(set(address) == {"0"} for address, _ in _listening(port))
+
+
 def _listening(port: int) -> set:
-    """Return the inodes of the sockets that listen on a port."""
-    inodes = set()
+    """Return address and inode of each socket that listens on a port."""
+    sockets = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         if os.path.exists(table):
             with salt.utils.files.fopen(table) as file:
                 rows = [line.split() for line in file.read().splitlines()[1:]]
-            # 0A: the state LISTEN
-            inodes |= {r[9] for r in rows if r[3] == "0A" and r[1].endswith(f":{port:04X}")}
-    return inodes
+            for row in rows:
+                address, _, number = row[1].partition(":")
+                # 0A: the state LISTEN
+                if row[3] == "0A" and int(number, 16) == port:
+                    sockets.add((address, row[9]))
+    return sockets
 
 
 def _programs(inodes: set) -> set:
@@ -305,15 +370,15 @@ def _programs(inodes: set) -> set:
     return programs
 
 
-def _ports_problems(options: dict, command: str, service: str) -> list:
+def _ports_problems(options: dict, command: str, service: str, site: str | None) -> list:
     """Return the ports that another program has, or that the service may not open."""
+    given_up = __salt__["orthanc_nginx.site"](site).get("port") if site else None
     ports = {"HttpPort": options.get("HttpPort", 8042)}
     if options.get("DicomServerEnabled", True):
         ports["DicomPort"] = options.get("DicomPort", 4242)
     problems = []
     for option, port in ports.items():
-        inodes = _listening(port)
-        others = _programs(inodes) - {os.path.realpath(command)} if inodes else set()
+        others = set() if port == given_up else {*holders(port)} - {os.path.realpath(command)}
         if others:
             sentence = (
                 f"{port} is taken by {', '.join(sorted(others))}; choose another port, or stop"
@@ -348,14 +413,41 @@ def _may_open_low_ports(service: str) -> bool:
     return "cap_net_bind_service" in shown.lower() or "User=\n" in shown + "\n"
 
 
+def _plugin_problems(name: str, options: dict, command: str, coming: list) -> list:
+    """
+    Return the files of plugins that are not there, or that are no libraries for this processor:
+    for those Orthanc says that there is no such file.
+    """
+    problems = []
+    for number, item in enumerate(options.get("Plugins") or []):
+        path = os.path.join(name, item)
+        # Of a folder that is not there nothing is loaded; Orthanc's own sample names such a one.
+        if not item.endswith(".so") or item in coming or os.path.isdir(path):
+            continue
+        if not os.path.exists(path):
+            problems.append((["Plugins", str(number)], f"{path} is not there"))
+        elif not _architecture(path):
+            problems.append((["Plugins", str(number)], f"{path} is no shared library"))
+        elif _architecture(command) not in (None, _architecture(path)):
+            sentence = (
+                f"{path} is built for another processor than this host's Orthanc; take the file for"
+                f" {os.uname().machine}"
+            )
+            problems.append((["Plugins", str(number)], sentence))
+    return problems
+
+
+def _architecture(path: str):
+    """Return what a program or library says of the processor that it is for; None if it is none."""
+    with salt.utils.files.fopen(path, "rb") as file:
+        header = file.read(20)
+    # ELF: 32 or 64 bits, order of bytes, machine
+    return (header[4:6], header[18:20]) if header[:4] == b"\x7fELF" else None
+
+
 def _file_problems(name: str, options: dict, texts: dict, user: str, group: str) -> list:
     """Return the files that Orthanc is told to read, and cannot."""
-    problems = [
-        (["Plugins", str(number)], f"{os.path.join(name, path)} is not there")
-        for number, path in enumerate(options.get("Plugins") or [])
-        # Of a folder that is not there nothing is loaded; Orthanc's own sample names such a one.
-        if path.endswith(".so") and not os.path.exists(os.path.join(name, path))
-    ]
+    problems = []
     for option in READ_AT_START:
         value = options.get(option) or []
         several = isinstance(value, list)
@@ -413,23 +505,39 @@ def _may(test: list, user: str, group: str) -> bool:
     return result["retcode"] == 0
 
 
-def _database_problems(options: dict) -> list:
-    """Return the databases in use that do not answer."""
-    problems = []
-    for section, (option, address) in databases(options).items():
-        try:
-            if isinstance(address, str):
-                with socket.socket(socket.AF_UNIX) as probe:
-                    probe.settimeout(5)
-                    probe.connect(address)
-            else:
-                socket.create_connection(address, timeout=5).close()
-        except (OSError, UnicodeError) as err:
-            where = address if isinstance(address, str) else "{} port {}".format(*address)
-            problems.append(
-                ([section, option], f"no database answers at {where} ({err}); start it first")
-            )
-    return problems
+def _database_problems(
+    name: str, options: dict, texts: dict, user: str, group: str, coming: tuple
+) -> list:
+    """Return the databases in use that do not answer, or not to Orthanc."""
+    paths = {os.path.join(name, entry): text for entry, text in texts.items()}
+    tried = []
+    if "PostgreSQL" not in coming:
+        tried = __salt__["orthanc_database.problems"](options, user, group, paths)
+    # Without psql, whether anything answers is all that can be told.
+    untried = {
+        section: where
+        for section, where in databases(options).items()
+        if section != "PostgreSQL" or tried is None
+    }
+    silent = [problem for item in untried.items() for problem in _silence(*item)]
+    return [*(tried or []), *silent]
+
+
+def _silence(section: str, where: tuple) -> list:
+    """Return that nothing answers where a database is to be, if that is so."""
+    option, address = where
+    try:
+        if isinstance(address, str):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(5)
+                probe.connect(address)
+        else:
+            socket.create_connection(address, timeout=5).close()
+    except (OSError, UnicodeError) as err:
+        where = address if isinstance(address, str) else "{} port {}".format(*address)
+        sentence = f"no database answers at {where} ({err}); start it first"
+        return [([section, option], sentence)]
+    return []
 
 
 def databases(options):

@@ -17,14 +17,16 @@ def __virtual__():
     return __virtualname__
 
 
-def serving(name, config, log=None, timeout=60, group="orthanc"):
+def serving(name, config, log=None, timeout=60, group="orthanc", postgresql=False, proxy=None):
     """
-    Ensure that Orthanc runs with its configuration as it is on the host, and answers.
+    Ensure that Orthanc runs with its configuration as it is on the host, and answers; and that
+    nginx in front of it, if it shall be there, does so too.
 
     It is started if it does not run, and restarted if the configuration was written since it was
     last seen serving, also by a run that was interrupted. If it does not answer with a new
     configuration, the last good one returns, Orthanc is restarted with that, and the state fails
-    with the errors of Orthanc's log.
+    with the errors of Orthanc's log. Where the port of clients moves between Orthanc and nginx,
+    each gives it up before the other one takes it, and both go back together.
 
     name
         The name of the service.
@@ -41,6 +43,12 @@ def serving(name, config, log=None, timeout=60, group="orthanc"):
     group
         The group that may read the configuration.
 
+    postgresql
+        True fails also if Orthanc does not keep its index in PostgreSQL.
+
+    proxy
+        The site of nginx, or that there shall be none; see the execution module ``orthanc_nginx``.
+
     .. code-block:: yaml
 
         orthanc:
@@ -50,56 +58,69 @@ def serving(name, config, log=None, timeout=60, group="orthanc"):
             - watch:
               - orthanc_conf: orthanc-config
     """
-    return _serve(name, config, log, timeout, group, restart=False)
+    return _serve(name, config, log, timeout, group, postgresql, proxy, restart=False)
 
 
-def mod_watch(name, config, log=None, timeout=60, group="orthanc", **kwargs):
+def mod_watch(
+    name, config, log=None, timeout=60, group="orthanc", postgresql=False, proxy=None, **kwargs
+):
     """
     Restart Orthanc because something that it watches has changed; see ``serving``.
     """
-    return _serve(name, config, log, timeout, group, restart=True)
+    return _serve(name, config, log, timeout, group, postgresql, proxy, restart=True)
 
 
-def _serve(name, config, log, timeout, group, restart):
+def _serve(name, config, log, timeout, group, postgresql, proxy, restart):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     running = __salt__["service.status"](name)
-    if not running:
-        action, done = "orthanc.restart", "started"
-    elif restart or __salt__["orthanc_conf.unproven"](config):
-        action, done = "orthanc.restart", "restarted"
-    else:
-        action, done = None, ""
-    if action:
-        ret["changes"] = {name: {"old": "running" if running else "stopped", "new": done}}
-    if __opts__["test"]:
-        if action:
-            ret.update(result=None, comment=f"{name} would be {done}")
-        else:
-            ret["comment"] = f"{name} runs"
-        return ret
+    done = "restarted" if running else "started"
+    if running and not restart and not __salt__["orthanc_conf.unproven"](config):
+        done = ""
+    before = None
     try:
-        if action:
-            __salt__[action](name)
+        publish = __salt__["orthanc_nginx.pending"](proxy) if proxy else {}
+        ret["changes"] = dict(publish)
+        if done:
+            ret["changes"][name] = {"old": "running" if running else "stopped", "new": done}
+        if __opts__["test"]:
+            ret["comment"] = f"{name} would be {done}" if done else f"{name} runs"
+            ret["comment"] += ", and nginx would be changed" if publish else ""
+            ret["result"] = None if ret["changes"] else True
+            return ret
+        if proxy:
+            before = __salt__["orthanc_nginx.current"](proxy)
+        if done:
+            if proxy:
+                __salt__["orthanc_nginx.withdraw"](proxy, config)
+            __salt__["orthanc.restart"](name)
         address = __salt__["orthanc.wait"](name, config, log=log, timeout=timeout)
+        if postgresql:
+            __salt__["orthanc.require_postgresql"](config)
+        if publish:
+            __salt__["orthanc_nginx.publish"](proxy)
         __salt__["orthanc_conf.prove"](config)
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
         if __salt__["orthanc_conf.unproven"](config):
-            ret["comment"] += "\n" + _go_back(name, config, log, timeout, group)
+            ret["comment"] += "\n" + _go_back(name, config, log, timeout, group, proxy, before)
         return ret
-    ret["comment"] = f"{name} was {done} and answers at {address}"
-    if not action:
-        ret["comment"] = f"{name} runs and answers at {address}"
+    ret["comment"] = f"{name} {f'was {done}' if done else 'runs'} and answers at {address}"
+    ret["comment"] += "; nginx was changed" if publish else ""
     return ret
 
 
-def _go_back(name, config, log, timeout, group):
+def _go_back(name, config, log, timeout, group, proxy, before):
     """Let Orthanc serve with the last good configuration again, and say how that went."""
     try:
         if not __salt__["orthanc_conf.restore"](config, group=group):
             return "There is no other configuration to go back to."
+        if before:
+            # The port that Orthanc is about to take may be nginx's by now, or the other way round.
+            __salt__["orthanc_nginx.withdraw"](proxy, config)
         __salt__["orthanc.restart"](name)
         __salt__["orthanc.wait"](name, config, log=log, timeout=timeout)
+        if before and before != __salt__["orthanc_nginx.current"](proxy):
+            __salt__["orthanc_nginx.put"](proxy, before)
         __salt__["orthanc_conf.prove"](config)
     except (CommandExecutionError, SaltInvocationError) as err:
         return f"The last good configuration is back, but Orthanc does not serve with it:\n{err}"
@@ -151,4 +172,38 @@ def unlinked(name, links):
     if os.path.isdir(name) and not os.listdir(name):
         os.rmdir(name)
     ret["comment"] = "The links were removed"
+    return ret
+
+
+def backup_key(name, remote_user, user="orthanc", group="orthanc"):
+    """
+    Ensure that there is a key pair for backups. A private key that is there is never replaced.
+
+    name
+        The path of the private key.
+
+    remote_user
+        The account on the backup host that it is for.
+
+    user, group
+        The account that it belongs to.
+
+    .. code-block:: yaml
+
+        /var/lib/orthanc/.ssh/id_ed25519:
+          orthanc.backup_key:
+            - remote_user: pacs-backup
+    """
+    shown = f"`salt-call orthanc.backup_key` shows what {remote_user} needs"
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"The key is there; {shown}"}
+    try:
+        lacks = __salt__["orthanc.backup_key_lacks"](name, user)
+        ret["changes"] = {path: {"old": None, "new": what} for path, what in lacks.items()}
+        if lacks and __opts__["test"]:
+            ret.update(result=None, comment="The key would be made")
+        elif lacks:
+            __salt__["orthanc.make_backup_key"](name, user, group)
+            ret["comment"] = f"The key was made; {shown}"
+    except CommandExecutionError as err:
+        ret.update(result=False, changes={}, comment=str(err))
     return ret

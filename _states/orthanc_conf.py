@@ -16,6 +16,7 @@ def __virtual__():
 def valid(
     name,
     problems=(),
+    warnings=(),
     layers=None,
     main_file=None,
     option_files=None,
@@ -25,6 +26,10 @@ def valid(
     packages=(),
     version=None,
     allow_no_users=True,
+    user="orthanc",
+    group="orthanc",
+    certificates=None,
+    pems=None,
 ):
     """
     Fail, with all that is wrong with the pillar, before anything on the host is changed.
@@ -35,14 +40,20 @@ def valid(
     problems
         What was found while the pillar was read, a sentence each.
 
+    warnings
+        The same, of what does not stop the run.
+
     layers, main_file, option_files, sources, sections, command, packages, allow_no_users
         See ``managed``. Without layers, only the problems count.
+
+    user, group, certificates, pems
+        See ``managed``.
 
     version
         The version of the package of Orthanc that the pillar asks for.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "The pillar is sound"}
-    problems = list(problems)
+    problems, warnings = list(problems), list(warnings)
     try:
         if layers is not None:
             verdict = __salt__["orthanc_conf.judge"](
@@ -53,13 +64,19 @@ def valid(
                 packages=packages,
                 version=version,
                 allow_no_users=allow_no_users,
+                user=user,
+                group=group,
+                certificates=certificates,
+                pems=pems,
+                saltenv=__env__,
                 host=not problems,
             )
             problems += verdict["problems"]
-            if verdict["warnings"]:
-                ret["warnings"] = verdict["warnings"]
+            warnings += verdict["warnings"]
     except (CommandExecutionError, SaltInvocationError) as err:
         problems.append(str(err))
+    if warnings:
+        ret["warnings"] = warnings
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
         ret.update(result=False, comment=f"The pillar is refused; nothing was changed.\n{lines}")
@@ -76,11 +93,16 @@ def managed(
     sections=(),
     command=None,
     packages=(),
+    plugins=(),
     user="orthanc",
     group="orthanc",
     service="orthanc",
     preflight=True,
     allow_no_users=True,
+    databases=(),
+    certificates=None,
+    pems=None,
+    site=None,
 ):
     """
     Ensure that the folder holds exactly the options that the layers give, if Orthanc starts with
@@ -115,6 +137,9 @@ def managed(
     packages
         The names of packages that the same run installs, for test mode.
 
+    plugins
+        The paths of plugins that the same run downloads; see ``orthanc_plugins.present``.
+
     user, group, service
         The service's own, and its name. Only the group may read the configuration.
 
@@ -123,6 +148,20 @@ def managed(
 
     allow_no_users
         False fails where a server that has users would lose all of them.
+
+    databases
+        The sections of databases that the same run makes, for test mode.
+
+    certificates
+        A mapping from a place in the pillar to the sources of certificates and keys there, by name;
+        they are judged before anything is done. See ``orthanc_tls.judge``.
+
+    pems
+        A mapping from file name, or whole path for a file elsewhere, to what ``orthanc_tls.pem``
+        needs; ``null`` removes a file. Only the group may read them.
+
+    site
+        The path of the site of nginx that gives its port up before Orthanc is restarted.
 
     .. code-block:: yaml
 
@@ -146,11 +185,17 @@ def managed(
             command=command,
             # In a real run they are there by now.
             packages=packages if __opts__["test"] else (),
+            plugins=plugins,
             user=user,
             group=group,
             service=service,
             preflight=preflight,
             allow_no_users=allow_no_users,
+            databases=databases if __opts__["test"] else (),
+            certificates=certificates,
+            pems=pems,
+            saltenv=__env__,
+            site=site,
             test=__opts__["test"],
         )
     except (CommandExecutionError, SaltInvocationError) as err:

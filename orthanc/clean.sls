@@ -9,11 +9,7 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
 
-    return {
-        "include": [
-            "orthanc.service.clean",
-            "orthanc.links.clean",
-            "orthanc.config.clean",
-            "orthanc.packages.clean",
-        ],
-    }
+    parts = ["https", "service", "links", "config", "plugins", "database", "packages"]
+    if orthanc["settings"]["backup_key"]["enabled"]:
+        parts.append("backup_key")
+    return {"include": [f"orthanc.{part}.clean" for part in parts]}

@@ -9,6 +9,7 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
 
-    return {
-        "include": ["orthanc.packages", "orthanc.config", "orthanc.service", "orthanc.links"],
-    }
+    parts = ["packages", "plugins", "config", "service", "links", "plugins.unused"]
+    if orthanc["settings"]["backup_key"]["enabled"]:
+        parts.append("backup_key")
+    return {"include": [f"orthanc.{part}" for part in parts]}

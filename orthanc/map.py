@@ -2,17 +2,20 @@
 The one place where pillar, map file of the OS family and defaults meet.
 
 The SLS files load it through ``slsutil.renderer`` and get a dict: the merged settings below
-``settings``, what is wrong with them in ``problems``, and ``configuration``, a function that
-returns what becomes of them for Orthanc (``options.py``). ``SHAPE`` is the list of all keys that
-the pillar may hold. What Orthanc itself may be told is judged later, on the host, by
-``orthanc_conf.valid`` in ``orthanc.validation``.
+``settings``, what is wrong with them in ``problems``, and functions (of ``options.py``) that return
+what becomes of them: ``configuration`` for Orthanc and ``proxy`` for nginx. ``SHAPE`` is the list
+of all keys that the pillar may hold. What Orthanc itself may be told is judged later, on the host,
+by ``orthanc_conf.valid`` in ``orthanc.validation``.
 """
 
 from __future__ import annotations
 
 import copy
 import difflib
+import hashlib
+import posixpath
 import re
+import urllib.parse
 from collections import namedtuple
 
 # A value: what it must be, in words for the administrator, and the test for it.
@@ -33,6 +36,13 @@ PORT = Value("a port number from 1 to 65534", _number(1, 65534))
 COUNT = Value("a whole number, 0 or more", _number(0, 2**31 - 1))
 SECONDS = Value("a number of seconds from 1 to 86400", _number(1, 86400))
 FOLDER = Value("an absolute path", _matches(r"/[^\0\n]*"))
+HOST = Value(
+    "the name or the IP address of a host",
+    _matches(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,7}"),
+)
+DATABASE_URL = Value(
+    "postgresql://user:password@host:port/database", _matches(r"postgres(ql)?://.*")
+)
 PATTERN = Value("a path of the REST API that begins with /", _matches(r"/[^\s?#]*"))
 AET = Value(
     "1 to 16 ASCII characters without backslash, not all blank (in quotes)",
@@ -51,6 +61,25 @@ DEIDENTIFY = Value(
 )
 USER_NAME = Value("a user name without colon or control characters", _matches(r"[^:\x00-\x1f]+"))
 OPTION_NAME = Value("the name of an option of Orthanc", _matches(r"[A-Za-z0-9_]+"))
+DOWNLOAD = Value(
+    "an https://, http:// or salt:// URL without a password in it, or an absolute path",
+    _matches(r"https?://[^\s/@?#]+/[^\s]+|salt://[^\s/][^\0\n]*|/[^\0\n]+"),
+)
+SHA256 = Value(
+    "sha256= and the 64 hexadecimal digits that sha256sum prints (in quotes)",
+    _matches(r"(?:sha256=)?[0-9A-Fa-f]{64}"),
+)
+PLUGIN_FILE = Value(
+    "a file name of letters, digits and . _ + - that ends in .so",
+    _matches(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*\.so"),
+)
+ACCOUNT = Value("the name of an account", _matches(r"[A-Za-z_][A-Za-z0-9._-]*"))
+# Of a path, what nginx cannot have between quotes is left out.
+SOURCE = Value(
+    "an absolute path on the host, a salt:// URL, or the text of a PEM file",
+    _matches(r'(?s)/[^\0\n"\\$]*|salt://[^\0\n]+|.*-----BEGIN [A-Z0-9 ]+-----.+'),
+)
+TERMINATOR = Value("nginx or orthanc", _matches("nginx|orthanc"))
 
 # A dict lists the keys of a mapping; a mapping with names that the administrator chooses has one
 # key, the Value that these names must have. A list stands for a list of such items.
@@ -63,7 +92,26 @@ SHAPE = {
     "overwrite_instances": OVERWRITE,
     "limit_find": COUNT,
     "deidentify_logs": DEIDENTIFY,
-    "dicom": {"enabled": FLAG, "aet": AET, "port": PORT},
+    "https": {
+        "enabled": FLAG,
+        "certificate": SOURCE,
+        "key": SOURCE,
+        "self_signed": FLAG,
+        "terminator": TERMINATOR,
+        "backend_port": PORT,
+    },
+    "dicom": {
+        "enabled": FLAG,
+        "aet": AET,
+        "port": PORT,
+        "tls": {
+            "enabled": FLAG,
+            "certificate": SOURCE,
+            "key": SOURCE,
+            "trusted_certificates": SOURCE,
+            "require_certificate": FLAG,
+        },
+    },
     "users": {
         USER_NAME: {
             "password": TEXT,
@@ -80,9 +128,20 @@ SHAPE = {
         **{name: LINK for name in ("config", "log", "data", "plugins")},
     },
     "paths": {name: FOLDER for name in ("config", "home", "storage", "index", "plugins", "log")},
+    "postgresql": {
+        **{name: FLAG for name in ("enabled", "verify", "storage")},
+        **{name: TEXT for name in ("database", "user", "password")},
+        "uri": DATABASE_URL,
+        "host": HOST,
+        "port": PORT,
+        "ca_source": SOURCE,
+        "ca": FOLDER,
+    },
     "start_timeout": SECONDS,
     "preflight": FLAG,
+    "plugins": [{"source": DOWNLOAD, "source_hash": SHA256, "name": PLUGIN_FILE, "insecure": FLAG}],
     "plugin_sections": [OPTION_NAME],
+    "backup_key": {"enabled": FLAG, "dir": FOLDER, "path": FOLDER, "remote_user": ACCOUNT},
     "config": {ANY: ANY},
 }
 # Keys without which an entry is of no use.
@@ -94,7 +153,15 @@ UNSYNCED = (
     "the formula's own modules are not on this minion yet; nothing was changed. Bring them with"
     " `salt-call saltutil.sync_all`, or add sync_mods=all to state.apply"
 )
+# What the section PostgreSQL of Orthanc says about the connection, which the formula writes.
+CONNECTION_KEYS = (
+    *("ConnectionUri", "Host", "Port", "Database", "Username", "Password", "EnableSsl"),
+)
 ACCESS_PATHS = ("orthanc:users", "orthanc:demo_users", "orthanc:remote_access", "orthanc:config")
+# Options that say where Orthanc listens and who may reach it: behind nginx they are settled.
+BEHIND_NGINX = ("HttpPort", "RemoteAccessAllowed", "SslEnabled", "SslCertificate")
+# Below these paths of the pillar a wrong value may be a secret.
+NOT_SHOWN = "password|secret|users|config|postgresql|source$|certificate|:key$"
 # The three users that the GNU Health role calls demo users.
 DEMO_USERS = {
     "admin": {"password": "admin", "role": "admin"},
@@ -154,7 +221,7 @@ def check_shape(value, shape, path: str) -> list[str]:
 
 def _shown(value, path: str) -> str:
     """Show a wrong value where it helps and can be no secret."""
-    secret = re.search("password|secret|users|config", path, re.IGNORECASE)
+    secret = re.search(NOT_SHOWN, path, re.IGNORECASE)
     if secret or not isinstance(value, (bool, int, float, str)) or value == "":
         return "an empty text" if value == "" else kind(value)
     return f"{kind(value)}: {value!r}"
@@ -181,6 +248,46 @@ def check_required(pillar: dict) -> list[str]:
                 if key not in rule
             ]
     return problems
+
+
+def check_plugins(plugins: list) -> list[str]:
+    """Return what is wrong with the plugins to download, each of which has the right shape."""
+    problems = []
+    names = [plugin.get("name") or file_name(plugin.get("source", "")) for plugin in plugins]
+    for number, (plugin, name) in enumerate(zip(plugins, names)):
+        path = f"orthanc:plugins:{number}"
+        if "source" not in plugin:
+            problems.append(f"{path}:source: missing")
+        elif not PLUGIN_FILE.test(name):
+            problems.append(
+                f"{path}:name: missing, because the source does not end in {PLUGIN_FILE.wanted}"
+            )
+        elif name in names[:number]:
+            problems.append(
+                f"{path}:name: {name} is the name of another one too; choose another name"
+            )
+        if "source_hash" not in plugin and not plugin.get("insecure"):
+            problems.append(
+                f"{path}:source_hash: missing; put in what `sha256sum` prints for the right file,"
+                " or set insecure: true to run whatever the source gives"
+            )
+    return problems
+
+
+def check_backup_key(settings: dict) -> list[str]:
+    """Return what is wrong with the places of the backup key."""
+    key, paths = settings["backup_key"], settings["paths"]
+    if key["dir"] in ("/", *paths.values()):
+        return [
+            f"orthanc:backup_key:dir: {key['dir']} has another use; choose a folder for the key"
+            f" alone, such as {paths['home']}/.ssh"
+        ]
+    if posixpath.dirname(key["path"]) != key["dir"]:
+        return [
+            f"orthanc:backup_key:path: must be a file in orthanc:backup_key:dir, {key['dir']};"
+            " change one of them"
+        ]
+    return []
 
 
 def check_access(settings: dict) -> list[str]:
@@ -218,6 +325,143 @@ def check_access(settings: dict) -> list[str]:
     return problems
 
 
+def check_database(given: dict, settings: dict, defaults: dict) -> list[str]:
+    """Return what in the pillar's own keys of PostgreSQL contradicts itself."""
+    database, path = settings["postgresql"], "orthanc:postgresql"
+    problems = []
+    if "uri" in given:
+        problems += [
+            f"{path}:{key}: is said by {path}:uri as well; take one of the two out"
+            for key in ("host", "port", "database", "user", "password", "verify")
+            # A default may be written out.
+            if key in given and given[key] != defaults.get(key)
+        ]
+        named = urllib.parse.quote(database["ca"], safe="")
+        if {"ca", "ca_source"} & set(given) and f"sslrootcert={named}" not in given["uri"]:
+            problems.append(
+                f"{path}:uri: does not name {database['ca']}, so it would not be used; add"
+                f" sslmode=verify-full&sslrootcert={named} behind the ? of the URI"
+            )
+    elif "host" not in given:
+        problems += [
+            f"{path}:{key}: is only for a database on another host; set {path}:host, or take it out"
+            for key in ("password", "ca_source", "ca")
+            if key in given
+        ]
+        if not database["verify"]:
+            problems.append(f"{path}:verify: is only for a database on another host; take it out")
+        if database["user"] != settings["user"]:
+            problems.append(
+                f"{path}:user: must be {settings['user']} for the local database, which knows"
+                f" Orthanc by its account; take it out, or set {path}:host"
+            )
+    elif not database["verify"] and {"ca", "ca_source"} & set(given):
+        problems.append(
+            f"{path}:verify: must not be false together with {path}:ca or {path}:ca_source, which"
+            " would not be used"
+        )
+    if "ca_source" in given and database["ca"] == ca_bundle(settings):
+        problems.append(
+            f"{path}:ca: {database['ca']} holds the CAs that the whole host trusts; choose another"
+            " file"
+        )
+    if database["enabled"]:
+        problems += check_section(settings["config"], path)
+        if database["local"] and not settings["booted"]:
+            problems.append(
+                f"{path}:enabled: systemd does not run here, so the formula cannot start a"
+                f" database; start one yourself and set {path}:uri to postgresql:///orthanc"
+            )
+    return problems
+
+
+def check_section(config: dict, path: str) -> list[str]:
+    """Return what in the section PostgreSQL of the options would undo the pillar's own keys."""
+    section = config.get("PostgreSQL", {})
+    where = "orthanc:config:PostgreSQL"
+    if section is None:
+        return [f"{where}: must not be null together with {path}:enabled"]
+    if not isinstance(section, dict):
+        return []  # judged with the other options
+    problems = [
+        f"{where}:{key}: is not looked at together with {path}:enabled; use the keys of {path}"
+        for key in CONNECTION_KEYS
+        if key in section
+    ]
+    if section.get("EnableIndex", True) is not True:
+        problems.append(
+            f"{where}:EnableIndex: must be true together with {path}:enabled, otherwise the index"
+            " would be in SQLite"
+        )
+    return problems
+
+
+def check_pair(path: str, given: dict, needed: bool) -> list[str]:
+    """Return what a certificate and its key lack."""
+    there = [name for name in ("certificate", "key") if name in given]
+    problems = [
+        f"{path}:{name}: missing; give a path on the host, a salt:// URL or the text of a PEM file"
+        for name in ("certificate", "key")
+        if (needed or there) and name not in there
+    ]
+    if there and "enabled" not in given:
+        problems.append(
+            f"{path}:enabled: missing, and without it {path}:{there[0]} protects nothing; set it to"
+            " true, or to false to leave it off"
+        )
+    problems += [
+        f"{path}:{name}: must not be a file that the formula itself writes"
+        for name, source in given.items()
+        if re.fullmatch(r"/.*/orthanc-formula[^/]*", str(source))
+    ]
+    return problems
+
+
+def check_https(settings: dict, given: dict) -> list[str]:
+    """Return what about HTTPS is missing or contradicts itself."""
+    https, dicom, config = settings["https"], settings["dicom"], settings["config"]
+    self_signed, behind_nginx = https["self_signed"], https["terminator"] == "nginx"
+    problems = check_pair("orthanc:https", given, https["enabled"] and not self_signed)
+    if self_signed and {"certificate", "key"} & set(given):
+        problems.append(
+            "orthanc:https:self_signed: must be false where there are orthanc:https:certificate and"
+            " orthanc:https:key"
+        )
+    if self_signed and "enabled" not in given:
+        problems.append("orthanc:https:enabled: missing; set it to true, or leave self_signed out")
+    if not https["enabled"]:
+        return problems
+    options = BEHIND_NGINX if behind_nginx else BEHIND_NGINX[2:]
+    problems += [
+        f"orthanc:config:{option}: follows from orthanc:https; the settings are orthanc:port,"
+        " orthanc:remote_access and what is below orthanc:https"
+        for option in options
+        if option in config
+    ]
+    port, backend = settings["port"], https["backend_port"]
+    if behind_nginx and port == backend:
+        problems.append(
+            f"orthanc:https:backend_port: must not be {port}, which is orthanc:port; nginx listens"
+            " there, and Orthanc behind it on a port of its own"
+        )
+    if behind_nginx and dicom["enabled"] and config.get("DicomPort", dicom["port"]) == port:
+        problems.append(f"orthanc:dicom:port: must not be {port}, which is orthanc:port")
+    return problems
+
+
+def check_dicom_tls(settings: dict, given: dict) -> list[str]:
+    """Return what about DICOM TLS is missing."""
+    tls = settings["dicom"]["tls"]
+    problems = check_pair("orthanc:dicom:tls", given, tls["enabled"])
+    if tls["enabled"] and tls["require_certificate"] and "trusted_certificates" not in given:
+        problems.append(
+            "orthanc:dicom:tls:trusted_certificates: missing; give the certificate of the authority"
+            " that signed those of the devices, or set orthanc:dicom:tls:require_certificate to"
+            " false to let in devices without one"
+        )
+    return problems
+
+
 def check_host(settings: dict) -> list[str]:
     """Return what the pillar asks for and this host cannot give."""
     problems = []
@@ -231,6 +475,16 @@ def check_host(settings: dict) -> list[str]:
             for name in sorted(moved)
         ]
     return problems
+
+
+def advice(settings: dict) -> list[str]:
+    """Return what is allowed, and not wise."""
+    return [
+        f"orthanc:plugins:{number}:insecure: nothing says what {plugin['name']} should hold, and it"
+        " runs with all rights of Orthanc; give it a source_hash"
+        for number, plugin in enumerate(settings["plugins"])
+        if "source_hash" not in plugin
+    ]
 
 
 def merge(base: dict, over: dict) -> dict:
@@ -274,8 +528,61 @@ def derive_paths(settings: dict) -> None:
             links[name]["name"] = f"{links['dir']}/{links[name]['name']}"
 
 
-def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[str]]:
-    """Return the merged settings and all that is wrong with the pillar."""
+def ca_bundle(settings: dict) -> str:
+    """Return the path of the CAs that the whole host trusts."""
+    return settings["default_config"]["HttpsCACertificates"]
+
+
+def derive_database(settings: dict) -> None:
+    """Fill in what follows from others: whether the database is local, its CA, the packages."""
+    database = settings["postgresql"]
+    database["local"] = "uri" not in database and "host" not in database
+    own = f"{settings['paths']['config']}/{settings['database']['ca']}"
+    database.setdefault("ca", own if "ca_source" in database else ca_bundle(settings))
+    plugin = settings["database"]["plugin"]
+    if database["enabled"] and plugin not in settings["packages"]:
+        settings["packages"] = [*settings["packages"], plugin]
+
+
+def file_name(source: str) -> str:
+    """Return the last part of a URL, without its query, or of a path."""
+    path = re.split("[?#]", source)[0] if "://" in source else source
+    return posixpath.basename(path)
+
+
+def derive_plugins(settings: dict) -> None:
+    """
+    Fill in the name of each plugin to download, and the path of its file.
+
+    The folder above the file has the SHA-256 of its content as its name: an old and a new file
+    never get into each other's way, and which of them Orthanc loads is a matter of its option
+    Plugins alone. Without a hash it is a name for the source; see ``orthanc_plugins``.
+    """
+    plugins = [plugin for plugin in settings["plugins"] if "source" in plugin]
+    for plugin in plugins:
+        plugin.setdefault("name", file_name(plugin["source"]))
+        folder = plugin.get("source_hash", "").rpartition("=")[2].lower()
+        if not folder:
+            folder = f"insecure-{hashlib.sha256(plugin['source'].encode()).hexdigest()[:16]}"
+        plugin["path"] = f"{settings['downloads']}/{folder}/{plugin['name']}"
+    settings["plugins"] = plugins
+
+
+def derive_backup_key(settings: dict) -> None:
+    """Fill in where the backup key is."""
+    key, home = settings["backup_key"], settings["paths"]["home"]
+    folder = posixpath.dirname(key["path"]) if "path" in key else f"{home}/.ssh"
+    key["dir"] = posixpath.normpath(key.get("dir", folder))
+    key["path"] = posixpath.normpath(key.get("path", f"{key['dir']}/id_ed25519"))
+
+
+def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[dict, list[str]]:
+    """
+    Return the merged settings and all that is wrong with the pillar.
+
+    names
+        The names and addresses of the host.
+    """
     given = pillar is not None
     pillar = plain(pillar) if given else {}
     if not isinstance(pillar, dict):
@@ -294,10 +601,19 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool) -> tuple[dict, list[
     settings = merge(settings, {key: value for key, value in pillar.items() if key != "config"})
     settings["config"] = pillar.get("config", {})
     settings["booted"] = booted
+    settings["names"] = list(names)
     settings["pillar_given"] = given
     derive_paths(settings)
+    derive_database(settings)
+    derive_backup_key(settings)
     incomplete = check_required(pillar)
     problems += incomplete + check_host(settings)
+    problems += check_database(pillar.get("postgresql", {}), settings, defaults["postgresql"])
+    problems += check_plugins(settings["plugins"]) + check_backup_key(settings)
+    derive_plugins(settings)
+    settings["warnings"] = advice(settings)
+    problems += check_https(settings, pillar.get("https", {}))
+    problems += check_dicom_tls(settings, pillar.get("dicom", {}).get("tls", {}))
     settings["users"] = {
         name: user
         for name, user in settings["users"].items()
@@ -322,6 +638,18 @@ def sound_part(pillar: dict) -> tuple[dict, list[str]]:
     return sound, problems
 
 
+def host_names(grains) -> list[str]:
+    """Return the names and addresses by which others reach the host, the first one first."""
+    found = [
+        grains.get("fqdn"),
+        grains.get("host"),
+        *grains.get("ipv4", []),
+        *grains.get("ipv6", []),
+    ]
+    # A link-local address means nothing without the name of an interface.
+    return [name for name in dict.fromkeys(found) if name and not name.startswith("fe80:")]
+
+
 def run() -> dict:
     def read(name: str):
         return __salt__["slsutil.renderer"](
@@ -337,6 +665,7 @@ def run() -> dict:
             read(f"osfamily/{family}"),
             read("defaults"),
             booted=__grains__.get("init") == "systemd",
+            names=host_names(__grains__),
         )
     else:
         settings, problems = {}, [f"this formula knows Debian, Ubuntu and openSUSE, not {family}"]
@@ -344,15 +673,16 @@ def run() -> dict:
         problems.append(UNSYNCED)
     roles = read("roles")
 
-    def configuration() -> dict:
+    def from_options(name: str, *arguments):
         options = __salt__["slsutil.renderer"](
             "salt://orthanc/options.py", default_renderer="py", saltenv=__env__
         )
-        return options["of"](settings, roles, DEMO_USERS)
+        return options[name](settings, *arguments)
 
     return {
         "settings": settings,
         "problems": problems,
-        "configuration": configuration,
+        "configuration": lambda: from_options("of", roles, DEMO_USERS),
+        "proxy": lambda: from_options("proxy"),
         "synced": synced,
     }

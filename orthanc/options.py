@@ -1,12 +1,13 @@
 """
-Settings become options of Orthanc, users become credentials and a Lua filter.
+Settings become options of Orthanc and a site of nginx, users become credentials and a Lua filter.
 
-The SLS files load this through ``slsutil.renderer``, after ``map.py``, and get a function from the
-settings to the arguments of ``orthanc_conf.managed``.
+The SLS files get these functions from ``map.py``.
 https://orthanc.uclouvain.be/book/users/configuration.html
 """
 
+import os
 import re
+from urllib.parse import quote
 
 # The setting of the pillar that each derived option comes from.
 SOURCES = {
@@ -27,36 +28,67 @@ SOURCES = {
     "StorageDirectory": "orthanc:paths:storage",
     "IndexDirectory": "orthanc:paths:index",
     "Plugins": "orthanc:paths:plugins",
+    "PostgreSQL": "orthanc:postgresql",
+    "SslEnabled": "orthanc:https:terminator",
+    "SslCertificate": "orthanc:https:certificate",
+    "DicomTlsEnabled": "orthanc:dicom:tls:enabled",
+    "DicomTlsCertificate": "orthanc:dicom:tls:certificate",
+    "DicomTlsPrivateKey": "orthanc:dicom:tls:key",
+    "DicomTlsTrustedCertificates": "orthanc:dicom:tls:trusted_certificates",
+    "DicomTlsRemoteCertificateRequired": "orthanc:dicom:tls:require_certificate",
+}
+# The same where nginx listens on orthanc:port.
+SOURCES_BEHIND_NGINX = {
+    **SOURCES,
+    "HttpPort": "orthanc:https:backend_port",
+    "RemoteAccessAllowed": "orthanc:https:enabled",
+    "HttpBindAddresses": "orthanc:https:enabled",
+}
+# The PEM files in the folder of the configuration, by what is in them.
+PEMS = {
+    "https": "orthanc-formula-https.pem",
+    "dicom_tls": "orthanc-formula-dicom-tls.pem",
+    "dicom_trusted": "orthanc-formula-dicom-tls-trusted.pem",
 }
 
 
 def run():
-    return {"of": configuration}
+    return {"of": configuration, "proxy": proxy}
 
 
 def configuration(settings, roles, demo_users):
-    """Return the arguments that say what the configuration shall be, for both states of it."""
+    """Return the arguments of ``orthanc_conf.managed``."""
     users = dict(settings["users"])
     if settings["demo_users"]:
         users.update(demo_users)
     derived = options_of(settings, users)
+    database = settings["postgresql"]
     return {
         "name": settings["paths"]["config"],
         "layers": layers(settings, users, derived),
         "main_file": settings["main_file"],
         "option_files": settings["option_files"],
-        "texts": {"users.lua": lua_filter(users, roles) if users else None},
+        "texts": {
+            "users.lua": lua_filter(users, roles) if users else None,
+        },
+        "certificates": certificates(settings),
+        "pems": pems(settings),
+        "site": settings["nginx"]["site"],
         "sources": {
-            **sources(derived, settings["config"]),
+            **sources(derived, settings["config"], behind_nginx(settings)),
             **{f"RegisteredUsers:{name}": f"orthanc:users:{name}:password" for name in users},
+            **database_sources(settings),
+            **plugin_sources(settings),
         },
         "sections": settings["plugin_sections"],
         "command": settings["command"],
         "packages": settings["packages"],
+        "plugins": [plugin["path"] for plugin in settings["plugins"]],
         "user": settings["user"],
         "group": settings["group"],
         "service": settings["service"],
         "preflight": settings["preflight"],
+        "databases": ["PostgreSQL"] if database["enabled"] and database["local"] else [],
         "allow_no_users": settings["pillar_given"],
     }
 
@@ -69,20 +101,42 @@ def layers(settings, users, derived):
     if users and isinstance(own, list):
         # The last script that defines the filter wins: scripts of the pillar come first.
         layers.append({"LuaScripts": [*own, f"{settings['paths']['config']}/users.lua"]})
+    if settings["plugins"]:
+        layers.append({"Plugins": loaded(settings)})
     return layers
 
 
-def sources(derived, config):
+def loaded(settings):
+    """Return the option Plugins: folders as they are without downloads, and each download."""
+    own = settings["config"].get("Plugins", [settings["paths"]["plugins"]]) or []
+    # Of what is in a folder, Orthanc passes over in silence what is no plugin; not of these.
+    files = [plugin["path"] for plugin in settings["plugins"]]
+    return [*own, *files] if isinstance(own, list) else own
+
+
+def plugin_sources(settings):
+    """Return the path of the pillar for each item of the option Plugins that is a download."""
+    files = {plugin["path"]: number for number, plugin in enumerate(settings["plugins"])}
+    items = loaded(settings)
+    return {
+        f"Plugins:{position}": f"orthanc:plugins:{files[item]}"
+        for position, item in enumerate(items if isinstance(items, list) else ())
+        if isinstance(item, str) and item in files
+    }
+
+
+def sources(derived, config, behind_nginx=False):
     """Return the path of the pillar for each option, or name below it, that config leaves alone."""
+    known = SOURCES_BEHIND_NGINX if behind_nginx else SOURCES
     found = {}
     for option, value in derived.items():
         over = config.get(option)
         if option not in config:
-            found[option] = SOURCES[option]
+            found[option] = known[option]
         elif isinstance(value, dict) and isinstance(over, dict):
             found.update(
                 {
-                    f"{option}:{name}": f"{SOURCES[option]}:{name}"
+                    f"{option}:{name}": f"{known[option]}:{name}"
                     for name in value
                     if name not in over
                 }
@@ -114,7 +168,178 @@ def options_of(settings, users):
     }
     if isinstance(deidentify, str):
         options["DeidentifyLogsDicomVersion"] = deidentify
+    if settings["postgresql"]["enabled"]:
+        options["PostgreSQL"] = {
+            # Without them Orthanc stays with SQLite and files, and does not say so.
+            "EnableIndex": True,
+            "EnableStorage": settings["postgresql"]["storage"],
+            "ConnectionUri": connection_uri(settings["postgresql"]),
+            # At the start: less than start_timeout, so that its own lines tell why.
+            "MaximumConnectionRetries": 10,
+            "ConnectionRetryInterval": 4,
+        }
+    if behind_nginx(settings):
+        options["HttpPort"] = settings["https"]["backend_port"]
+        # What comes through nginx comes from this host, and nothing else is to come.
+        options["RemoteAccessAllowed"] = False
+        options["HttpBindAddresses"] = ["127.0.0.1"]
+    elif settings["https"]["enabled"]:
+        options["SslEnabled"] = True
+        options["SslCertificate"] = f"{paths['config']}/{PEMS['https']}"
+    if "certificate" in dicom["tls"]:
+        options.update(dicom_tls(dicom["tls"], paths["config"]))
     return options
+
+
+def connection_uri(database):
+    """
+    Return the URI of the database, everything special in it URL-encoded.
+
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
+    """
+    if "uri" in database:
+        return database["uri"]
+    host, port = database.get("host", ""), f":{database['port']}" if "port" in database else ""
+    name = quote(database["database"], safe="")
+    if not host:
+        # By the account that the service has; a port is in the name of the socket.
+        return f"postgresql:///{name}{port.replace(':', '?port=')}"
+    user = quote(database["user"], safe="")
+    password = f":{quote(database['password'], safe='')}" if "password" in database else ""
+    if ":" in host:
+        host = f"[{host}]"
+    tls = "sslmode=require"
+    if database["verify"]:
+        tls = f"sslmode=verify-full&sslrootcert={quote(database['ca'], safe='')}"
+    # Otherwise a host that is gone is waited for as long as the kernel does.
+    return f"postgresql://{user}{password}@{host}{port}/{name}?{tls}&connect_timeout=10"
+
+
+def database_sources(settings):
+    """Return the path of the pillar for what is found wrong with the connection."""
+    over = settings["config"].get("PostgreSQL")
+    if over and not (settings["postgresql"]["enabled"] and isinstance(over, dict)):
+        return {}
+    found = {
+        "ConnectionUri": "uri" if "uri" in settings["postgresql"] else "",
+        "ConnectionUri:sslmode": "verify",
+        "EnableIndex": "enabled",
+        "EnableStorage": "storage",
+    }
+    return {
+        f"PostgreSQL:{name}": f"orthanc:postgresql:{key}".rstrip(":")
+        for name, key in found.items()
+        if name not in (over or {})
+    }
+
+
+def behind_nginx(settings):
+    """Return whether nginx listens on the port that clients use, and Orthanc behind it."""
+    https = settings["https"]
+    return https["enabled"] and https["terminator"] == "nginx"
+
+
+def dicom_tls(tls, folder):
+    """
+    Return the options for DICOM TLS, also for connections that Orthanc opens.
+
+    https://orthanc.uclouvain.be/book/faq/dicom-tls.html
+    """
+    pair = f"{folder}/{PEMS['dicom_tls']}"
+    trusted = f"{folder}/{PEMS['dicom_trusted']}" if "trusted_certificates" in tls else pair
+    return {
+        "DicomTlsEnabled": tls["enabled"],
+        "DicomTlsCertificate": pair,
+        "DicomTlsPrivateKey": pair,
+        # Up to Orthanc 1.12.3 it must be there, also where nobody is to be verified with it.
+        "DicomTlsTrustedCertificates": trusted,
+        "DicomTlsRemoteCertificateRequired": tls["require_certificate"],
+    }
+
+
+def some(sources, *names):
+    """Return those of the sources that are given."""
+    return {name: sources[name] for name in names if name in sources}
+
+
+def certificates(settings):
+    """Return the sources of certificates and keys that are used, by their place in the pillar."""
+    https, tls, database = settings["https"], settings["dicom"]["tls"], settings["postgresql"]
+    used = {
+        "orthanc:https": some(https, "certificate", "key") if https["enabled"] else {},
+        "orthanc:dicom:tls": some(tls, "certificate", "key", "trusted_certificates"),
+        "orthanc:postgresql": some(database, "ca_source") if database["enabled"] else {},
+    }
+    return {place: sources for place, sources in used.items() if sources}
+
+
+def https_pem(settings):
+    """Return what ``orthanc_tls.pem`` needs for the certificate and key of the HTTPS server."""
+    if settings["https"]["self_signed"]:
+        return {"names": settings["names"]}
+    return brought(settings["https"], "certificate", "key")
+
+
+def brought(sources, *names):
+    """Return what ``orthanc_tls.pem`` needs for sources of the pillar; None if none is given."""
+    found = some(sources, *names)
+    return {**found, "saltenv": __env__} if found else None
+
+
+def pems(settings):
+    """
+    Return what ``orthanc_tls.pem`` needs for each PEM file that Orthanc itself reads, by its name
+    in the folder of the configuration; None for those that must not be there.
+    """
+    https, tls, database = settings["https"], settings["dicom"]["tls"], settings["postgresql"]
+    own_https = https["enabled"] and not behind_nginx(settings)
+    found = {
+        PEMS["https"]: https_pem(settings) if own_https else None,
+        PEMS["dicom_tls"]: brought(tls, "certificate", "key"),
+        PEMS["dicom_trusted"]: brought(tls, "trusted_certificates"),
+        settings["database"]["ca"]: None,
+    }
+    if database["enabled"] and "ca_source" in database:
+        folder, name = os.path.split(database["ca"])
+        # A file elsewhere has its whole path for a name.
+        entry = name if folder == settings["paths"]["config"] else database["ca"]
+        found[entry] = {"trusted_certificates": database["ca_source"], "saltenv": __env__}
+    return found
+
+
+def proxy(settings):
+    """Return the site of nginx and what belongs to it, as ``orthanc_nginx`` takes it."""
+    https, nginx = settings["https"], settings["nginx"]
+    result = {
+        **{name: nginx[name] for name in ("site", "pem", "service", "command")},
+        "text": None,
+        "certificate": None,
+        "orthanc": settings["command"],
+    }
+    if not behind_nginx(settings):
+        return result
+    certificate, key = https.get("certificate", ""), https.get("key", "")
+    if not (certificate.startswith("/") and key.startswith("/")):
+        result["certificate"] = https_pem(settings)
+        certificate = key = nginx["pem"]
+    result["text"] = __salt__["slsutil.renderer"](
+        "salt://orthanc/nginx.conf.jinja",
+        default_renderer="jinja",
+        saltenv=__env__,
+        listen=listen(settings),
+        backend=f"127.0.0.1:{https['backend_port']}",
+        certificate=certificate,
+        key=key,
+    )
+    return result
+
+
+def listen(settings):
+    """Return the addresses that nginx listens on: all of the host's, or only the local ones."""
+    port, names = settings["port"], settings["names"]
+    if settings["remote_access"]:
+        return [port, f"[::]:{port}"] if any(":" in name for name in names) else [port]
+    return [f"127.0.0.1:{port}", f"[::1]:{port}"] if "::1" in names else [f"127.0.0.1:{port}"]
 
 
 def lua_filter(users, roles):

@@ -52,12 +52,17 @@ def pytest_sessionfinish(session, exitstatus):
         session.exitstatus = 1
 
 
-# Files of tests that take longest, in minutes; begun first, they do not keep one worker alone.
-LONGEST = ("test_no_secret_leaks", "test_the_same_everywhere", "test_interrupted")
+# Files of tests that take minutes; begun first, they do not keep one worker alone at the end.
+LONGEST = (
+    *("test_the_same_everywhere", "test_no_secret_leaks", "test_postgresql", "test_commands"),
+    *("test_wrong_pillars", "test_https", "test_dicom_tls", "test_load", "test_backup_key"),
+    *("test_interrupted", "test_https_changes", "test_plugins"),
+)
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: pathlib.Path(item.fspath).stem not in LONGEST)
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(pathlib.Path(item.fspath).stem, len(place)))
     for item in items:
         layer = pathlib.Path(item.fspath).relative_to(HERE).parts[0]
         item.add_marker(getattr(pytest.mark, layer))

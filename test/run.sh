@@ -49,11 +49,10 @@ use() {
   touch "$venv/installed"
 }
 
-# run FOLDER...: the tests, three files side by side: hosts spend their time waiting.
+# run FOLDER...: the tests there, three side by side: hosts spend their time waiting.
 run() {
   say "Tests with Salt $SALT_VERSION: $*"
-  "$venv/bin/python" -m pytest --capture=no --numprocesses=3 --dist=loadfile --no-loadscope-reorder \
-    "$@" "${arguments[@]}"
+  "$venv/bin/python" -m pytest --capture=no --numprocesses=3 "$@" "${arguments[@]}"
 }
 
 arguments=("$@")
@@ -76,5 +75,6 @@ if [ ${#folders[@]} -gt 0 ]; then
 fi
 if wants host; then
   use "${versions[-1]}"
-  run test/host
+  # Files as a whole, because the tests of one share a host; begun in their order.
+  run --dist=loadfile --no-loadscope-reorder test/host
 fi

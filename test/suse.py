@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+import shutil
 import subprocess
 import textwrap
 from collections.abc import Callable
@@ -38,6 +39,7 @@ NO_DEBIAN = (
     " /usr/sbin/adduser /usr/sbin/addgroup /usr/sbin/deluser /usr/sbin/delgroup"
     " /usr/sbin/invoke-rc.d /usr/sbin/update-rc.d /usr/sbin/policy-rc.d"
     " /etc/orthanc /var/lib/orthanc /var/log/orthanc /usr/share/orthanc"
+    " /etc/postgresql* /var/lib/postgresql /var/log/postgresql /run/postgresql"
 )
 WORK = "/var/tmp/rpm"
 REPOSITORIES = "/srv/rpm"
@@ -54,6 +56,7 @@ class Rpm:
         Its name on SUSE.
     debian
         The Debian packages whose files it has, with blanks between; the first gives its version.
+        Here and in paths and files, {postgresql} stands for the release of PostgreSQL.
     paths
         Where their files and folders go: a pattern of paths on Debian -> a path on SUSE, which is
         that of the folder around them if it ends with a slash.
@@ -92,6 +95,8 @@ class StandIn:
 
     debian
         The Debian suite that it lies on; it gives the versions of Orthanc and its plugins.
+    postgresql
+        The release of PostgreSQL that the suite has.
     os_release
         ``/etc/os-release``.
     configuration
@@ -99,6 +104,7 @@ class StandIn:
     """
 
     debian: str
+    postgresql: str
     os_release: str
     configuration: str = ""
 
@@ -130,6 +136,99 @@ ExecStart=/usr/sbin/orthanc /etc/orthanc/
 
 [Install]
 WantedBy=multi-user.target
+"""
+
+POSTGRESQL_UNIT = """\
+[Unit]
+Description=PostgreSQL database server
+After=syslog.target
+After=network.target
+
+[Service]
+Type=forking
+User=postgres
+EnvironmentFile=-/etc/sysconfig/postgresql
+ExecStart=/usr/share/postgresql/postgresql-script start
+ExecStop=/usr/share/postgresql/postgresql-script stop
+ExecReload=/usr/share/postgresql/postgresql-script reload
+SendSIGKILL=no
+
+[Install]
+WantedBy=multi-user.target
+"""
+# As on SUSE, the cluster is made at the first start. By `ident`, initdb means the account on the
+# other side: peer on the socket, and nobody over TCP, where no such service runs.
+POSTGRESQL_SCRIPT = """\
+#!/bin/sh
+data=/var/lib/pgsql/data
+cd /var/lib/pgsql
+case "$1" in
+  start)
+    [ -f $data/PG_VERSION ] || initdb --auth=ident $data > initlog 2>&1 || exit 1
+    exec pg_ctl -s -w -D $data start ;;
+  stop) exec pg_ctl -s -D $data -m fast stop ;;
+  reload) exec pg_ctl -s -D $data reload ;;
+esac
+"""
+
+NGINX_UNIT = """\
+[Unit]
+Description=The nginx HTTP and reverse proxy server
+After=network-online.target remote-fs.target nss-lookup.target
+Wants=network-online.target
+
+[Service]
+RuntimeDirectory=nginx
+PIDFile=/run/nginx.pid
+ExecStartPre=/usr/sbin/nginx -t
+ExecStart=/usr/sbin/nginx -g "daemon off;"
+ExecReload=/bin/kill -s HUP $MAINPID
+KillSignal=SIGQUIT
+TimeoutStopSec=5
+KillMode=mixed
+PrivateTmp=true
+ProtectSystem=full
+ProtectHome=read-only
+PrivateDevices=true
+ProtectHostname=true
+ProtectClock=true
+ProtectKernelTunables=true
+ProtectKernelModules=true
+ProtectKernelLogs=true
+ProtectControlGroups=true
+RestrictRealtime=true
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+# The site of the package itself is part of it.
+NGINX = """\
+user nginx;
+worker_processes 1;
+pid /run/nginx.pid;
+
+events {
+    worker_connections 1024;
+}
+
+http {
+    include mime.types;
+    default_type application/octet-stream;
+    sendfile on;
+    keepalive_timeout 65;
+    include conf.d/*.conf;
+
+    server {
+        listen 80;
+        server_name localhost;
+        location / {
+            root /srv/www/htdocs/;
+        }
+    }
+
+    include vhosts.d/*.conf;
+}
 """
 
 # Packages of openSUSE up to Orthanc 1.12 bring a configuration of the days of Orthanc 1.6.
@@ -277,6 +376,22 @@ def plugin(name: str, files: str = "", requires: str = "orthanc") -> Rpm:
     )
 
 
+def programs(folder: pathlib.Path, stand_in: StandIn) -> None:
+    """Link PostgreSQL's programs from /usr/bin; SUSE has alternatives for that."""
+    for program in folder.glob("usr/lib/postgresql/*/bin/*"):
+        place(folder, f"/usr/bin/{program.name}").symlink_to(f"/{program.relative_to(folder)}")
+
+
+def without_contrib(folder: pathlib.Path, stand_in: StandIn) -> None:
+    """Leave out the extension that SUSE has in another package, and what only a compiler needs."""
+    shutil.rmtree(
+        folder / f"usr/lib/postgresql/{stand_in.postgresql}/lib/bitcode", ignore_errors=True
+    )
+    for file in folder.rglob("pg_trgm*"):
+        file.unlink()
+    programs(folder, stand_in)
+
+
 RPMS = (
     # Installed from the beginning: scripts need a shell, zypper wants to see a C library, and
     # Debian's rpm does not like it when the last package is removed.
@@ -337,19 +452,112 @@ RPMS = (
             Provides: user(orthanc)
         """,
     ),
-    # On SUSE orthanc-postgresql has requires="orthanc postgresql-server", which is not made here.
-    plugin("orthanc-postgresql"),
+    Rpm(
+        name="nginx",
+        debian="nginx nginx-common",
+        paths={"usr/sbin/nginx": "/usr/sbin/", "etc/nginx/mime.types": "/etc/nginx/"},
+        texts={
+            "/etc/nginx/nginx.conf": NGINX,
+            "/usr/lib/systemd/system/nginx.service": NGINX_UNIT,
+        },
+        folders="/etc/nginx/conf.d /etc/nginx/vhosts.d /var/lib/nginx /var/log/nginx",
+        files="""
+            /usr/sbin/nginx
+            /usr/lib/systemd/system/nginx.service
+            %dir /etc/nginx
+            %dir /etc/nginx/conf.d
+            %dir /etc/nginx/vhosts.d
+            %config(noreplace) /etc/nginx/mime.types
+            %config(noreplace) /etc/nginx/nginx.conf
+            %dir %attr(0750, nginx, nginx) /var/lib/nginx
+            %dir %attr(0750, nginx, nginx) /var/log/nginx
+        """,
+        scripts={
+            "pre": """
+                getent group nginx >/dev/null || groupadd -r nginx
+                getent passwd nginx >/dev/null ||
+                    useradd -r -g nginx -d /var/lib/nginx -s /usr/sbin/nologin nginx
+            """,
+            "post": "systemctl daemon-reload || :",
+        },
+        tags="""
+            Provides: group(nginx)
+            Provides: user(nginx)
+        """,
+    ),
+    plugin("orthanc-postgresql", requires="orthanc postgresql-server"),
     plugin("orthanc-dicomweb"),
     plugin("orthanc-gdcm"),
     plugin("orthanc-mysql"),
     plugin("orthanc-python"),
     plugin("orthanc-webviewer"),
     plugin("orthanc-wsi", files="/usr/bin/OrthancWSI*"),
+    # The programs look for their files where Debian has them.
+    Rpm(
+        name="postgresql",
+        debian="postgresql-client-{postgresql} postgresql-client-common postgresql-common",
+        paths={"usr/lib/postgresql/*/bin": "/usr/lib/postgresql/{postgresql}/"},
+        finish=programs,
+        files="/usr/lib/postgresql\n/usr/bin/*",
+    ),
+    Rpm(
+        name="postgresql-server",
+        debian="postgresql-{postgresql}",
+        paths={
+            "usr/lib/postgresql/*/bin": "/usr/lib/postgresql/{postgresql}/",
+            "usr/lib/postgresql/*/lib": "/usr/lib/postgresql/{postgresql}/",
+            "usr/share/postgresql/*": "/usr/share/postgresql/",
+        },
+        texts={
+            "/usr/lib/systemd/system/postgresql.service": POSTGRESQL_UNIT,
+            "/usr/lib/tmpfiles.d/postgresql.conf": "d /run/postgresql 0755 postgres postgres -\n",
+            "/usr/share/postgresql/postgresql-script": POSTGRESQL_SCRIPT,
+        },
+        folders="/var/lib/pgsql",
+        finish=without_contrib,
+        files="""
+            /usr/lib/postgresql
+            /usr/lib/systemd/system/postgresql.service
+            /usr/lib/tmpfiles.d/postgresql.conf
+            /usr/bin/*
+            /usr/share/postgresql/{postgresql}
+            %attr(0755, root, root) /usr/share/postgresql/postgresql-script
+            %attr(0750, postgres, postgres) /var/lib/pgsql
+        """,
+        scripts={
+            "pre": """
+                getent group postgres >/dev/null || groupadd -g 26 -o -r postgres
+                getent passwd postgres >/dev/null ||
+                    useradd -g postgres -o -r -d /var/lib/pgsql -s /bin/bash -u 26 postgres
+            """,
+            "post": """
+                systemd-tmpfiles --create /usr/lib/tmpfiles.d/postgresql.conf || :
+                systemctl daemon-reload || :
+            """,
+            "preun": """
+                [ $1 != 0 ] || systemctl disable --now postgresql.service || :
+            """,
+        },
+        tags="Requires: postgresql",
+    ),
+    Rpm(
+        name="postgresql-contrib",
+        debian="postgresql-{postgresql}",
+        paths={
+            "usr/lib/postgresql/*/lib/pg_trgm.so": "/usr/lib/postgresql/{postgresql}/lib/",
+            "usr/share/postgresql/*/extension/pg_trgm*": (
+                "/usr/share/postgresql/{postgresql}/extension/"
+            ),
+        },
+        files="/usr/lib/postgresql\n/usr/share/postgresql",
+        tags="Requires: postgresql",
+    ),
 )
 
 STAND_INS = {
     "leap": StandIn(
         debian="trixie",
+        postgresql="17",
         os_release="""\
 NAME="openSUSE Leap"
 VERSION="15.6"
@@ -363,6 +571,7 @@ CPE_NAME="cpe:/o:opensuse:leap:15.6"
     ),
     "tumbleweed": StandIn(
         debian="sid",
+        postgresql="18",
         os_release="""\
 NAME="openSUSE Tumbleweed"
 # VERSION="20261101"
@@ -378,7 +587,8 @@ CPE_NAME="cpe:/o:opensuse:tumbleweed:20261101"
 
 def make(host, stand_in: StandIn) -> None:
     """Turn a booted Debian into the stand-in; what changes on the host is the stand-in's layer."""
-    sources = " ".join(sorted({word for rpm in RPMS for word in rpm.debian.split()}))
+    rpms = [of_release(rpm, stand_in) for rpm in RPMS]
+    sources = " ".join(sorted({word for rpm in rpms for word in rpm.debian.split()}))
     host.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")
     host.run(
         f"""
@@ -397,7 +607,7 @@ def make(host, stand_in: StandIn) -> None:
         """,
         timeout=600,
     )
-    make_repositories(host, stand_in)
+    make_repositories(host, stand_in, rpms)
     host.write("/usr/lib/os-release", stand_in.os_release)
     # Newer releases of rpm want signatures by default.
     host.write("/etc/rpm/macros", "%_dbpath /var/lib/rpm\n%_pkgverify_level digest\n")
@@ -424,10 +634,20 @@ def make(host, stand_in: StandIn) -> None:
     )
 
 
-def make_repositories(host, stand_in: StandIn) -> None:
+def of_release(rpm: Rpm, stand_in: StandIn) -> Rpm:
+    """Return an RPM with the release of PostgreSQL in its names."""
+
+    def fill(text: str) -> str:
+        return text.replace("{postgresql}", stand_in.postgresql)
+
+    paths = {pattern: fill(path) for pattern, path in rpm.paths.items()}
+    return dataclasses.replace(rpm, debian=fill(rpm.debian), paths=paths, files=fill(rpm.files))
+
+
+def make_repositories(host, stand_in: StandIn, rpms: list[Rpm]) -> None:
     """Make the RPMs from the files of Debian's packages."""
     specs: dict[str, list[str]] = {name: [] for name in RELEASES}
-    for rpm in RPMS:
+    for rpm in rpms:
         files = f"{WORK}/{rpm.name}"
         lay_out(rpm, host.path(f"{WORK}/debian"), host.path(files))
         if rpm.finish:

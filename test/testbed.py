@@ -43,6 +43,7 @@ DOWNLOADS = (
     "--no-install-recommends python3 python3-venv python3-dev gcc libc6-dev",
     "--install-recommends orthanc orthanc-dicomweb orthanc-gdcm orthanc-mysql orthanc-postgresql"
     " orthanc-python orthanc-webviewer orthanc-wsi",
+    "--install-recommends nginx postgresql",
 )
 # What makes the network and the package managers of this machine work inside a host as well.
 MACHINE_SETTINGS = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")

@@ -9,12 +9,13 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
+    others = ["users.lua", *orthanc["configuration"]()["pems"]]
 
     return {
         "orthanc-config": {
             "orthanc_conf.absent": [
                 {"name": settings["paths"]["config"]},
-                {"files": [settings["main_file"], *settings["option_files"], "users.lua"]},
+                {"files": [settings["main_file"], *settings["option_files"], *others]},
             ],
         },
     }

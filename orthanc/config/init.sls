@@ -17,7 +17,7 @@ def run():
     paths = settings["paths"]
 
     states = {
-        "include": ["orthanc.packages"],
+        "include": ["orthanc.packages", "orthanc.plugins"],
         # The closed folder is what holds when a package resets the modes of the files in it: the
         # postinst of Debian's plugin packages makes them 0664 on every upgrade.
         "orthanc-access": {
@@ -35,13 +35,20 @@ def run():
         "orthanc-config": {
             "orthanc_conf.managed": [
                 *({name: value} for name, value in orthanc["configuration"]().items()),
-                {"require": [{"file": "orthanc-access"}]},
+                {"require": [{"file": "orthanc-access"}, *plugins(settings)]},
             ],
         },
     }
     for name in folders(settings):
         states.update(private(name, settings))
     return states
+
+
+def plugins(settings):
+    """Return the states that bring the plugins which the configuration names."""
+    return [
+        {"orthanc_plugins": f"orthanc-plugin-{plugin['name']}"} for plugin in settings["plugins"]
+    ]
 
 
 def folders(settings):

@@ -16,13 +16,18 @@ def run():
         for name in settings["packages"]
     ]
     hold = "pkg.held" if version else "pkg.unheld"
+    needed, require = ["orthanc.validation"], [{"orthanc_conf": "orthanc-pillar"}]
+    if settings["postgresql"]["enabled"]:
+        # Debian's package of the plugin restarts Orthanc.
+        needed.append("orthanc.database")
+        require.append({"sls": "orthanc.database"})
     return {
-        "include": ["orthanc.validation"],
+        "include": needed,
         "orthanc-packages": {
             "pkg.installed": [
                 {"pkgs": packages},
                 {"update_holds": True},
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+                {"require": require},
             ],
         },
         "orthanc-hold": {

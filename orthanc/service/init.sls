@@ -2,13 +2,18 @@
 """The service: started at boot, restarted when its configuration changed, serving at the end."""
 
 UNIT = """\
-# Managed by Salt
 [Service]
 # What Orthanc stores and logs is for its own account and group only.
 UMask=0027
 Restart=on-failure
 # Until a running job and the database are done.
 TimeoutStopSec=600
+"""
+# What has to be up before the database can be reached, and wants it up at all.
+NEEDS_DATABASE = """\
+[Unit]
+Wants={0}
+After={0}
 """
 
 
@@ -19,7 +24,7 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
-    paths = settings["paths"]
+    paths, proxy = settings["paths"], orthanc["proxy"]()
 
     serving = [
         {"name": settings["service"]},
@@ -27,17 +32,25 @@ def run():
         {"log": paths["log"]},
         {"timeout": settings["start_timeout"]},
         {"group": settings["group"]},
+        {"postgresql": settings["postgresql"]["enabled"]},
+        {"proxy": proxy},
         {"require": [{"sls": "orthanc.config"}]},
         {"watch": [{"orthanc_conf": "orthanc-config"}]},
     ]
+    # Where one that is in use was put right, the configuration is the same.
+    serving[-1]["watch"] += [
+        {"orthanc_plugins": f"orthanc-plugin-{plugin['name']}"} for plugin in settings["plugins"]
+    ]
     states = {"include": ["orthanc.config"], "orthanc-serving": {"orthanc.serving": serving}}
+    if proxy["text"]:
+        states["include"].append("orthanc.https")
     # Without systemd as PID 1 there is no unit, and no boot to prepare for.
     if settings["booted"]:
         serving[-1]["watch"].append({"file": "orthanc-unit"})
         states["orthanc-unit"] = {
             "file.managed": [
                 {"name": settings["drop_in"]},
-                {"contents": UNIT + command(settings)},
+                {"contents": "# Managed by Salt\n" + database(settings) + UNIT + command(settings)},
                 {"user": "root"},
                 {"group": "root"},
                 {"mode": "0644"},
@@ -60,6 +73,17 @@ def run():
             ],
         }
     return states
+
+
+def database(settings):
+    """Return the lines of the unit that make it wait for the database, at boot."""
+    if not settings["postgresql"]["enabled"]:
+        return ""
+    if settings["postgresql"]["local"]:
+        return NEEDS_DATABASE.format(f"{settings['database']['service']}.service")
+    # A URI may lead to this host or another one.
+    lines = NEEDS_DATABASE.format("network-online.target")
+    return f"{lines}After={settings['database']['service']}.service\n"
 
 
 def command(settings):

@@ -25,10 +25,11 @@ def run():
         configuration = orthanc["configuration"]()
         for name in (
             *("name", "layers", "main_file", "option_files", "sources", "sections", "command"),
-            *("packages", "allow_no_users"),
+            *("packages", "allow_no_users", "user", "group", "certificates", "pems"),
         ):
             arguments[name] = configuration[name]
         arguments["version"] = settings.get("version")
+        arguments["warnings"] = settings["warnings"]
     return {
         "orthanc-pillar": {
             "orthanc_conf.valid": [{name: value} for name, value in arguments.items()],

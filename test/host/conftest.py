@@ -5,6 +5,7 @@ import os
 import dicom
 import pytest
 import testbed
+from https import ROOT
 from minion import Minion
 
 USERS = {
@@ -56,3 +57,11 @@ def image(tmp_path_factory):
 def proven(record_property):
     """A function that says what a test has proven, for the README's table; see ``matrix``."""
     return lambda **what: record_property("proven", what)
+
+
+@pytest.fixture(scope="session")
+def ca(tmp_path_factory):
+    """The file of the authority that clients of hosts with HTTPS trust."""
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    path.write_text(ROOT.pem)
+    return str(path)

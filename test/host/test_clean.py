@@ -18,7 +18,7 @@ def test_clean_and_back_again(fresh_minion, users, image):
     assert minion.ask("GET", "/system").code == 401
 
     run = minion.state("orthanc.clean")
-    assert run.ok, run
+    assert run.ok, str(run)
     assert minion.pid() == 0
     assert minion.ask("GET", "/system").code == 0
     # Nothing of the formula is left; what the package itself brought is back as it was.
@@ -59,7 +59,7 @@ def test_each_part_can_be_cleaned_alone(fresh_minion, users):
     minion.apply(users=users)
     for part in ("links", "service", "config"):
         run = minion.state(f"orthanc.{part}.clean")
-        assert run.ok, run
+        assert run.ok, str(run)
         assert run.changes
         assert minion.state(f"orthanc.{part}.clean").changes == {}
     assert minion.run("dpkg-query -Wf '${db:Status-Status}' orthanc").out == "installed"

@@ -231,7 +231,7 @@ def timed(server) -> float:
     """Let a run finish, and return how long it took."""
     started = time.monotonic()
     run = server.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     return time.monotonic() - started
 
 
@@ -311,7 +311,7 @@ def test_a_run_with_nothing_to_write_takes_away_what_a_killed_one_left(server):
     # Somebody has taken the change back, unless the kill came too late for that.
     set_pillar(server, the_set(texts(server), model_of(server)))
     run = server.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     assert "orthanc-config" not in run.changes
     assert_tidy(server)
 

@@ -7,15 +7,12 @@ it comes: the time repeats every two seconds. Both kinds of restart are spread e
 
 from __future__ import annotations
 
-import base64
-import http.client
-import json
 import statistics
 import sys
-import threading
 import time
 
 import pytest
+from clients import Clients
 
 ROUNDS = 20
 THREADS = 4
@@ -24,9 +21,6 @@ TIMEOUT = 3
 STOP_PERIOD = 2
 # On a busy machine of two processors: by how much good pillars may be slower than restarts.
 NOISE, NOISE_SECONDS = 1.25, 0.3
-SEARCH = json.dumps({"Level": "Study", "Expand": True, "Query": {"PatientName": "*"}})
-REQUESTS = [("GET", "/system", None), ("GET", "/instances", None)] * 3
-REQUESTS += [("POST", "/tools/find", SEARCH)]
 TLS = {
     "DicomTlsEnabled": True,
     "DicomTlsCertificate": "/srv/missing.pem",
@@ -46,58 +40,6 @@ BAD = [
     {"paths": {"storage": "/srv/elsewhere"}},
     {"config": {"LuaScripts": ["/srv/failing.lua"]}},
 ]
-
-
-class Load:
-    """Requests from several threads of this machine, and what became of them."""
-
-    def __init__(self, host: str, user: str, password: str) -> None:
-        self.host, self.answered = host, []
-        self.failed: list[tuple[float, str]] = []
-        token = base64.b64encode(f"{user}:{password}".encode()).decode()
-        self.headers = {"Authorization": f"Basic {token}"}
-        self.over = threading.Event()
-        self.threads = [threading.Thread(target=self.go_on, args=[n]) for n in range(THREADS)]
-
-    def __enter__(self) -> Load:
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
-
-    def go_on(self, number: int) -> None:
-        while not self.over.wait(PAUSE):
-            number, began = number + 1, time.monotonic()
-            try:
-                self.request(*REQUESTS[number % len(REQUESTS)])
-                self.answered.append(time.monotonic())
-            except (OSError, ValueError, http.client.HTTPException) as err:
-                self.failed.append((began, repr(err)))
-
-    def request(self, method: str, path: str, body: str | None) -> None:
-        """Send one request; whatever is not the whole of a good answer raises."""
-        connection = http.client.HTTPConnection(self.host, 8042, timeout=TIMEOUT)
-        try:
-            connection.request(method, path, body, self.headers)
-            response = connection.getresponse()
-            answer = json.loads(response.read())
-            if response.status != 200 or not answer:
-                raise ValueError(f"{method} {path}: HTTP {response.status} {answer}")
-        finally:
-            connection.close()
-
-    def failures(self, since: float) -> list[str]:
-        """Return what became of the requests that began since then and failed."""
-        return [text for began, text in list(self.failed) if began >= since]
-
-    def away(self, since: float) -> float:
-        """Return the longest time without an answer; it must be over."""
-        moments = sorted(moment for moment in list(self.answered) if moment >= since)
-        return max(after - before for before, after in zip(moments, moments[1:]))
 
 
 def spread(number: int, server) -> None:
@@ -126,7 +68,8 @@ def server(minion, settings, users, image):
 
 def test_bad_pillars_cost_no_request_and_good_ones_no_more_than_a_restart(server, settings, users):
     applied, restarted = [], []
-    with Load(server.address, "anna", users["anna"]["password"]) as load:
+    anna = ("anna", users["anna"]["password"])
+    with Clients(server.address, anna, opening=THREADS, pause=PAUSE, timeout=TIMEOUT) as load:
         began = time.monotonic()
         time.sleep(2)
         assert load.answered
@@ -142,14 +85,14 @@ def test_bad_pillars_cost_no_request_and_good_ones_no_more_than_a_restart(server
             spread(number, server)
             since = time.monotonic()
             server.apply(**settings, config={"Name": f"Ward {number}"})
-            time.sleep(0.3)
+            load.wait_for_answer()
             applied.append(load.away(since))
             assert server.pid() != pid
 
             spread(number, server)
             since = time.monotonic()
             server.run("systemctl reset-failed orthanc; systemctl restart orthanc")
-            time.sleep(0.3)
+            load.wait_for_answer()
             restarted.append(load.away(since))
         lasted = time.monotonic() - began
 

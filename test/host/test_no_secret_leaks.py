@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 
+import pki
 import pytest
 from minion import Run
 from ways import SALT_VERSIONS, WAYS, SaltSsh
@@ -21,6 +22,12 @@ print(all["RegisteredUsers"]["anna"])
 local peer = all["OrthancPeers"]["archive"]
 error("no " .. peer["Url"] .. " for " .. peer["Password"] .. all["RegisteredUsers"]["anna"])
 """
+
+
+# A key that Salt brings, and one of the pillar; a line of each is a secret.
+BROUGHT, GIVEN = pki.make("dicom"), {"first": pki.make("first"), "second": pki.make("second")}
+# What is on the host for Orthanc and nginx only.
+FILES = "cat /etc/orthanc/*.json /etc/orthanc/*.pem /etc/nginx/orthanc-formula.pem"
 
 
 class Secrets(dict):
@@ -56,7 +63,7 @@ def try_and_do(site, marker: str, tried_out: str = "json") -> Run:
         run, failed = site.state(test=True), site.state(out="default")
     else:
         failed, run = site.state(test=True, out="default"), site.state()
-    assert bool(failed) == bool(run.failed), run
+    assert bool(failed) == bool(run.failed), str(run)
     outputs = [text for name, text in site.shown.items() if "stdout" in name][-2:]
     assert all(marker in text for text in outputs), outputs
     return run
@@ -78,12 +85,25 @@ def right(secrets, which):
     def secret(what):
         return secrets[f"{which} {what}"]
 
+    key = GIVEN[which].key
+    secrets[f"{which} key of HTTPS"] = key.splitlines()[2]
+    secrets["key of DICOM TLS"] = BROUGHT.key.splitlines()[2]
     if which == "first":
         database = {"Password": secret("password of PostgreSQL")}
     else:
         database = {"ConnectionUri": f"postgresql://pacs:{secret('URI of PostgreSQL')}@10.0.0.9/db"}
     return {
         "packages": ["orthanc", "orthanc-dicomweb", "orthanc-postgresql"],
+        "https": {"enabled": True, "certificate": GIVEN[which].pem, "key": key},
+        "dicom": {
+            "enabled": True,
+            "tls": {
+                "enabled": True,
+                "certificate": BROUGHT.pem,
+                "key": "salt://tls/dicom.key",
+                "require_certificate": False,
+            },
+        },
         # As from `password: |` in YAML.
         "users": {"anna": {"password": secret("password of a user") + "\n", "role": "admin"}},
         "peers": {
@@ -123,7 +143,13 @@ def wrong_in_shape(secrets):
             "four": {"Url": f"ftp://x:{secrets['wrong URL of a peer']}@10.0.0.9/"},
             "five": {"Url": "http://10.0.0.9/", "Password": secrets["${ in a peer"] + "${HOME}"},
         },
+        "https": {"enabled": True, "key": secrets["key without its frame"]},
         "postgres_uri": f"postgresql://x:{secrets['unknown setting']}@10.0.0.9/",
+        "postgresql": {
+            "host": f"x:{secrets['password at the host of a database']}@10.0.0.9",
+            "password": int(secrets["number as password of a database"]),
+            "uri": f"x:{secrets['URI without a scheme']}@10.0.0.9/",
+        },
         "config": {
             "DicomTlsPrivateKey": pem("PRIVATE", secrets["private key as a text"]),
             "DicomTlsCertificate": pem("RSA PRIVATE", secrets["private key as a certificate"]),
@@ -143,6 +169,8 @@ def wrong_in_shape(secrets):
     return pillar, [
         *(f"orthanc:users:{name}" for name in ("anna", "berta", "carl", "dora", "emil")),
         *(f"orthanc:peers:{name}" for name in ("one", "two", "three", "four", "five")),
+        *(f"orthanc:postgresql:{key}" for key in ("host", "password", "uri")),
+        "orthanc:https:key",
         *("orthanc:postgres_uri", "orthanc:config:DicomTlsPrivateKey"),
         *("orthanc:config:DicomTlsCertificate", "orthanc:config:AdminPasswort"),
         *(
@@ -156,10 +184,18 @@ def wrong_in_shape(secrets):
 def wrong_in_sense(secrets):
     """Return another one, of which the shape is right."""
     pillar = {
+        "https": {"enabled": True, "certificate": GIVEN["first"].pem, "key": GIVEN["second"].key},
         "users": {"anna": {"password": secrets["password with ${"] + "${HOME}", "role": "admin"}},
         "config": {"RegisteredUsers": {"berta": secrets["user in config"]}},
+        "postgresql": {
+            "enabled": True,
+            "uri": f"postgresql://x:y@{secrets['@ in the password of a URI']}@10.0.0.9/db",
+        },
     }
-    return pillar, ["orthanc:users:anna:password", "orthanc:config:RegisteredUsers"]
+    return pillar, [
+        *("orthanc:users:anna:password", "orthanc:config:RegisteredUsers", "orthanc:https:key"),
+        "orthanc:postgresql:uri",
+    ]
 
 
 def leaks(secrets, shown):
@@ -174,19 +210,25 @@ def leaks(secrets, shown):
 
 
 def test_no_secret_is_shown(site, secrets):
+    site.leader.write("/srv/salt/tls/dicom.key", BROUGHT.key)
     site.pillar(**right(secrets, "first"))
     assert not try_and_do(site, "Ward first").failed
-    files = "cat /etc/orthanc/*.json"
-    written = site.target.run(files).out
+    written = site.target.run(FILES).out
     assert [what for what, secret in secrets.items() if secret not in written] == []
 
     site.pillar(**right(secrets, "second"))
     run = try_and_do(site, "Ward second", tried_out="default")
-    assert not run.failed, run
+    assert not run.failed, str(run)
     changed = run.changes["orthanc-config"]["/etc/orthanc/credentials.json"]
     assert changed["RegisteredUsers:anna"] == HIDDEN
     assert changed["OrthancPeers:archive:Password"] == HIDDEN
-    assert secrets["second password of a user"] in site.target.run(files).out
+    pem = run.changes["orthanc-serving"]["/etc/nginx/orthanc-formula.pem"]
+    assert [pem[when].split(",")[0] for when in ("old", "new")] == ["CN=first", "CN=second"]
+    # Nor does a copy of Salt's own tell others.
+    found = "find / -xdev -name 'dicom.key*' -readable 2>/dev/null; true"
+    if site.target is not site.leader:
+        assert site.target.run(found, user="nobody").out == ""
+    assert secrets["second password of a user"] in site.target.run(FILES).out
     assert site.returned("orthanc_conf.effective /etc/orthanc")["Name"] == "Ward second"
     assert site.returned("orthanc.access")["users"] == "anna"
 

@@ -3,6 +3,7 @@
 import json
 
 import dicom
+import orthanc_conf
 import pytest
 import testbed
 from minion import Minion
@@ -89,6 +90,8 @@ def test_the_packages_own_configuration_is_replaced(minion, users):
     """Its RegisteredUsers would stand in two files, and newer packages load no plugin at all."""
     minion.run("zypper -n -q install orthanc")
     shipped = minion.read("/etc/orthanc/Configuration.json")
+    newest = "Tumbleweed" in minion.read("/etc/os-release")
+    assert (orthanc_conf.parse(shipped)["Plugins"] == []) is newest
     assert minion.run("systemctl is-enabled orthanc", check=False).out.strip() == "disabled"
     assert minion.pid() == 0
     minion.apply(users=users, packages=["orthanc", "orthanc-dicomweb"])
@@ -102,7 +105,7 @@ def test_the_packages_own_configuration_is_replaced(minion, users):
     assert "log" not in minion.run("ls /opt/gnuhealth/orthanc").out
 
     run = minion.state("orthanc.clean")
-    assert run.ok, run
+    assert run.ok, str(run)
     assert minion.pid() == 0
     assert not minion.run("rpm -q orthanc", check=False).ok
     # rpm keeps a changed configuration under another name, or removes the one it knows.

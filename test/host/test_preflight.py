@@ -116,9 +116,9 @@ def test_a_failure_that_a_trial_shows_never_touches_the_host(server, users, sett
         run = server.state(test=test)
         comment = run.failed["orthanc-config"]
         for word in words:
-            assert word in comment, run
+            assert word in comment, str(run)
         assert "Geheim" not in run.output
-        assert run.changes.keys() <= ({"orthanc-serving"} if test else set()), run
+        assert run.changes.keys() <= ({"orthanc-serving"} if test else set()), str(run)
         assert time.monotonic() - started < 15
     assert server.pid() == pid
     assert server.run(FILES).out == files
@@ -234,7 +234,7 @@ def test_the_last_good_configuration_returns(server, served, users, settings, wo
     assert time.monotonic() - started < limit
     comment = run.failed["orthanc-serving"]
     for word in (*words, "The last good configuration is back, and Orthanc serves with it"):
-        assert word in comment, run
+        assert word in comment, str(run)
     assert "Geheim" not in run.output
     answer = server.ask("GET", "/system", "anna", users["anna"]["password"])
     assert answer.json["Name"] == "good"

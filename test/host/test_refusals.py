@@ -28,7 +28,7 @@ def test_test_mode_on_a_host_without_orthanc(fresh_minion, users):
     before = fresh_minion.written()
     for sls in ("orthanc", "orthanc.config", "orthanc.service", "orthanc.clean"):
         run = fresh_minion.state(sls, test=True)
-        assert not run.failed, run
+        assert not run.failed, str(run)
         if sls != "orthanc.clean":
             assert "HttpPort" in str(run.changes["orthanc-config"])
             assert run.states["orthanc-config"]["result"] is None

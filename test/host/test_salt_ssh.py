@@ -43,7 +43,7 @@ def left_behind(site) -> list[str]:
 def test_an_ordinary_account_with_sudo(site):
     assert site.target.run("sudo -n id -u", user="admin").out.strip() == "0"
     run = site.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     assert site.target.ask("GET", "/system", "anna", PASSWORD, remote=True).code == 200
     assert site.state().changes == {}
 
@@ -87,5 +87,5 @@ def test_from_gitfs(site):
     site.leader.run(text)
     site.pillar(**PILLAR, port=8043)
     run = site.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     assert site.target.ask("GET", "/system", "anna", PASSWORD, remote=True, port=8043).code == 200

@@ -36,8 +36,8 @@ def test_two_sites_from_one_pillar_tree(salt, systems, backend):
         applied = master.run("salt -t 300 '*' state.highstate", check=False, timeout=600).out
         assert applied.count("Failed:     0") == len(SITES), applied
         again = master.run("salt -t 300 '*' state.highstate", check=False, timeout=600).out
-        assert again.count("Failed:     0") == len(SITES), again
-        assert "changed=" not in again, again
+        assert again.count("Failed:     0") == len(SITES), str(again)
+        assert "changed=" not in again, str(again)
 
         for id, site in SITES.items():
             host, name = hosts[id], id.split("-", maxsplit=1)[0]

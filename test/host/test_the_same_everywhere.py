@@ -122,11 +122,11 @@ def test_one_pillar_gives_the_same_server(system, way, salt, image, proven):
     with WAYS[way](system, salt) as site:
         site.pillar(**PILLAR)
         tried = site.state(test=True)
-        assert tried.changes, tried
-        assert not tried.failed, tried
+        assert tried.changes, str(tried)
+        assert not tried.failed, str(tried)
         assert site.target.pid() == 0
         run = site.state()
-        assert run.ok, run
+        assert run.ok, str(run)
         # Orthanc 1.13 has words for it.
         overwrite = {"OverwriteInstances": "Never"} if newest else {}
         assert effective(site.target, family) == {**OPTIONS, **overwrite}
@@ -155,7 +155,7 @@ def test_one_pillar_gives_the_same_server(system, way, salt, image, proven):
 
         pid, written = host.pid(), host.written()
         again = site.state()
-        assert again.ok, again
+        assert again.ok, str(again)
         assert again.changes == {}
         assert host.pid() == pid
         changed = host.written() ^ written

@@ -164,6 +164,6 @@ def test_what_only_the_host_knows_is_found_before_anything_is_written(refused, r
 def test_the_sound_pillar_is_still_in_force(server, sound, untouched):
     server.pillar(**sound)
     run = server.state()
-    assert run.ok, run
+    assert run.ok, str(run)
     assert run.changes == {}
     assert server.run(FILES).out == untouched

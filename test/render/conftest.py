@@ -53,6 +53,8 @@ def render(loaders):
             # Salt 3006 copies the grains into the modules when it loads them.
             loaders.reload_all()
             loaders.opts["grains"].update(grains)
+        # An empty mapping would leave what the loaders found in the pillar when they began.
+        loaders.opts["pillar"].clear()
         low = loaders.modules.state.show_low_sls(sls)
         assert all(isinstance(chunk, dict) for chunk in low), low
         return low

@@ -1,5 +1,6 @@
 """The custom states on a real folder, each in test mode and for real."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -350,3 +351,118 @@ def test_what_a_killed_run_left_goes(managed, states, loaders, tmp_path, by):
         states.orthanc_conf.absent(str(tmp_path), files=["orthanc.json", *FILES])
         assert [path.name for path in tmp_path.iterdir()] == ["orthanc.json"]
     assert not [path for path in (*left, folder) if path.exists()]
+
+
+@pytest.fixture
+def downloads(states, tmp_path):
+    """A folder of plugins with one that was downloaded; a function that gives paths in it."""
+
+    def path(content, entry="libX.so"):
+        return str(tmp_path / "downloads" / hashlib.sha256(content.encode()).hexdigest() / entry)
+
+    (tmp_path / "source.so").write_text("one")
+    ret = states.orthanc_plugins.present(path("one"), source=str(tmp_path / "source.so"))
+    assert ret.result is True
+    return path
+
+
+def in_folder(tmp_path):
+    """Return the files and links in the folder of plugins, and their content."""
+    return {
+        str(path.relative_to(tmp_path / "downloads")): path.read_text()
+        for path in (tmp_path / "downloads").rglob("*")
+        if path.is_file()
+    }
+
+
+@TEST_MODES
+def test_a_plugin_is_put_in_place_once(states, tmp_path, downloads, test):
+    (tmp_path / "two.so").write_text("two")
+    before = in_folder(tmp_path)
+    two = downloads("two")
+    ret = states.orthanc_plugins.present(two, source=str(tmp_path / "two.so"), test=test)
+    assert ret.result is (None if test else True)
+    assert ret.changes == {two: {"old": None, "new": "downloaded"}}
+    if test:
+        assert in_folder(tmp_path) == before
+        return
+    assert len(in_folder(tmp_path)) == 2
+    os.unlink(tmp_path / "two.so")  # nothing is asked for a second time
+    assert states.orthanc_plugins.present(two, source=str(tmp_path / "two.so")).changes == {}
+
+
+def test_a_plugin_with_another_content_is_refused(states, tmp_path, downloads):
+    (tmp_path / "two.so").write_text("three")
+    before = in_folder(tmp_path)
+    for source in (tmp_path / "two.so", tmp_path / "none.so"):
+        ret = states.orthanc_plugins.present(downloads("two"), source=str(source))
+        assert ret.result is False
+        assert str(source) in ret.comment
+        assert ret.changes == {}
+        assert in_folder(tmp_path) == before
+
+
+def test_a_failed_copy_leaves_nothing(states, tmp_path, downloads, monkeypatch):
+    before = in_folder(tmp_path)
+    (tmp_path / "two.so").write_text("two")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
+    ret = states.orthanc_plugins.present(downloads("two"), source=str(tmp_path / "two.so"))
+    assert ret.result is False
+    assert in_folder(tmp_path) == before
+
+
+def test_only_what_the_formula_put_there_is_removed(states, tmp_path, downloads):
+    folder, config = tmp_path / "downloads", tmp_path / "config"
+    config.mkdir()
+    for name, content in (("kept", "kept"), ("insecure", "whatever")):
+        (tmp_path / "source.so").write_text(content)
+        path = downloads(content) if name == "kept" else str(folder / "insecure-1" / "libX.so")
+        assert states.orthanc_plugins.present(path, source=str(tmp_path / "source.so")).result
+    changed = folder / downloads("one").split("/")[-2] / "libOwn.so"
+    changed.write_text("by hand")
+    (folder / "own").mkdir()
+    (folder / "own/libOwn.so").write_text("own")
+    (folder / ".new-x").write_text("of a killed run")
+    keep = [downloads("kept"), str(folder / "insecure-1/libX.so")]
+    arguments = {"config": str(config), "keep": keep}
+
+    (config / "a.json").write_text(json.dumps({"Plugins": [downloads("one")]}))
+    ret = states.orthanc_plugins.only(str(folder), **arguments)
+    assert ret.result is False
+    assert "still names them" in ret.comment
+    (config / "a.json").write_text(json.dumps({"Plugins": [downloads("kept")]}))
+    for test in (True, False):
+        before = in_folder(tmp_path)
+        ret = states.orthanc_plugins.only(str(folder), **arguments, test=test)
+        assert ret.result is (None if test else True)
+        assert set(ret.changes) == {downloads("one"), str(folder / ".new-x")}
+        assert f"{changed} was changed by hand" in ret.comment
+        assert test is (in_folder(tmp_path) == before)
+    assert sorted(in_folder(tmp_path).values()) == ["by hand", "kept", "own", "whatever"]
+    assert (folder / "insecure-1/libX.so").read_text() == "whatever"
+    assert states.orthanc_plugins.only(str(folder), **arguments).changes == {}
+
+    # Without the link, nothing says any more that its content is wanted.
+    (config / "a.json").write_text("{}")
+    ret = states.orthanc_plugins.only(str(folder), config=str(config))
+    assert set(ret.changes) == {
+        *(downloads("kept"), downloads("whatever"), str(folder / "insecure-1"))
+    }
+    assert sorted(in_folder(tmp_path).values()) == ["by hand", "own"]
+
+
+def test_the_folder_of_plugins_goes_when_it_is_empty(states, tmp_path, downloads):
+    folder = str(tmp_path / "downloads")
+    assert states.orthanc_plugins.only(folder, config=str(tmp_path)).changes
+    assert not os.path.exists(folder)
+    assert states.orthanc_plugins.only(folder, config=str(tmp_path)).changes == {}
+
+
+def test_the_folder_of_plugins_may_be_reached_over_a_link(states, tmp_path, downloads):
+    (tmp_path / "linked").symlink_to(tmp_path / "downloads")
+    keep = [downloads("one").replace("downloads", "linked")]
+    ret = states.orthanc_plugins.only(
+        str(tmp_path / "linked"), config=str(tmp_path / "config"), keep=keep
+    )
+    assert ret.changes == {}
+    assert len(in_folder(tmp_path)) == 1

@@ -3,19 +3,26 @@
 import pathlib
 
 import orthanc_conf
+import orthanc_database
+import orthanc_nginx
 import orthanc_options
 import orthanc_preflight
+import orthanc_tls
 import pytest
 import yaml
 
 # The execution modules call each other as Salt lets them.
+MODULES = (
+    *(orthanc_conf, orthanc_database, orthanc_nginx, orthanc_options, orthanc_preflight),
+    *(orthanc_tls,),
+)
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (orthanc_conf, orthanc_options, orthanc_preflight)
+    for module in MODULES
     for name in dir(module)
     if not name.startswith("_")
 }
-for module in (orthanc_conf, orthanc_options, orthanc_preflight):
+for module in MODULES:
     module.__salt__ = FUNCTIONS
     module.__context__ = {}
     module.__pillar__ = {}
@@ -53,7 +60,8 @@ def problems_of(load_settings, options_file, map_file, read_yaml):
                 settings, read_yaml("roles.yaml"), map_file.DEMO_USERS
             )
             judged = {key: value for key, value in arguments.items() if key in orthanc_conf.JUDGED}
-            judged.update(command=None, host=False)
+            # Nothing of a host: its programs, its files.
+            judged.update(command=None, host=False, certificates=None, pems=None)
             problems = problems + orthanc_conf.judge("/etc/orthanc", **judged)["problems"]
         return problems
 

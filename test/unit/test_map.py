@@ -8,7 +8,42 @@ from hypothesis import strategies as st
 
 ADMIN = {"password": "secret", "role": "admin"}
 KEYS = ["users", "config", "dicom", "port", "aet", "enabled", "links", "dir", "modalities", "x"]
+KEYS += ["plugins", "source", "insecure", "backup_key"]
 MODALITY = {"AET": "CT", "Host": "10.0.0.1", "Port": 104}
+PAIR = {"certificate": "/srv/c.pem", "key": "salt://k.pem"}
+HTTPS = {"enabled": True, **PAIR}
+TLS = {"enabled": True, **PAIR, "require_certificate": False}
+# Keys below orthanc:postgresql, besides enabled.
+POSTGRESQL = [
+    ({"prot": 1}, "orthanc:postgresql:prot", "orthanc:postgresql:port"),
+    ({"host": "db:5433"}, "orthanc:postgresql:host", "the name or the IP address"),
+    ({"host": "postgresql://db"}, "orthanc:postgresql:host", "the name or the IP address"),
+    ({"host": "db", "port": "5432"}, "orthanc:postgresql:port", "port number"),
+    ({"uri": "host=db password=x"}, "orthanc:postgresql:uri", "postgresql://user:password@host"),
+    ({"uri": "postgresql://u:a@b@db/x"}, "orthanc:postgresql:uri", "URL-encoded"),
+    ({"uri": "postgresql://u:100%@127.0.0.1/x"}, "orthanc:postgresql:uri", "URL-encoded"),
+    ({"uri": "postgresql:///x", "host": "db"}, "orthanc:postgresql:host", "orthanc:postgresql:uri"),
+    ({"uri": "postgresql:///x", "user": "y"}, "orthanc:postgresql:user", "orthanc:postgresql:uri"),
+    (
+        {"uri": "postgresql://127.0.0.1/x", "ca": "/srv/ca.pem"},
+        "orthanc:postgresql:uri",
+        "sslrootcert=%2Fsrv%2Fca.pem",
+    ),
+    ({"password": "x"}, "orthanc:postgresql:password", "set orthanc:postgresql:host"),
+    ({"ca": "/srv/ca.pem"}, "orthanc:postgresql:ca", "set orthanc:postgresql:host"),
+    ({"verify": False}, "orthanc:postgresql:verify", "take it out"),
+    ({"user": "pacs"}, "orthanc:postgresql:user", "must be orthanc for the local database"),
+    (
+        {"host": "db", "verify": False, "ca": "/srv/ca.pem"},
+        "orthanc:postgresql:verify",
+        "must not be false",
+    ),
+    ({"host": "db", "ca_source": "ca.pem"}, "orthanc:postgresql:ca_source", "salt://"),
+    ({"storage": "yes"}, "orthanc:postgresql:storage", "true or false"),
+]
+SOURCE = "https://192.0.2.1/a/libX.so?x=y.so"
+HASH = "sha256=" + 64 * "0"
+PLUGIN = {"source": SOURCE, "source_hash": HASH}
 
 
 @pytest.mark.parametrize("pillar", [None, {}, {"users": None}, {"dicom": {"aet": None}}])
@@ -17,7 +52,8 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
     assert problems == []
     assert settings["port"] == 8042
     assert settings["remote_access"] is False
-    assert settings["dicom"] == {"enabled": False, "aet": "ORTHANC", "port": 4242}
+    dicom = {name: settings["dicom"][name] for name in ("enabled", "aet", "port")}
+    assert dicom == {"enabled": False, "aet": "ORTHANC", "port": 4242}
     assert settings["users"] == {}
 
 
@@ -147,6 +183,141 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
         ({"paths": {"storge": "/x"}}, "orthanc:paths:storge", "orthanc:paths:storage"),
         ({"paths": {"storage": "x"}}, "orthanc:paths:storage", "absolute path"),
         ({"start_timeout": 0}, "orthanc:start_timeout", "seconds"),
+        ({"https": True}, "orthanc:https", "must be a mapping"),
+        ({"https": {**HTTPS, "cert": "/x"}}, "orthanc:https:cert", "orthanc:https:certificate"),
+        ({"https": {**HTTPS, "key": "k.pem"}}, "orthanc:https:key", "an absolute path on the host"),
+        ({"https": {**HTTPS, "key": '/x"'}}, "orthanc:https:key", "an absolute path on the host"),
+        ({"https": {**HTTPS, "key": "salt://"}}, "orthanc:https:key", "a salt:// URL"),
+        (
+            {"https": {**HTTPS, "certificate": "-----BEGIN-----"}},
+            "orthanc:https:certificate",
+            "PEM",
+        ),
+        (
+            {"https": {**HTTPS, "certificate": "/etc/nginx/orthanc-formula.pem"}},
+            "orthanc:https:certificate",
+            "the formula itself writes",
+        ),
+        ({"https": {**HTTPS, "terminator": "apache"}}, "orthanc:https:terminator", "nginx or"),
+        (
+            {"https": {**HTTPS, "backend_port": 8042}},
+            "orthanc:https:backend_port",
+            "is orthanc:port",
+        ),
+        (
+            {"https": HTTPS, "dicom": {"enabled": True, "port": 8042}},
+            "orthanc:dicom:port",
+            "is orthanc:port",
+        ),
+        (
+            {"https": HTTPS, "dicom": {"enabled": True, "port": 18042}},
+            "orthanc:dicom:port",
+            "the port for HTTP",
+        ),
+        ({"https": {"enabled": True, "key": "/x"}}, "orthanc:https:certificate", "missing"),
+        ({"https": {"enabled": True, "certificate": "/x"}}, "orthanc:https:key", "missing"),
+        ({"https": {"enabled": False, "certificate": "/x"}}, "orthanc:https:key", "missing"),
+        ({"https": PAIR}, "orthanc:https:enabled", "protects nothing"),
+        ({"https": {"self_signed": True}}, "orthanc:https:enabled", "missing"),
+        ({"https": {**HTTPS, "self_signed": True}}, "orthanc:https:self_signed", "must be false"),
+        (
+            {"https": HTTPS, "config": {"HttpPort": 1234}},
+            "orthanc:config:HttpPort",
+            "follows from orthanc:https",
+        ),
+        (
+            {"https": HTTPS, "config": {"RemoteAccessAllowed": False}},
+            "orthanc:config:RemoteAccessAllowed",
+            "orthanc:remote_access",
+        ),
+        (
+            {"https": {**HTTPS, "terminator": "orthanc"}, "config": {"SslEnabled": None}},
+            "orthanc:config:SslEnabled",
+            "follows from",
+        ),
+        ({"https": HTTPS, "remote_access": True}, "orthanc:remote_access", "one user of your own"),
+        (
+            {"dicom": {"tls": {"enabled": False, "certificate": "/x"}}},
+            "orthanc:dicom:tls:key",
+            "missing",
+        ),
+        ({"dicom": {"tls": PAIR}}, "orthanc:dicom:tls:enabled", "protects nothing"),
+        (
+            {"dicom": {"tls": {**TLS, "require_certificate": True}}},
+            "orthanc:dicom:tls:trusted_certificates",
+            "require_certificate to false",
+        ),
+        ({"dicom": {"tls": {**TLS, "ca": "/x"}}}, "orthanc:dicom:tls:ca", "known below"),
+        *(({"postgresql": {"enabled": True, **keys}}, *rest) for keys, *rest in POSTGRESQL),
+        ({"postgresql": "orthanc"}, "orthanc:postgresql", "must be a mapping, but is a text"),
+        (
+            {"postgresql": {"enabled": True}, "config": {"PostgreSQL": {"Host": "db"}}},
+            "orthanc:config:PostgreSQL:Host",
+            "use the keys of orthanc:postgresql",
+        ),
+        (
+            {"postgresql": {"enabled": True}, "config": {"PostgreSQL": {"EnableIndex": False}}},
+            "orthanc:config:PostgreSQL:EnableIndex",
+            "SQLite",
+        ),
+        (
+            {"postgresql": {"enabled": True}, "config": {"PostgreSQL": None}},
+            "orthanc:config:PostgreSQL",
+            "must not be null",
+        ),
+        ({"plugins": {"a": 1}}, "orthanc:plugins", "must be a list"),
+        ({"plugins": ["https://x/y.so"]}, "orthanc:plugins:0", "must be a mapping"),
+        ({"plugins": [{**PLUGIN, "hash": "x"}]}, "orthanc:plugins:0:hash", "source_hash"),
+        ({"plugins": [{"source_hash": HASH}]}, "orthanc:plugins:0:source", "missing"),
+        ({"plugins": [{"source": SOURCE}]}, "orthanc:plugins:0:source_hash", "insecure: true"),
+        (
+            {"plugins": [{"source": SOURCE, "insecure": False}]},
+            "orthanc:plugins:0:source_hash",
+            "sha256sum",
+        ),
+        ({"plugins": [{**PLUGIN, "insecure": "yes"}]}, "orthanc:plugins:0:insecure", "true or"),
+        *(
+            ({"plugins": [{**PLUGIN, "source": source}]}, "orthanc:plugins:0:source", "password")
+            for source in (
+                *("ftp://x/a.so", "a.so", "https:///a.so", "http://u:p@x/a.so", "", "salt:///a.so"),
+                *("https://x/a b.so", "file:///a.so", "https://x"),
+            )
+        ),
+        *(
+            ({"plugins": [{**PLUGIN, "source_hash": hash}]}, "orthanc:plugins:0:source_hash", "64")
+            for hash in ("md5=" + 32 * "0", 63 * "0", 64 * "g", 64 * "0" + "\n", 1, SOURCE)
+        ),
+        *(
+            ({"plugins": [{**PLUGIN, "name": name}]}, "orthanc:plugins:0:name", "ends in .so")
+            for name in (
+                *("../a.so", "/a.so", "a/b.so", ".a.so", "..so", "a.so.1", "a.SO", "a", ".so"),
+                *("a b.so", "a.so\n", "a\0.so", "\u00e4.so", "", 1),
+            )
+        ),
+        *(
+            ({"plugins": [{**PLUGIN, "source": source}]}, "orthanc:plugins:0:name", "missing")
+            for source in (
+                *("https://x/a.zip", "https://x/a.so/", "https://x/?a.so", "/srv/..", "salt://x"),
+                *("https://x/%2e%2e%2fa.so", "https://x/a.so%00"),
+            )
+        ),
+        ({"plugins": [PLUGIN, PLUGIN]}, "orthanc:plugins:1:name", "libX.so"),
+        (
+            {"plugins": [{**PLUGIN, "source": "/a/b.so"}, {**PLUGIN, "name": "b.so"}]},
+            "orthanc:plugins:1:name",
+            "b.so",
+        ),
+        ({"backup_key": True}, "orthanc:backup_key", "must be a mapping"),
+        ({"backup_key": {"enable": True}}, "orthanc:backup_key:enable", "enabled"),
+        ({"backup_key": {"dir": "x"}}, "orthanc:backup_key:dir", "absolute path"),
+        ({"backup_key": {"remote_user": "a b"}}, "orthanc:backup_key:remote_user", "account"),
+        ({"backup_key": {"remote_user": "-o"}}, "orthanc:backup_key:remote_user", "account"),
+        ({"backup_key": {"dir": "/a", "path": "/b/k"}}, "orthanc:backup_key:path", "/a"),
+        ({"backup_key": {"dir": "/a", "path": "/a/../k"}}, "orthanc:backup_key:path", "/a"),
+        *(
+            ({"backup_key": {"path": f"{folder}/k"}}, "orthanc:backup_key:dir", "another use")
+            for folder in ("/var/lib/orthanc", "/etc/orthanc", "")
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_path(problems_of, pillar, path, words):
@@ -154,6 +325,22 @@ def test_a_mistake_is_named_with_its_path(problems_of, pillar, path, words):
     assert len(problems) == 1, problems
     assert problems[0].startswith(f"{path}: ")
     assert words in problems[0]
+
+
+@pytest.mark.parametrize(
+    "pillar",
+    [
+        {"https": HTTPS},
+        {"https": {**HTTPS, "enabled": False}},
+        {"https": {"enabled": True, "self_signed": True}},
+        {"https": {**HTTPS, "terminator": "orthanc", "backend_port": 8042}},
+        {"https": HTTPS, "port": 443, "config": {"AuthenticationEnabled": True}},
+        {"dicom": {"enabled": True, "tls": TLS}},
+        {"dicom": {"tls": {**TLS, "enabled": False, "trusted_certificates": "/etc/ca.pem"}}},
+    ],
+)
+def test_a_sound_pillar_with_tls(load_settings, pillar):
+    assert load_settings(pillar)[1] == []
 
 
 def test_all_mistakes_at_once(problems_of):
@@ -199,6 +386,16 @@ def test_a_mistyped_user_is_no_missing_user(problems_of):
         {"users": {"anna": "Geheim"}},
         {"peers": {"x": {"Url": 1, "Password": {"Geheim": 1}}}},
         {"config": {"PostgreSQL": {"Password": "Geheim${x}"}}},
+        {"https": {**HTTPS, "key": "-----BEGIN PRIVATE KEY Geheim"}},
+        {"https": {**HTTPS, "certificate": "Geheim"}},
+        {"dicom": {"tls": {**TLS, "key": ["Geheim"]}}},
+        {"postgresql": "Geheim"},
+        {"postgresql": {"host": "u:Geheim@db", "port": "Geheim"}},
+        {"postgresql": {"uri": "u:Geheim@db", "password": 4711}},
+        {"postgresql": {"enabled": True, "uri": "postgresql://u:Geheim@x@db/y"}},
+        {"postgresql": {"enabled": True, "password": "Geheim"}},
+        {"plugins": [{"source": "https://u:Geheim@x/a.so", "source_hash": HASH}]},
+        {"plugins": [{"source": "ftp://u:Geheim@x/a.so", "source_hash": HASH}]},
     ],
 )
 def test_no_password_is_in_a_problem(problems_of, pillar):
@@ -262,9 +459,112 @@ def test_fixed_paths_where_systemd_does_not_run(load_settings):
     assert load_settings({"paths": {"storage": "/srv/x"}}, booted=False)[1] == []
 
 
+def test_the_names_of_a_host(map_file):
+    grains = {"fqdn": "pacs.example.org", "host": "pacs", "ipv4": ["127.0.0.1", "192.0.2.1"]}
+    names = map_file.host_names({**grains, "ipv6": ["::1", "fe80::1", "2001:db8::1"]})
+    assert names == ["pacs.example.org", "pacs", "127.0.0.1", "192.0.2.1", "::1", "2001:db8::1"]
+    assert map_file.host_names({"fqdn": "pacs", "host": "pacs"}) == ["pacs"]
+
+
+def test_a_local_database_needs_systemd(load_settings):
+    (problem,) = load_settings({"postgresql": {"enabled": True}}, booted=False)[1]
+    assert problem.startswith("orthanc:postgresql:enabled: ")
+    for way in ({"host": "db"}, {"uri": "postgresql:///orthanc"}):
+        assert load_settings({"postgresql": {"enabled": True, **way}}, booted=False)[1] == []
+
+
+def test_the_packages_for_the_database_come_by_themselves(load_settings):
+    settings, _ = load_settings({"postgresql": {"enabled": True}, "packages": ["orthanc", "x"]})
+    assert settings["packages"] == ["orthanc", "x", "orthanc-postgresql"]
+    assert load_settings({})[0]["packages"] == ["orthanc"]
+
+
+def test_the_ca_of_the_database(load_settings):
+    def ca(**keys):
+        settings, problems = load_settings({"postgresql": {"host": "db", **keys}})
+        assert problems == []
+        return settings["postgresql"]["ca"]
+
+    assert ca() in ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/ca-bundle.pem")
+    assert ca(ca="/srv/ca.pem") == "/srv/ca.pem"
+    assert ca(ca_source="/srv/ca.pem") == "/etc/orthanc/postgresql-ca.pem"
+    assert ca(ca_source="/srv/ca.pem", ca="/srv/x/y.pem") == "/srv/x/y.pem"
+    everybodys = {"host": "db", "ca_source": "/srv/ca.pem", "ca": ca()}
+    (problem,) = load_settings({"postgresql": everybodys})[1]
+    assert problem.startswith("orthanc:postgresql:ca: ")
+
+
 def test_a_slash_more_in_a_path_means_nothing(load_settings):
     settings, problems = load_settings({"paths": {"config": "/etc//orthanc/", "log": "/srv/log/"}})
     assert problems == []
     assert settings["paths"]["config"] == "/etc/orthanc"
     assert settings["paths"]["log"] == "/srv/log"
     assert "config" not in settings["moved_paths"]
+
+
+def test_where_plugins_are_kept(load_settings):
+    given = [
+        PLUGIN,
+        {"source": "salt://x/y?saltenv=dev", "source_hash": 64 * "A", "name": "libY.so"},
+        {"source": "/srv/z.so", "insecure": True},
+    ]
+    settings, problems = load_settings({"plugins": given})
+    assert problems == []
+    folder = "/usr/local/lib/orthanc-plugins"
+    paths = [plugin["path"] for plugin in settings["plugins"]]
+    assert paths[:2] == [f"{folder}/{64 * '0'}/libX.so", f"{folder}/{64 * 'a'}/libY.so"]
+    assert paths[2].startswith(f"{folder}/insecure-")
+    assert paths[2].endswith("/z.so")
+    (warning,) = settings["warnings"]
+    assert warning.startswith("orthanc:plugins:2:insecure: ")
+    # Another source without a hash is another plugin.
+    other = {"source": "/srv/other/z.so", "insecure": True}
+    assert load_settings({"plugins": [other]})[0]["plugins"][0]["path"] not in paths
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, ["/usr/share/orthanc/plugins"]),
+        ({"Plugins": ["/srv/a", "/srv/b.so"]}, ["/srv/a", "/srv/b.so"]),
+        ({"Plugins": []}, []),
+        ({"Plugins": None}, []),
+    ],
+)
+def test_orthanc_is_told_the_path_of_each_plugin(
+    load_settings, options_file, map_file, config, expected
+):
+    settings, _ = load_settings({"plugins": [PLUGIN], "config": config})
+    arguments = options_file.configuration(settings, {}, map_file.DEMO_USERS)
+    (path,) = arguments["plugins"]
+    merged = {name: value for layer in arguments["layers"] for name, value in layer.items()}
+    assert merged["Plugins"] == [*expected, path]
+    assert arguments["sources"][f"Plugins:{len(expected)}"] == "orthanc:plugins:0"
+    none, _ = load_settings({"config": config})
+    assert all(
+        "insecure" not in str(layer) and HASH[7:] not in str(layer)
+        for layer in options_file.configuration(none, {}, {})["layers"]
+    )
+
+
+def test_a_wrong_list_of_plugins_is_refused_as_it_stands(problems_of):
+    for wrong in ("/srv", 1, {"a": 1}, [1]):
+        (problem,) = problems_of({"plugins": [PLUGIN], "config": {"Plugins": wrong}})
+        assert problem.startswith("orthanc:config:Plugins")
+
+
+@pytest.mark.parametrize(
+    ("pillar", "path"),
+    [
+        ({}, "/var/lib/orthanc/.ssh/id_ed25519"),
+        ({"paths": {"home": "/srv//home/"}}, "/srv/home/.ssh/id_ed25519"),
+        ({"backup_key": {"dir": "/srv/keys/"}}, "/srv/keys/id_ed25519"),
+        ({"backup_key": {"path": "/srv/keys/pacs"}}, "/srv/keys/pacs"),
+        ({"backup_key": {"dir": "/srv/keys", "path": "/srv//keys/pacs"}}, "/srv/keys/pacs"),
+    ],
+)
+def test_where_the_backup_key_is(load_settings, pillar, path):
+    settings, problems = load_settings(pillar)
+    assert problems == []
+    assert settings["backup_key"]["path"] == path
+    assert settings["backup_key"]["dir"] == path.rpartition("/")[0]

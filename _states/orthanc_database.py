@@ -1,0 +1,86 @@
+"""
+The PostgreSQL database of Orthanc: made on this host, and reached wherever it is.
+
+The work is done by the execution modules :py:mod:`orthanc_database` and :py:mod:`orthanc_conf`.
+"""
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+__virtualname__ = "orthanc_database"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def present(name, owner, port=None):
+    """
+    Ensure that the local PostgreSQL server has a database for Orthanc: its owner, who logs in by
+    being that account of the host, the database in UTF-8, and the extension that Orthanc uses.
+    What is there is left alone.
+
+    name
+        The name of the database.
+
+    owner
+        The name of its owner.
+
+    port
+        The port of the local server, which its socket is named after.
+
+    .. code-block:: yaml
+
+        orthanc:
+          orthanc_database.present:
+            - owner: orthanc
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"The database {name} is there"}
+    try:
+        function = "orthanc_database.missing" if __opts__["test"] else "orthanc_database.make"
+        made = __salt__[function](name, owner, port=port)
+    except CommandExecutionError as err:
+        if not __opts__["test"]:
+            ret.update(result=False, comment=f"The database {name} was not made: {err}")
+            return ret
+        # The server is not there yet, or it would be started before this.
+        made = [f"role {owner}", f"database {name}", "extension pg_trgm"]
+    if made:
+        ret["changes"] = {what: {"old": None, "new": "present"} for what in made}
+        ret["comment"] = f"The database {name} was made"
+    if made and __opts__["test"]:
+        ret.update(result=None, comment=f"The database {name} would be made")
+    return ret
+
+
+def reached(name, layers, sources=None, user="orthanc", group="orthanc", pems=None, databases=()):
+    """
+    Fail unless Orthanc's account gets into the database with these options, and finds the images
+    there that this server has. Nothing is tried where there is no such account yet.
+
+    name
+        The path of the folder of the configuration.
+
+    layers, sources, user, group, pems
+        See ``orthanc_conf.managed``.
+
+    databases
+        The sections of databases that the same run makes: not tried in test mode.
+
+    .. code-block:: yaml
+
+        /etc/orthanc:
+          orthanc_database.reached:
+            - layers:
+              - PostgreSQL: {EnableIndex: true, ConnectionUri: 'postgresql:///orthanc'}
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "The database can be used"}
+    if __opts__["test"] and databases:
+        ret["comment"] = "The database is tried when it is there"
+        return ret
+    try:
+        problems = __salt__["orthanc_conf.unusable"](name, layers, sources, user, group, pems)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        problems = [str(err)]
+    if problems:
+        ret.update(result=False, comment="\n".join(["Nothing of Orthanc was changed.", *problems]))
+    return ret

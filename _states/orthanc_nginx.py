@@ -1,0 +1,57 @@
+"""
+nginx in front of Orthanc, but for the moment when it takes over: that is ``orthanc.serving``.
+
+The work is done by the execution module :py:mod:`orthanc_nginx`.
+"""
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+__virtualname__ = "orthanc_nginx"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def tried(name, proxy):
+    """
+    Fail, with the reasons, if nginx would not take its site. Nothing is changed.
+
+    name
+        The path of the site.
+
+    proxy
+        See the execution module.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "nginx takes its site"}
+    try:
+        problems = __salt__["orthanc_nginx.tried"](proxy)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        problems = [str(err)]
+    if problems:
+        lines = "\n".join(problems)
+        ret.update(result=False, comment=f"Neither nginx nor Orthanc was changed.\n{lines}")
+    return ret
+
+
+def absent(name, proxy):
+    """
+    Ensure that nginx has nothing of the formula; all else of it stays as it is.
+
+    name
+        The path of the site.
+
+    proxy
+        See the execution module.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "nginx has no site of Orthanc"}
+    try:
+        ret["changes"] = __salt__["orthanc_nginx.pending"](proxy)
+        if __opts__["test"] and ret["changes"]:
+            ret.update(result=None, comment="The site would be removed")
+        elif ret["changes"]:
+            __salt__["orthanc_nginx.publish"](proxy)
+            ret["comment"] = "The site was removed"
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, changes={}, comment=str(err))
+    return ret

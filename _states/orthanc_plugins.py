@@ -1,0 +1,91 @@
+"""
+The plugins that the pillar downloads.
+
+The work is done by the execution module :py:mod:`orthanc_plugins`.
+"""
+
+import os
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "orthanc_plugins"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def present(name, source):
+    """
+    Ensure that a plugin is there, and as it was downloaded. Whether Orthanc loads it is said by
+    its configuration.
+
+    name
+        The path of its file: ``<folder>/<SHA-256 of its content>/<name>``, or, for whatever the
+        source gives the first time, ``<folder>/insecure-<anything>/<name>``.
+
+    source
+        A URL, ``https://``, ``http://`` or ``salt://``, or an absolute path on the host.
+
+    .. code-block:: yaml
+
+        /usr/local/lib/orthanc-plugins/insecure-x/libX.so:
+          orthanc_plugins.present:
+            - source: https://plugins.example.org/libX.so
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "The plugin is there"}
+    if __salt__["orthanc_plugins.sound"](name):
+        return ret
+    old = "not as downloaded" if os.path.exists(name) else None
+    changes = {name: {"old": old, "new": "downloaded"}}
+    if __opts__["test"]:
+        ret.update(result=None, changes=changes, comment="The plugin would be downloaded")
+        return ret
+    try:
+        __salt__["orthanc_plugins.fetch"](name, source, saltenv=__env__)
+        ret.update(changes=changes, comment="The plugin was downloaded")
+    except CommandExecutionError as err:
+        ret.update(result=False, comment=str(err))
+    return ret
+
+
+def only(name, config, keep=()):
+    """
+    Ensure that of the plugins that were downloaded none is there but those to keep.
+
+    A file that somebody changed since is left alone, and one that the configuration on the host
+    still names.
+
+    name
+        The path of the folder of the plugins.
+
+    config
+        The path of the folder of the configuration.
+
+    keep
+        The paths of the plugins to keep.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "No other plugin is there"}
+    found = __salt__["orthanc_plugins.unused"](name, keep)
+    left = [f"{path} {problem}" for path, problem in found.items() if problem]
+    gone = [path for path, problem in found.items() if not problem]
+    if left:
+        ret["comment"] = "\n".join(left)
+    if not gone:
+        return ret
+    ret["changes"] = {path: {"old": "of the formula", "new": "removed"} for path in gone}
+    if __opts__["test"]:
+        ret.update(result=None, comment="\n".join(["Plugins would be removed", *left]))
+        return ret
+    try:
+        named = __salt__["orthanc_conf.effective"](config).get("Plugins") or []
+        if set(named) & {os.path.realpath(path) for path in gone}:
+            raise CommandExecutionError(
+                "Orthanc's configuration still names them; take them out of orthanc:plugins and"
+                " apply orthanc, or apply orthanc.clean"
+            )
+        __salt__["orthanc_plugins.remove"](name, keep)
+        ret["comment"] = "\n".join(["Plugins were removed", *left])
+    except (CommandExecutionError, OSError) as err:
+        ret.update(result=False, changes={}, comment="\n".join([str(err), *left]))
+    return ret

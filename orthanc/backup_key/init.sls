@@ -1,0 +1,33 @@
+#!py
+"""The SSH key with which Orthanc's account logs in to the backup host; made once."""
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    if orthanc["problems"]:
+        return {"include": ["orthanc.validation"]}
+    settings = orthanc["settings"]
+    key = settings["backup_key"]
+
+    if not key["enabled"]:
+        return {"include": ["orthanc.backup_key.clean"]}
+    return {
+        "include": ["orthanc.config"],
+        "orthanc-ssh-client": {
+            "pkg.installed": [
+                {"name": settings["ssh_client"]},
+                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+            ],
+        },
+        "orthanc-backup-key": {
+            "orthanc.backup_key": [
+                {"name": key["path"]},
+                {"remote_user": key["remote_user"]},
+                {"user": settings["user"]},
+                {"group": settings["group"]},
+                {"require": [{"pkg": "orthanc-ssh-client"}, {"file": "orthanc-home"}]},
+            ],
+        },
+    }

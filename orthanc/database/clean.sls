@@ -1,0 +1,19 @@
+#!py
+"""Says that the database stays: it knows all images, and there is no other copy of that."""
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    if orthanc["problems"]:
+        return {"include": ["orthanc.validation"]}
+
+    return {
+        "orthanc-database": {
+            "test.show_notification": [
+                {"name": orthanc["settings"]["postgresql"]["database"]},
+                {"text": "A database is never removed, nor are the programs for it."},
+            ],
+        },
+    }

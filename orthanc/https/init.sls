@@ -1,0 +1,49 @@
+#!py
+"""
+HTTPS by nginx: installed, running, and willing to take its site before Orthanc is touched.
+
+When it takes the port of clients over is up to ``orthanc.serving``, which also takes the site away
+where the pillar asks for none.
+"""
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    if orthanc["problems"]:
+        return {"include": ["orthanc.validation"]}
+    nginx, proxy = orthanc["settings"]["nginx"], orthanc["proxy"]()
+
+    states = {"include": ["orthanc.validation", "orthanc.service"]}
+    if not proxy["text"]:
+        return states
+    running = [{"pkg": "orthanc-nginx"}]
+    states["orthanc-nginx"] = {
+        "pkg.installed": [
+            {"name": nginx["package"]},
+            {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+        ],
+    }
+    if nginx["default_site"]:
+        # The package opens port 80 for a page that welcomes to nginx. Only an nginx that came for
+        # Orthanc goes without: where one was before, it may be wanted.
+        states["orthanc-nginx-default"] = {
+            "file.absent": [
+                {"name": nginx["default_site"]},
+                {"onchanges": [{"pkg": "orthanc-nginx"}]},
+            ],
+        }
+        running.append({"file": "orthanc-nginx-default"})
+    states["orthanc-nginx-running"] = {
+        "service.running": [{"name": nginx["service"]}, {"enable": True}, {"require": running}],
+    }
+    states["orthanc-nginx-tried"] = {
+        "orthanc_nginx.tried": [
+            {"name": nginx["site"]},
+            {"proxy": proxy},
+            {"require": [{"service": "orthanc-nginx-running"}]},
+            {"require_in": [{"orthanc_conf": "orthanc-config"}]},
+        ],
+    }
+    return states

@@ -1,0 +1,20 @@
+#!py
+"""Removes the plugins that the formula downloaded, if the configuration does not name them."""
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    if orthanc["problems"]:
+        return {"include": ["orthanc.validation"]}
+    settings = orthanc["settings"]
+
+    return {
+        "orthanc-plugins-unused": {
+            "orthanc_plugins.only": [
+                {"name": settings["downloads"]},
+                {"config": settings["paths"]["config"]},
+            ],
+        },
+    }

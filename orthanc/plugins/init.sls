@@ -1,0 +1,27 @@
+#!py
+"""
+The plugins that the pillar downloads.
+
+Here they are only put on the host. ``orthanc.config`` tries them and has Orthanc load them, and
+``orthanc.plugins.unused`` takes away those of before.
+"""
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    if orthanc["problems"]:
+        return {"include": ["orthanc.validation"]}
+    settings = orthanc["settings"]
+
+    states = {"include": ["orthanc.validation"]}
+    for plugin in settings["plugins"]:
+        states[f"orthanc-plugin-{plugin['name']}"] = {
+            "orthanc_plugins.present": [
+                {"name": plugin["path"]},
+                {"source": plugin["source"]},
+                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+            ],
+        }
+    return states

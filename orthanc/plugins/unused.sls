@@ -1,0 +1,24 @@
+#!py
+"""Removes the plugins that were downloaded before and are not in the pillar any more."""
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    if orthanc["problems"]:
+        return {"include": ["orthanc.validation"]}
+    settings = orthanc["settings"]
+
+    return {
+        "include": ["orthanc.service"],
+        "orthanc-plugins-unused": {
+            "orthanc_plugins.only": [
+                {"name": settings["downloads"]},
+                {"config": settings["paths"]["config"]},
+                {"keep": [plugin["path"] for plugin in settings["plugins"]]},
+                # Until then the configuration of before may return.
+                {"require": [{"orthanc": "orthanc-serving"}]},
+            ],
+        },
+    }

@@ -1,0 +1,323 @@
+"""HTTPS by nginx: what clients get, and that nothing of Orthanc is had without it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+
+import plugins
+import pytest
+import readme
+import testbed
+from clients import Clients
+from https import CHAIN, KEY, MIDDLE, OTHER_SITE, PAIR, handshake, login, pids, put, renew
+from minion import NAME, Minion
+
+
+@pytest.fixture(scope="module", params=["bookworm", "trixie", "leap"])
+def server(request, salt_version, users):
+    with Minion(testbed.root_with_salt(request.param, salt_version)) as host:
+        put(host, PAIR)
+        host.apply(**pillar(users))
+        yield host
+
+
+def pillar(users, **more):
+    """Return a pillar with HTTPS, and WebDAV and DICOMweb behind it."""
+    return {
+        "users": users,
+        "remote_access": True,
+        "packages": ["orthanc", "orthanc-dicomweb"],
+        "https": {"enabled": True, "certificate": CHAIN, "key": KEY},
+        **more,
+        "config": {"WebDavEnabled": True, "DicomWeb": {"Enable": True}, **more.get("config", {})},
+    }
+
+
+def files(host) -> set[str]:
+    """Return all files of the host that were written, but for the index and the images."""
+    return {name for name in host.written() if not name.startswith("var/lib/orthanc/")}
+
+
+def test_clients_get_https_and_nothing_else(server, users, ca):
+    anna = login(users, "anna")
+    assert server.ask("GET", "/system", *anna, remote=True, ca=ca).json["ApiVersion"]
+    assert server.ask("GET", "/system", remote=True, ca=ca).code == 401
+    shown = handshake(server, "-showcerts", "-CAfile", ca, "-verify_hostname", NAME)
+    assert "Verify return code: 0 (ok)" in shown
+    assert shown.count("BEGIN CERTIFICATE") == 2
+    for version, taken in (("1_1", False), ("1_2", True), ("1_3", True)):
+        # Which this machine's own policy allows to ask for.
+        shown = handshake(server, f"-tls{version}", "-cipher", "ALL:@SECLEVEL=0")
+        assert ("BEGIN CERTIFICATE" in shown) is taken, version
+    plain = server.ask("GET", "/system", *anna, remote=True)
+    assert plain.code == 400
+    assert b"Orthanc" not in plain.body
+    assert b"ApiVersion" not in plain.body
+    behind = server.ask("GET", "/system", *anna, remote=True, port=18042)
+    assert behind.code in (0, 401)
+    assert server.ask("GET", "/system", *anna, port=18042).code == 200
+
+
+def test_the_roles_hold(server, users, image, ca):
+    how = {"remote": True, "ca": ca}
+    anna, rita, wim = (login(users, name) for name in ("anna", "rita", "wim"))
+    stored = server.ask("POST", "/instances", *wim, data=f"@{image()}", **how)
+    assert stored.code == 200, stored
+    path = stored.json["Path"]
+    for who in (rita, wim):
+        assert server.ask("GET", path, *who, **how).code == 200
+        for method, wrong, data, headers in (
+            ("DELETE", path, None, ()),
+            ("GET", f"{path}?_method=delete", None, ()),
+            ("POST", path, "", ("X-HTTP-Method-Override: DELETE",)),
+            ("POST", "/tools/bulk-delete", json.dumps({"Resources": [stored.json["ID"]]}), ()),
+            ("POST", "//tools//bulk-delete/", json.dumps({"Resources": [stored.json["ID"]]}), ()),
+            ("POST", "/tools/%62ulk-delete", json.dumps({"Resources": [stored.json["ID"]]}), ()),
+            ("POST", "/tools/shutdown", "", ()),
+        ):
+            answer = server.ask(method, wrong, *who, data=data, headers=headers, **how)
+            assert answer.code == 403, (method, wrong, answer)
+    assert server.ask("POST", "/instances", *rita, data=f"@{image()}", **how).code == 403
+    # What a client says of where it comes from counts for nothing.
+    claims = ("X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1", "X-Real-IP: 127.0.0.1")
+    assert server.ask("GET", path, headers=claims, **how).code == 401
+    assert server.ask("DELETE", path, *anna, **how).code == 200
+
+
+def test_dicomweb(server, users, image, ca):
+    wim, how = login(users, "wim"), {"remote": True, "ca": ca}
+    body = b"--x\r\nContent-Type: application/dicom\r\n\r\n" + image().read_bytes() + b"\r\n--x--"
+    kind = 'Content-Type: multipart/related; type="application/dicom"; boundary=x'
+    for transfer in ((), ("Transfer-Encoding: chunked",)):
+        path = image().with_suffix(".multipart")
+        path.write_bytes(body)
+        headers = (kind, "Accept: application/dicom+json", *transfer)
+        stored = server.ask(
+            "POST", "/dicom-web/studies", *wim, data=f"@{path}", headers=headers, **how
+        )
+        assert stored.code == 200, stored
+        assert f"https://{NAME}:8042/dicom-web/studies/" in stored.body.decode()
+    found = server.ask("GET", "/dicom-web/studies?PatientName=Test*", *wim, **how).json
+    (url,) = {study["00081190"]["Value"][0] for study in found}
+    assert url.startswith(f"https://{NAME}:8042/dicom-web/studies/")
+    study = url.removeprefix(f"https://{NAME}:8042")
+    accept = ('Accept: multipart/related; type="application/dicom"',)
+    fetched = server.ask("GET", study, *wim, headers=accept, **how)
+    assert fetched.code == 200
+    assert b"DICM" in fetched.body
+    # nginx keeps no names of patients in its log.
+    log = server.read("/var/log/nginx/access.log")
+    assert "/dicom-web/studies" in log
+    assert "PatientName" not in log
+
+
+def test_webdav(server, users, image, ca):
+    anna, how = login(users, "anna"), {"remote": True, "ca": ca}
+    listed = server.ask("PROPFIND", "/webdav/", *anna, headers=("Depth: 1",), **how)
+    assert listed.code == 207, listed
+    assert b"uploads" in listed.body
+    assert (
+        b"uploads"
+        not in server.ask("PROPFIND", "/webdav/", *anna, headers=("Depth: 0",), **how).body
+    )
+    folder = "/webdav/uploads/new"
+    assert server.ask("MKCOL", folder, *anna, **how).code == 201
+    count = len(server.ask("GET", "/instances", *anna, **how).json)
+    uploaded = server.ask("PUT", f"{folder}/x.dcm", *anna, data=f"@{image()}", **how)
+    assert uploaded.code == 201
+    deadline = time.monotonic() + 20
+    while len(server.ask("GET", "/instances", *anna, **how).json) == count:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    moved = (f"Destination: https://{NAME}:8042{folder}/y.dcm",)
+    direct = server.ask("MOVE", f"{folder}/x.dcm", *anna, headers=moved, port=18042)
+    assert server.ask("MOVE", f"{folder}/x.dcm", *anna, headers=moved, **how).code == direct.code
+
+
+def test_a_certificate_is_renewed_under_load(server, users, ca):
+    """On the host, and by Salt; and a wrong one is refused meanwhile."""
+    anna, before = login(users, "anna"), pids(server)
+    by_salt = ("/srv/salt/tls/chain.pem", "/srv/salt/tls/key.pem")
+    put(server, MIDDLE.sign(NAME), *by_salt)
+    sources = {"certificate": "salt://tls/chain.pem", "key": "salt://tls/key.pem"}
+    with Clients(server.address, anna, ca, keeping=3, opening=3, pause=0.02) as clients:
+        server.pillar(**pillar(users))
+        for _ in range(2):
+            renew(server, clients, CHAIN, KEY)
+        server.apply(**pillar(users, https={"enabled": True, **sources}))
+        for _ in range(2):
+            renew(server, clients, *by_salt)
+        seen = len(clients.seen)
+        put(server, MIDDLE.sign(NAME, starts=-20, ends=-1), *by_salt)
+        run = server.state()
+        assert "orthanc:https:certificate: the one of CN=" in run.failed["orthanc-pillar"]
+        assert run.changes == {}
+        clients.wait_for(2000)
+    assert clients.failed == []
+    assert len(clients.seen) == seen == 6
+    mode = server.run("stat -c '%a %U %G' /etc/nginx/orthanc-formula.pem").out.split()
+    assert mode == ["640", "root", "root"]
+    # Nothing of it stays behind.
+    put(server, PAIR)
+    server.apply(**pillar(users))
+    assert not server.run("test -e /etc/nginx/orthanc-formula.pem", check=False).ok
+    assert pids(server) == before
+
+
+def test_ten_thousand_requests(server, users, ca):
+    before = pids(server)
+    anna = login(users, "anna")
+    with Clients(server.address, anna, ca, keeping=4, opening=2, pause=0) as clients:
+        clients.wait_for(10_000)
+    assert clients.failed == []
+    assert len(clients.answered) >= 10_000
+    assert pids(server) == before
+    assert server.run("systemctl show -P NRestarts orthanc nginx").out.split() == ["0", "0"]
+
+
+def test_an_upload_of_600_megabytes(server, users, image, ca):
+    """What comes is passed on as it comes: nginx keeps it neither in memory nor in files."""
+    before, anna = pids(server), login(users, "anna")
+    size = 600 * 2**20
+    path = image(Rows=2**14, Columns=size // 2**14, PixelData=bytes(size))
+    client = Clients(server.address, anna, ca)
+    with path.open("rb") as file:
+        sent = hashlib.file_digest(file, "md5").hexdigest()
+        file.seek(0)
+        stored = json.load(client.send("POST", "/instances", file, path.stat().st_size))
+    path.unlink()
+    fetched = hashlib.md5()
+    answer = client.send("GET", f"{stored['Path']}/file")
+    while part := answer.read(2**20):
+        fetched.update(part)
+    assert fetched.hexdigest() == sent
+    peaks = server.run("grep -h VmHWM $(pgrep nginx | sed 's,.*,/proc/&/status,')").out.split()
+    assert max(int(word) for word in peaks if word.isdigit()) < 64 * 1024, peaks
+    assert server.run("find /var/lib/nginx /var/cache/nginx -size +1M 2>/dev/null; true").out == ""
+    deleted = server.ask("DELETE", stored["Path"], *anna, remote=True, ca=ca)
+    assert deleted.code == 200
+    assert pids(server) == before
+
+
+def test_orthancs_own_https_is_refused_where_it_crashes(server, users, ca):
+    before, written = pids(server), files(server)
+    https = {"enabled": True, "certificate": CHAIN, "key": KEY, "terminator": "orthanc"}
+    with Clients(server.address, login(users, "anna"), ca) as clients:
+        server.pillar(**pillar(users, https=https))
+        for test in (True, False):
+            comment = server.state(test=test).failed["orthanc-config"]
+            # Without the package libssl-dev, that is all that civetweb knows.
+            assert re.search("crashed: SIGSEGV|Cannot initialize SSL|already in use", comment)
+            assert "terminator: nginx" in comment
+        clients.wait_for(10)
+    assert clients.failed == []
+    assert pids(server) == before
+    assert files(server) == written
+
+
+def test_a_second_run_changes_nothing(server, users):
+    before, written = pids(server), files(server)
+    server.pillar(**pillar(users))
+    for test in (True, False):
+        run = server.state(test=test)
+        assert run.ok, str(run)
+        assert run.changes == {}
+    assert pids(server) == before
+    assert files(server) == written
+    told = json.loads(server.call("orthanc.access", "--out=json").out)["local"]
+    assert told["url"] == f"https://{NAME}:8042"
+    assert told["reachable from"] == "other hosts"
+
+
+def test_it_is_there_after_a_boot(server, users, ca):
+    server.reboot()
+    server.wait_for_port()
+    server.wait_for_port(18042)
+    answer = server.ask("GET", "/system", *login(users, "anna"), remote=True, ca=ca)
+    assert answer.code == 200
+    server.pillar(**pillar(users))
+    assert server.state().changes == {}
+
+
+@pytest.mark.parametrize("server", ["bookworm"], indirect=True, scope="module")
+def test_as_the_readme_says(server, ca):
+    put(server, PAIR, "/etc/ssl/pacs/fullchain.pem", "/etc/ssl/pacs/privkey.pem")
+    readme.write_files(server, "HTTPS")
+    run = server.state()
+    assert run.ok, str(run)
+    anna = ("anna", "a long one of your own")
+    assert server.ask("GET", "/system", *anna, remote=True, ca=ca).code == 200
+
+
+def test_off_for_trying_out_and_away(server, users, ca):
+    """Another site of the same nginx sees nothing of it."""
+    anna, others = login(users, "anna"), "find /etc/nginx -name '*orthanc*'"
+    folder = server.run("dirname /etc/nginx/*/orthanc-formula.conf").out.strip()
+    server.write(f"{folder}/other.conf", OTHER_SITE)
+    server.run("systemctl reload nginx")
+    server.apply(**pillar(users, https={"enabled": False}))
+    assert server.ask("GET", "/system", *anna, remote=True).code == 200
+    assert server.run(others).out == ""
+    server.apply(**pillar(users, https={"enabled": True, "self_signed": True}))
+    trusted = str(server.path("/etc/nginx/orthanc-formula.pem"))
+    shown = handshake(server, "-CAfile", trusted, "-verify_ip", server.address)
+    assert "Verify return code: 0 (ok)" in shown
+    assert server.ask("GET", "/system", *anna, remote=True).code == 400
+    assert server.state().changes == {}
+    run = server.state("orthanc.clean")
+    assert run.ok, str(run)
+    assert server.ask("GET", "/system", remote=True).code == 0
+    assert server.run(others).out == ""
+    assert server.ask("GET", "/", port=8099, remote=True).body == b"another site"
+
+
+# What the distributions' builds miss in OpenSSL 3, where it is a macro.
+MISSING = """
+void *SSL_get1_peer_certificate(const void *ssl);
+void *SSL_get_peer_certificate(const void *ssl) { return SSL_get1_peer_certificate(ssl); }
+"""
+
+
+@pytest.mark.parametrize("system", ["bookworm", "trixie", "leap"])
+def test_orthancs_own_https_where_it_works(system, salt_version, users, ca, tmp_path):
+    """As in a build with an OpenSSL of its own: the one function is there that the others miss."""
+    stub, whole = tmp_path / "libssl.so.3", tmp_path / "libssl.so"
+    plugins.compile(stub, "void *SSL_get1_peer_certificate;", "-Wl,-soname,libssl.so.3")
+    plugins.compile(whole, MISSING, "-Wl,--no-as-needed", str(stub))
+    with Minion(testbed.root_with_salt(system, salt_version)) as host:
+        host.pillar(users=users)
+        assert host.state("orthanc.packages").ok
+        folder = host.run("dirname $(ldconfig -p | grep -m1 -o '/.*libssl.so.3')").out.strip()
+        host.run(f"cd {folder} && ln -sf libcrypto.so.3 libcrypto.so && rm -f libssl.so")
+        host.path(f"{folder}/libssl.so").write_bytes(whole.read_bytes())
+        for terminator in ("orthanc", "nginx", "orthanc"):
+            pair = MIDDLE.sign(NAME)
+            https = {"enabled": True, "terminator": terminator}
+            https.update(certificate=pair.chain, key=pair.key)
+            run = host.apply(**pillar(users, https=https))
+            assert not [line for line in pair.key.splitlines()[1:-1] if line in run.output]
+            anna = login(users, "anna")
+            assert host.ask("GET", "/system", *anna, remote=True, ca=ca).code == 200
+            assert host.ask("GET", "/system", remote=True, ca=ca).code == 401
+            assert host.ask("GET", "/system", *anna, remote=True).code in (0, 400)
+            listening = "ss -Hltnp sport 8042 | grep -io 'orthanc\\|nginx' | sort -u"
+            assert host.run(listening).out.strip().lower() == terminator
+            assert host.state().changes == {}
+        pem = "/etc/orthanc/orthanc-formula-https.pem"
+        assert host.run(f"stat -c '%a %U %G' {pem}").out.split() == ["640", "root", "orthanc"]
+        assert host.read(pem) == pair.chain + pair.key
+
+
+def test_a_newer_orthanc_listens_on_this_host_only(salt_version, users, ca):
+    """From 1.12.10 on; an older one answers others with 401."""
+    with Minion(testbed.root_with_salt("tumbleweed", salt_version)) as host:
+        put(host, PAIR)
+        host.apply(**pillar(users))
+        anna = login(users, "anna")
+        assert host.ask("GET", "/system", *anna, remote=True, ca=ca).code == 200
+        assert host.ask("GET", "/system", *anna, port=18042).code == 200
+        assert host.ask("GET", "/system", *anna, port=18042, remote=True).code == 0
+        assert host.state().changes == {}

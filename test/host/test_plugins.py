@@ -1,0 +1,276 @@
+"""Plugins that are downloaded: what Orthanc takes serves, what would stop it changes nothing."""
+
+import plugins
+import pytest
+import testbed
+from minion import Minion
+
+FOLDER = "/usr/local/lib/orthanc-plugins"
+NAME = "libMadeForTests.so"
+# Owner, mode and content of all that must not change.
+STATE = (
+    "cd /; find etc/orthanc etc/orthanc.last-good usr/share/orthanc -printf '%p %u %g %m %T@\\n'"
+    " | sort; find etc/orthanc* usr/share/orthanc -type f -exec sha256sum {} +"
+)
+# Of the broken plugins; all of them are tried on Debian 12.
+ON_EACH_SYSTEM = ("another processor", "missing library", "another ABI")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("plugins")
+
+
+@pytest.fixture(scope="module")
+def web(folder):
+    with plugins.WebServer(testbed.network().gateway, folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def broken(folder):
+    return plugins.broken(folder)
+
+
+@pytest.fixture(scope="module", params=["bookworm", "trixie", "leap"])
+def server(request, salt_version, users):
+    with Minion(testbed.root_with_salt(request.param, salt_version)) as host:
+        host.apply(users=users)
+        yield host
+
+
+@pytest.fixture
+def first(server, web, folder, users):
+    """The server with one plugin; its entry in the pillar."""
+    path = plugins.make(folder / NAME)
+    key = plugins.sha256(path)
+    there = files(server) == [key, f"{key}/{NAME}"]
+    if not there or loaded(server, users).get("made-for-tests") != "1.0":
+        server.apply(users=users, plugins=[entry_of(path, web)])
+    return entry_of(path, web)
+
+
+def entry_of(path, web, **more):
+    """Return what the pillar says of a plugin that the web server has."""
+    return {
+        "source": f"{web.url}/{path.name}",
+        "source_hash": f"sha256={plugins.sha256(path)}",
+        **more,
+    }
+
+
+def loaded(server, users):
+    """Return the versions of the plugins that the running server says it has, by name."""
+    who = ("anna", users["anna"]["password"])
+    names = set(server.ask("GET", "/plugins", *who).json) - {"explorer.js"}
+    return {name: server.ask("GET", f"/plugins/{name}", *who).json["Version"] for name in names}
+
+
+def files(server):
+    """Return what is in the folder of the plugins."""
+    found = server.run(f"cd {FOLDER} && find . -mindepth 1 | sort", check=False)
+    return found.out.replace("./", "").split()
+
+
+def test_a_plugin_from_a_url_serves(server, web, folder, users):
+    path = plugins.make(folder / NAME, version="1.0")
+    entry, key = entry_of(path, web), plugins.sha256(path)
+    before = server.run(STATE).out
+    server.pillar(users=users, plugins=[entry])
+    tried = server.state(test=True)
+    assert not tried.failed, str(tried)
+    assert (server.run(STATE).out, files(server)) == (before, [])
+    assert "made-for-tests" not in loaded(server, users)
+
+    run = server.state()
+    assert run.ok, str(run)
+    assert set(run.changes) == set(tried.changes)
+    assert set(run.changes) == {f"orthanc-plugin-{NAME}", "orthanc-config", "orthanc-serving"}
+    assert run.changes["orthanc-config"] == tried.changes["orthanc-config"]
+    assert loaded(server, users)["made-for-tests"] == "1.0"
+    assert files(server) == [key, f"{key}/{NAME}"]
+    modes = server.run(f"stat -c '%a %U:%G' {FOLDER} {FOLDER}/{key} {FOLDER}/{key}/{NAME}").out
+    assert modes.splitlines() == ["755 root:root", "755 root:root", "644 root:root"]
+
+    everything = f"{STATE}; find {FOLDER} -printf '%p %i %T@\\n' | sort"
+    pid, before, asked = server.pid(), server.run(everything).out, len(web.requests)
+    assert server.apply(users=users, plugins=[entry]).changes == {}
+    assert server.state(test=True).changes == {}
+    assert (server.pid(), server.run(everything).out, len(web.requests)) == (pid, before, asked)
+
+
+def test_a_plugin_that_would_stop_orthanc_changes_nothing(server, first, web, broken, users):
+    pid, before = server.pid(), server.run(STATE).out
+    for what, (path, words) in broken.items():
+        if what not in ON_EACH_SYSTEM and "bookworm" not in str(server.layers):
+            continue
+        server.pillar(users=users, plugins=[first, entry_of(path, web)])
+        run = server.state()
+        assert words in run.failed["orthanc-config"], (what, run)
+        assert set(run.changes) == {f"orthanc-plugin-{path.name}"}, what
+        assert (server.pid(), server.run(STATE).out) == (pid, before), what
+    # Nor does it play a part later.
+    server.run("systemctl restart orthanc")
+    server.wait_for_port()
+    assert loaded(server, users)["made-for-tests"] == "1.0"
+    server.apply(users=users, plugins=[first])
+    key = first["source_hash"].replace("sha256=", "")
+    assert files(server) == [key, f"{key}/{NAME}"]
+
+
+@pytest.mark.parametrize("server", ["bookworm"], indirect=True, scope="module")
+def test_an_interrupted_change_of_a_plugin_is_finished_by_the_next_run(
+    server, first, web, folder, users
+):
+    new = entry_of(plugins.make(folder / NAME, version="1.5"), web)
+    pid = server.pid()
+    server.pillar(users=users, plugins=[new])
+    assert server.state("orthanc.plugins").ok
+    assert loaded(server, users)["made-for-tests"] == "1.0"
+    assert server.state("orthanc.config").ok
+    assert server.pid() == pid
+    run = server.state()
+    assert set(run.changes) == {"orthanc-serving", "orthanc-plugins-unused"}
+    assert loaded(server, users)["made-for-tests"] == "1.5"
+
+
+def test_a_new_version_takes_the_place_of_the_old_one(server, first, web, folder, users):
+    path = plugins.make(folder / NAME, version="2.0")
+    key = plugins.sha256(path)
+    run = server.apply(users=users, plugins=[entry_of(path, web)])
+    assert "orthanc-plugins-unused" in run.changes
+    assert loaded(server, users)["made-for-tests"] == "2.0"
+    assert files(server) == [key, f"{key}/{NAME}"]
+    assert server.state().changes == {}
+
+
+def test_the_old_one_returns_if_the_new_one_does_not_serve(server, first, web, folder, users):
+    """It starts on trial only, where the folder of the configuration has a scratch folder."""
+    trial = 'access("/etc/orthanc/scratch", F_OK)'
+    path = plugins.make(folder / NAME, version="3.0", initialize=trial)
+    server.pillar(users=users, plugins=[entry_of(path, web)])
+    run = server.state()
+    assert "Error while initializing plugin" in run.failed["orthanc-serving"], str(run)
+    assert "The last good configuration is back" in run.failed["orthanc-serving"]
+    assert loaded(server, users)["made-for-tests"] == "1.0"
+    key = first["source_hash"].replace("sha256=", "")
+    assert f"{key}/{NAME}" in files(server)
+    assert server.apply(users=users, plugins=[first]).changes.keys() == {"orthanc-plugins-unused"}
+
+
+def test_a_wrong_hash_is_refused(server, first, web, folder, users):
+    path = plugins.make(folder / "libWrong.so", "wrong")
+    server.write("/srv/here.so", "what is here")
+    server.write("/srv/salt/plugins/there.so", "what is there")
+    sources = {
+        "libX.so": f"{web.url}/{path.name}",
+        "libY.so": "/srv/here.so",
+        "libZ.so": "salt://plugins/there.so",
+        "libXX.so": f"{web.url}/none.so?token=x",
+        "libYY.so": "/srv/none.so",
+        "libZZ.so": "salt://plugins/none.so",
+    }
+    wrong = [
+        {"source": source, "name": name, "source_hash": "sha256=" + 64 * "0"}
+        for name, source in sources.items()
+    ]
+    pid, before = server.pid(), server.run(STATE).out
+    server.pillar(users=users, plugins=[first, *wrong])
+    run = server.state()
+    for name, source in sources.items():
+        comment = run.failed[f"orthanc-plugin-{name}"]
+        words = "cannot be had" if "none" in source else "which is not the one of the pillar"
+        assert f"{source.split('?')[0]} " in comment, str(run)
+        assert words in comment, str(run)
+    assert run.changes == {}
+    assert len(files(server)) == 2
+    assert (server.pid(), server.run(STATE).out) == (pid, before)
+
+
+def test_from_the_file_server_from_the_host_and_without_a_hash(server, web, folder, users):
+    made = {name: plugins.make(folder / f"lib{name}.so", name) for name in ("one", "two", "three")}
+    server.path("/srv/salt/plugins").mkdir(parents=True, exist_ok=True)
+    server.path("/srv/salt/plugins/one-1.0").write_bytes(made["one"].read_bytes())
+    server.path("/srv/two.so").write_bytes(made["two"].read_bytes())
+    entries = [
+        {
+            "source": "salt://plugins/one-1.0",
+            "source_hash": plugins.sha256(made["one"]).upper(),
+            "name": "libOne.so",
+        },
+        {"source": "/srv/two.so", "source_hash": plugins.sha256(made["two"])},
+        {"source": f"{web.url}/libthree.so?token=x", "insecure": True},
+    ]
+    run = server.apply(users=users, plugins=entries)
+    assert {"one", "two", "three"} <= set(loaded(server, users))
+    (warning,) = run.states["orthanc-pillar"]["warnings"]
+    assert warning.startswith("orthanc:plugins:2:insecure: ")
+    assert "orthanc:plugins:2:insecure" in server.call("orthanc_conf.validate").out
+
+    # What has no hash is fetched once, until somebody takes it away.
+    plugins.make(folder / "libthree.so", "three", version="2.0")
+    asked = len(web.requests)
+    assert server.state().changes == {}
+    assert len(web.requests) == asked
+    server.run(f"rm {FOLDER}/insecure-*")
+    run = server.state()
+    assert run.ok, str(run)
+    assert loaded(server, users)["three"] == "2.0"
+    assert server.state().changes == {}
+    assert len(files(server)) == 7
+
+    # And tried as any other.
+    plugins.make(folder / "libthree.so", "three", version="3.0", initialize="-1")
+    server.run(f"rm {FOLDER}/insecure-*")
+    assert "Error while initializing" in server.state().failed["orthanc-config"]
+    server.run("systemctl restart orthanc")
+    server.wait_for_port()
+    assert loaded(server, users)["three"] == "2.0"
+
+
+def test_what_leaves_the_pillar_leaves_the_host_and_nothing_else_does(server, first, users):
+    packaged = server.run("ls /usr/share/orthanc/plugins").out
+    folder = server.run(f"dirname {FOLDER}/*/{NAME}").out.strip()
+    server.run(f"cp {folder}/{NAME} {FOLDER}/libOwn.so; echo x > {folder}/libChanged.so")
+    server.pillar(users=users)
+    tried, run = server.state(test=True), server.state()
+    assert run.ok, str(run)
+    gone = {f"{folder}/{NAME}": {"old": "of the formula", "new": "removed"}}
+    assert run.changes["orthanc-plugins-unused"] == gone
+    assert tried.changes["orthanc-plugins-unused"] == gone
+    assert "made-for-tests" not in loaded(server, users)
+    comment = run.states["orthanc-plugins-unused"]["comment"]
+    assert f"{folder}/libChanged.so was changed by hand" in comment
+    assert files(server) == [
+        *(folder.split("/")[-1], f"{folder.split('/')[-1]}/libChanged.so", "libOwn.so")
+    ]
+    assert server.run("ls /usr/share/orthanc/plugins").out == packaged
+    assert server.state().changes == {}
+    server.run(f"rm -r {FOLDER}")
+    assert server.state().changes == {}
+
+
+@pytest.mark.parametrize("server", ["bookworm"], indirect=True, scope="module")
+def test_a_plugin_that_somebody_changed_is_put_right(server, first, web, users):
+    server.run(f"echo x >> {FOLDER}/*/{NAME}; chmod 666 {FOLDER}/*/{NAME}")
+    run = server.apply(users=users, plugins=[first])
+    assert set(run.changes) == {f"orthanc-plugin-{NAME}", "orthanc-serving"}
+    assert loaded(server, users)["made-for-tests"] == "1.0"
+    asked = len(web.requests)
+    server.run(f"chown orthanc {FOLDER}/*/{NAME}")
+    server.apply(users=users, plugins=[first])
+    assert server.run(f"stat -c '%a %U' {FOLDER}/*/{NAME}").out.split() == ["644", "root"]
+    assert len(web.requests) == asked
+    assert server.state().changes == {}
+
+
+def test_clean(server, first, users):
+    """Last: it takes the server away."""
+    run = server.state("orthanc.plugins.clean")
+    assert "still names them" in run.failed["orthanc-plugins-unused"]
+    assert "made-for-tests" in loaded(server, users)
+    assert len(files(server)) == 2
+    run = server.state("orthanc.clean")
+    assert run.ok, str(run)
+    assert not server.run(f"test -e {FOLDER}", check=False).ok
+    assert server.state("orthanc.clean").changes == {}

@@ -1,0 +1,65 @@
+"""Certificates for hosts with HTTPS, and what is seen of them from outside."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pki
+from minion import NAME
+
+CHAIN, KEY = "/srv/tls/chain.pem", "/srv/tls/key.pem"
+ROOT = pki.make("Test CA", authority=True)
+MIDDLE = ROOT.sign("Intermediate CA", authority=True)
+PAIR = MIDDLE.sign(NAME)
+
+
+# A site of somebody else.
+OTHER_SITE = """
+server {
+    listen 8099;
+    location / { default_type text/plain; return 200 "another site"; }
+}
+"""
+
+
+def put(host, pair, chain=CHAIN, key=KEY):
+    """Put a pair on the host, as certbot does: whole files, one after the other."""
+    for path, text in ((key, pair.key), (chain, pair.chain)):
+        host.write(f"{path}.new", text)
+        host.run(f"chmod 600 {path}.new && mv {path}.new {path}")
+
+
+def login(users, name):
+    return (name, users[name]["password"])
+
+
+def pids(host) -> str:
+    """Return the process ids of Orthanc and of nginx's master."""
+    return host.run("pgrep -x '[Oo]rthanc'; cat /run/nginx.pid").out
+
+
+def handshake(host, *words: str) -> str:
+    """Return what openssl says of a connection from this machine."""
+    return subprocess.run(
+        ["openssl", "s_client", "-connect", f"{host.address}:8042", *words],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=20,
+        check=False,
+    ).stdout
+
+
+def renew(server, clients, chain, key) -> None:
+    """Renew the pair in two files, apply the formula, and see that clients get the new one."""
+    pair = MIDDLE.sign(NAME)
+    put(server, pair, chain, key)
+    tried = server.state(test=True)
+    assert set(tried.changes) == {"orthanc-serving"}, str(tried)
+    assert pair.fingerprint not in clients.seen
+    run = server.state()
+    assert run.ok, str(run)
+    assert set(run.changes) == {"orthanc-serving"}
+    clients.wait_for(len(clients.answered) + 50)
+    assert pair.fingerprint in clients.seen
+    assert server.state().changes == {}

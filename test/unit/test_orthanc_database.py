@@ -1,0 +1,176 @@
+"""The connection to PostgreSQL: how it is written, read, and judged."""
+
+import orthanc_conf
+import orthanc_database
+import orthanc_options
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+HOSTS = st.sampled_from(["db", "db.example.org", "192.0.2.1", "2001:db8::1"])
+PORTS = st.integers(1, 65534)
+SPECIAL = "".join(map(chr, range(32, 127))) + "äß€ ${HOME}"
+
+
+def kept(**values):
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+@given(
+    st.fixed_dictionaries(
+        {"host": HOSTS, "database": TEXTS, "user": TEXTS, "ca": TEXTS, "verify": st.booleans()},
+        optional={"password": TEXTS, "port": PORTS},
+    )
+)
+def test_the_uri_says_what_the_pillar_says(options_file, database):
+    uri = options_file.connection_uri(database)
+    tls = {"sslmode": "require"}
+    if database["verify"]:
+        tls = {"sslmode": "verify-full", "sslrootcert": database["ca"]}
+    wanted = kept(
+        host=database["host"],
+        port=database.get("port"),
+        dbname=database["database"],
+        user=database["user"],
+        password=database.get("password"),
+        connect_timeout=10,
+        **tls,
+    )
+    assert conninfo_to_dict(uri) == wanted
+    # Orthanc would put an environment variable in its place.
+    assert "${" not in uri
+    section = {"EnableIndex": True, "ConnectionUri": uri}
+    assert orthanc_options.check({"PostgreSQL": section}) == []
+
+
+@given(TEXTS, st.none() | PORTS)
+def test_the_uri_of_a_local_database(options_file, name, port):
+    uri = options_file.connection_uri({"database": name, "user": "x", **kept(port=port)})
+    assert conninfo_to_dict(uri) == kept(dbname=name, port=port)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://",
+        "postgres:///orthanc",
+        "postgresql:///orthanc?port=5433",
+        "postgresql://u@/orthanc",
+        "postgresql://u:@db/orthanc",
+        "postgresql://u:p%40ss%3A%2F%25@db/orthanc?sslmode=verify-full&sslrootcert=%2Fx%20y",
+        "postgresql://db:5433",
+        "postgresql://[2001:db8::1]:5433/orthanc",
+        "postgresql://[::1]",
+        "postgresql://one:1,two,[::1]:3/orthanc?target_session_attrs=read-write",
+        "postgresql://%2Frun%2Fpg/orthanc",
+        "postgresql:///orthanc?host=/run/pg&password=a%26b&application_name=x%3Dy",
+        "postgresql://db/orthanc?ssl=true",
+    ],
+)
+def test_a_uri_is_read_as_the_library_does(uri):
+    assert orthanc_database._parameters({"ConnectionUri": uri}) == conninfo_to_dict(uri)
+
+
+@given(TEXTS, TEXTS, TEXTS, PORTS)
+def test_any_uri_is_read_as_the_library_does(options_file, name, user, password, port):
+    keys = {"host": "db", "port": port, "database": name, "user": user, "password": password}
+    uri = options_file.connection_uri({**keys, "ca": SPECIAL, "verify": True})
+    assert orthanc_database._parameters({"ConnectionUri": uri}) == conninfo_to_dict(uri)
+
+
+def test_other_forms_are_left_to_the_library():
+    assert orthanc_database._parameters({"ConnectionUri": "host=db password=x"}) is None
+    assert orthanc_database._parameters({"ConnectionUri": "postgresql://[::1/x"}) is None
+    assert orthanc_database._parameters({"ConnectionUri": ["postgresql://x"]}) is None
+
+
+def test_the_plugins_own_keys():
+    assert orthanc_database._parameters({"Host": "db", "Database": "x", "Username": "u"}) == {
+        **{"host": "db", "port": "5432", "dbname": "x", "user": "u"},
+        "sslmode": "disable",
+    }
+    assert orthanc_database._parameters({"EnableSsl": True})["sslmode"] == "require"
+
+
+@pytest.mark.parametrize(
+    ("section", "path"),
+    [
+        ({"ConnectionUri": "postgresql://db/x?sslmode=require"}, "ConnectionUri:sslmode"),
+        ({"ConnectionUri": "postgresql://db/x?sslmode=verify-ca"}, "ConnectionUri:sslmode"),
+        ({"ConnectionUri": "postgresql://db,localhost/x"}, "ConnectionUri:sslmode"),
+        ({"Host": "db", "EnableSsl": True}, "Host"),
+        ({"ConnectionUri": "postgresql://db/x?sslmode=verify-full"}, None),
+        ({"ConnectionUri": "postgresql:///x"}, None),
+        ({"ConnectionUri": "postgresql:///x?host=/run/pg"}, None),
+        ({"ConnectionUri": "postgresql://localhost/x"}, None),
+        ({"ConnectionUri": "host=db"}, None),
+        ({}, None),
+    ],
+)
+def test_a_server_that_is_not_verified_is_advised_against(section, path):
+    options = {"PostgreSQL": {"EnableIndex": True, **section}}
+    found = [":".join(where) for where, _ in orthanc_database.advice(options)]
+    assert found == ([f"PostgreSQL:{path}"] if path else [])
+    options["PostgreSQL"]["EnableIndex"] = False
+    assert orthanc_database.advice(options) == []
+
+
+def test_the_password_is_hidden_in_every_form(options_file):
+    keys = {"host": "db", "database": "x", "user": "u", "password": "a b/c:d%"}
+    uri = options_file.connection_uri({**keys, "verify": False})
+    lines = [f"no {uri}", "no a%20b%2Fc%3Ad%25 there", "no a b/c:d% there"]
+    hidden = orthanc_conf._scrub(lines, {"PostgreSQL": {"ConnectionUri": uri}})
+    assert hidden == ["no (hidden)", "no (hidden) there", "no (hidden) there"]
+
+
+HERE = {"PostgreSQL": {"EnableIndex": True, "ConnectionUri": "postgresql:///orthanc"}}
+FAR = {"PostgreSQL": {"EnableIndex": True, "ConnectionUri": "postgresql://db/orthanc"}}
+
+
+def storing(options):
+    """The same database, with the images in it too."""
+    return {"PostgreSQL": {**options["PostgreSQL"], "EnableStorage": True}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "images", "known", "refused"),
+    [
+        ({}, HERE, True, False, "EnableIndex"),
+        ({}, HERE, False, False, None),
+        # As where both were restored from a backup.
+        ({}, HERE, True, True, None),
+        ({}, HERE, True, None, "EnableIndex"),
+        # The database on another host is asked again when psql is there.
+        ({}, FAR, True, None, None),
+        ({}, FAR, True, False, "EnableIndex"),
+        (HERE, {}, True, True, "EnableIndex"),
+        (HERE, {}, False, True, None),
+        (HERE, FAR, True, False, "EnableIndex"),
+        (HERE, FAR, True, True, None),
+        (HERE, HERE, True, False, None),
+        (HERE, storing(HERE), True, True, "EnableStorage"),
+        (HERE, storing(HERE), False, True, None),
+        (storing(HERE), HERE, False, True, "EnableStorage"),
+        (storing(HERE), HERE, False, False, None),
+        # It may have images and does not answer.
+        (storing(HERE), {}, False, None, "EnableIndex"),
+        (storing(HERE), {}, False, True, "EnableIndex"),
+        (storing(HERE), {}, False, False, None),
+        # What these know is not known here.
+        ({"MySQL": {"EnableIndex": True}}, HERE, True, False, None),
+    ],
+)
+def test_images_are_not_left_behind(monkeypatch, tmp_path, before, after, images, known, refused):
+    monkeypatch.setattr(orthanc_database, "_holds", lambda *_: known)
+    (tmp_path / "index").touch()
+    if images:
+        (tmp_path / "0a").mkdir()
+    storage = {"StorageDirectory": str(tmp_path)}
+    found = orthanc_database.left_behind({**before, **storage}, {**after, **storage})
+    assert [path for path, _ in found] == ([["PostgreSQL", refused]] if refused else [])
+
+
+def test_a_host_without_orthanc_leaves_nothing_behind():
+    assert orthanc_database.left_behind({}, HERE) == []

@@ -1,0 +1,59 @@
+"""Every parameter of the GNU Health role has a key in the pillar and tests that show it."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from role_parameters import ROWS
+
+FORMULA = pathlib.Path(__file__).resolve().parents[2]
+# How many parameters the role has.
+NUMBER = 42
+# In the name of a case: a host that stands in for openSUSE.
+SUSE = {"leap", "tumbleweed"}
+
+
+@pytest.fixture(scope="module")
+def systems():
+    """The systems that each host test runs on, by the name of the test."""
+    words = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider"]
+    done = subprocess.run([*words, "test/host"], cwd=FORMULA, capture_output=True, text=True)
+    found = {}
+    for line in done.stdout.splitlines():
+        name, _, case = line.partition("[")
+        on = {"Debian"}
+        if "opensuse" in name or SUSE & set(re.split("[^a-z]", case)):
+            on = {"openSUSE"}
+        found.setdefault(name.removeprefix("test/"), set()).update(on)
+    return found
+
+
+def test_no_parameter_is_missing_or_there_twice():
+    names = [name for row in ROWS for name in row.role.split()]
+    assert len(names) == len(set(names)) == NUMBER
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.role.split()[0])
+def test_every_row_names_tests_that_run_there(row, systems):
+    assert row.debian, "no test shows it on Debian"
+    assert row.suse, "no test shows it on openSUSE"
+    assert [test for test in row.debian if "Debian" not in systems.get(test, ())] == []
+    assert [test for test in row.suse if "openSUSE" not in systems.get(test, ())] == []
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.role.split()[0])
+def test_the_pillar_knows_every_key(map_file, row):
+    for key in row.pillar.split():
+        shape = map_file.SHAPE
+        for part in key.split(":"):
+            shape = shape.get(part) if isinstance(shape, dict) else None
+        assert shape is not None, f"the pillar does not know orthanc:{key}"
+
+
+def test_the_readme_has_the_same_rows():
+    text = (FORMULA / "README.md").read_text().split("## Moving from")[1]
+    lines = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| `or_")]
+    written = [[set(re.findall(r"`([\w:]+)`", cell)) for cell in cells[:2]] for cells in lines]
+    assert written == [[set(row.role.split()), set(row.pillar.split())] for row in ROWS]
