@@ -14,13 +14,13 @@ link to the folder of what was downloaded.
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import re
 import shutil
 import tempfile
 
 import salt.utils.files
+import salt.utils.hashutils
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "orthanc_plugins"
@@ -82,7 +82,7 @@ def fetch(name, source, saltenv="base"):
     wanted = key if CONTENT.fullmatch(key) else None
     try:
         copy = os.path.realpath(name) if _genuine(name) else _cached(source, wanted, saltenv)
-        found = _sha256(copy)
+        found = salt.utils.hashutils.get_hash(copy, "sha256")
         if wanted not in (None, found):
             raise CommandExecutionError(
                 f"{shown} has the sha256 {found}, which is not the one of the pillar; nothing was"
@@ -155,15 +155,7 @@ def _genuine(name: str) -> bool:
     path = os.path.realpath(name)
     if not os.path.isfile(path):
         return False
-    return _sha256(path) == os.path.basename(os.path.dirname(path))
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with salt.utils.files.fopen(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    return salt.utils.hashutils.get_hash(path, "sha256") == os.path.basename(os.path.dirname(path))
 
 
 def _cached(source: str, sha256: str | None, saltenv: str) -> str:

@@ -155,8 +155,9 @@ def test_a_certificate_is_renewed_under_load(server, users, ca):
         run = server.state()
         assert "orthanc:https:certificate: the one of CN=" in run.failed["orthanc-pillar"]
         assert run.changes == {}
-        clients.wait_for(2000)
+        clients.wait_for(3000)
     assert clients.failed == []
+    assert len(clients.answered) >= 3000
     assert len(clients.seen) == seen == 6
     mode = server.run("stat -c '%a %U %G' /etc/nginx/orthanc-formula.pem").out.split()
     assert mode == ["640", "root", "root"]

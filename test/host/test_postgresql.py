@@ -273,7 +273,8 @@ def test_a_database_on_another_host(remote, database, image):
     assert remote.host.run(f"stat -c '%a %U %G' {ca}").out.split() == ["640", "root", "orthanc"]
     assert remote.host.read(ca) == database.authority.pem
     assert not remote.host.run("cat /etc/orthanc/postgresql.json", user="nobody", check=False).ok
-    # On openSUSE the plugin's package brings a server along.
+    # On openSUSE the plugin's package brings a server along, which does not run.
+    assert not remote.host.run("dpkg -s postgresql", check=False).ok
     assert not remote.host.run("pgrep -x postgres", check=False).ok
 
     pid, written = remote.host.pid(), remote.host.written()
