@@ -107,7 +107,11 @@ class Clients:
         return max(after - before for before, after in zip(moments, moments[1:]))
 
     def send(self, method: str, path: str, file=None, size: int = 0) -> http.client.HTTPResponse:
-        """Send one request, with a file as its body, and return the answer, yet to be read."""
+        """Send one request and return the answer, yet to be read.
+
+        file
+            Its body: a file, or parts one after the other; ``size`` is that of all, in bytes.
+        """
         connection = Connection(self.host, self.port, self.context, timeout=300)
         headers = {**self.headers, "Content-Length": str(size)} if file else self.headers
         connection.request(method, path, file, headers)

@@ -55,8 +55,8 @@ def pytest_sessionfinish(session, exitstatus):
 # Files of tests that take minutes; begun first, they do not keep one worker alone at the end.
 LONGEST = (
     *("test_the_same_everywhere", "test_no_secret_leaks", "test_postgresql", "test_commands"),
-    *("test_wrong_pillars", "test_https", "test_dicom_tls", "test_load", "test_backup_key"),
-    *("test_interrupted", "test_https_changes", "test_plugins"),
+    *("test_https_changes", "test_https", "test_wrong_pillars", "test_dicom_tls", "test_load"),
+    *("test_backup_key", "test_interrupted", "test_plugins"),
 )
 
 

@@ -18,8 +18,10 @@ cd /etc && find orthanc orthanc.last-good nginx -printf '%p %y %M %u %g %s %T@ %
 find orthanc orthanc.last-good nginx -type f -exec sha256sum {} + | sort
 systemctl show --property MainPID,NRestarts orthanc nginx
 """
-# For how many seconds a modality may say nothing.
-SILENCE = 65
+# For how many seconds a transfer goes on, or nothing moves at all.
+SLOW = 310
+# What a slow transfer moves, in bytes, and in how many parts: more than buffers on the way take.
+LARGE, PARTS = 64 * 2**20, 128
 ENDED = MIDDLE.sign(NAME, starts=-20, ends=-1)
 COMING = MIDDLE.sign(NAME, starts=1)
 OTHER = MIDDLE.sign(NAME)
@@ -90,22 +92,52 @@ def test_a_wrong_pair_is_refused_and_nothing_happens(
     assert server.run("ls -d /run/orthanc-formula* /etc/nginx/.orthanc*", check=False).out == ""
 
 
-def test_what_is_under_way_goes_on(server, users, ca):
-    """While nginx takes a new certificate, and for longer than it waits by default."""
+def slowly(read):
+    """Give what ``read()`` gives until there is no more, over the time of a slow transfer."""
+    while part := read():
+        time.sleep(SLOW / PARTS)
+        yield part
+
+
+def test_what_is_under_way_goes_on(server, users, ca, image):
+    """While nginx takes new certificates, and for longer than it waits by default.
+
+    A modality says nothing, and an image comes and goes over a slow line.
+    """
     anna, how = login(users, "anna"), {"remote": True, "ca": ca}
+    path = image(Rows=2**12, Columns=LARGE // 2**12, PixelData=bytes(LARGE))
+    slow = Clients(server.address, anna, ca)
+
+    def upload() -> str:
+        with path.open("rb") as file:
+            parts = slowly(lambda: file.read(LARGE // PARTS))
+            stored = slow.send("POST", "/instances", parts, path.stat().st_size)
+        return json.load(stored)["Status"]
+
+    def download(url: str) -> bytes:
+        answer = slow.send("GET", f"{url}/file")
+        return b"".join(slowly(lambda: answer.read(LARGE // PARTS)))
+
+    with path.open("rb") as file:
+        url = json.load(slow.send("POST", "/instances", file, path.stat().st_size))["Path"]
     with socket.create_server(("", 0)) as mute, concurrent.futures.ThreadPoolExecutor() as pool:
         address = {"Host": server.network.gateway, "Port": mute.getsockname()[1]}
-        modalities = {"mute": {"AET": "MUTE", "Timeout": SILENCE, **address}}
+        modalities = {"mute": {"AET": "MUTE", "Timeout": SLOW, **address}}
         server.apply(**pillar(users, modalities=modalities))
         words = ("POST", "/modalities/mute/echo", *anna)
-        silence = pool.submit(server.ask, *words, data="{}", limit=2 * SILENCE, **how)
+        silence = pool.submit(server.ask, *words, data="{}", limit=2 * SLOW, **how)
+        uploaded, downloaded = pool.submit(upload), pool.submit(download, url)
         with Clients(server.address, anna, ca, opening=1) as clients:
-            renew(server, clients, CHAIN, KEY)
-        assert not silence.done()
+            for _ in range(2):
+                renew(server, clients, CHAIN, KEY)
+        assert not any(transfer.done() for transfer in (silence, uploaded, downloaded))
+        assert uploaded.result() == "AlreadyStored"
+        assert downloaded.result() == path.read_bytes()
         # Until Orthanc itself gives up.
         answer = silence.result()
         assert answer.code == 500, str(answer)
         assert b"HttpError" in answer.body
+    assert slow.send("DELETE", url).status == 200
     put(server, PAIR)
     server.apply(**pillar(users))
     assert other_site(server) == "another site"
