@@ -60,9 +60,10 @@ class Server(Host):
         return int(self.run("pgrep -ix orthanc | head -1", check=False).out.strip() or 0)
 
     def wait_for_port(self, port: int = 8042) -> None:
-        """Wait until something listens on a port of the host."""
+        """Wait until something listens on a port of the host; tell what Orthanc says if not."""
         listens = f"ss -Hltn sport {port} | grep -q ."
-        self.run(f"until {listens}; do sleep 0.1; done", timeout=60)
+        tell = "{ systemctl status orthanc; journalctl -n 50 -u orthanc; exit 1; }"
+        self.run(f"timeout 60 sh -c 'until {listens}; do sleep 0.1; done' || {tell}")
 
     def ask(
         self,
@@ -161,7 +162,10 @@ class Answer:
 
     @property
     def json(self):
-        return json.loads(self.body)
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise AssertionError(f"no JSON came back: {self}") from None
 
     def __str__(self) -> str:
         return f"HTTP {self.code} {self.body[:500]!r} {self.error}"

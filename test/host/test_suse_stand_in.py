@@ -5,6 +5,7 @@ also runs alone.
 """
 
 import json
+import time
 
 import orthanc_conf
 import pytest
@@ -40,8 +41,11 @@ class OpenSuse(Minion):
 
     def answer(self, path):
         """Return what Orthanc answers as soon as it answers."""
-        self.run("for i in $(seq 100); do ss -tln | grep -q :8042 && break; sleep .1; done")
-        return self.ask("GET", path).json
+        deadline = time.monotonic() + 60
+        while not (answer := self.ask("GET", path)).code and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert answer.code, f"{answer}\n{self.run('journalctl -n 50 -u orthanc').out}"
+        return answer.json
 
 
 @pytest.fixture(scope="module", params=["leap", "tumbleweed"])
