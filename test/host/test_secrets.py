@@ -77,7 +77,8 @@ def test_a_reinstall_of_all_packages_opens_nothing_and_orthanc_starts(minion, se
     # What the packages do to the modes is the reason for this test.
     assert "664" in minion.run("stat -c %a /etc/orthanc/postgresql.json").out
     assert read_by_nobody(minion) == []
-    minion.run("systemctl restart orthanc; sleep 3")
+    minion.run("systemctl restart orthanc")
+    minion.wait_for_port()
     assert minion.ask("GET", "/system", "anna", PASSWORDS["user"]).code == 200
     run = minion.apply(**settings)
     assert set(run.changes) == {"orthanc-access"}, str(run)

@@ -204,7 +204,7 @@ def test_after_a_reboot_orthanc_serves_again(minion, users, image):
     stored = minion.ask("GET", "/instances", *who).json
     leader = minion.leader
     minion.reboot()
-    minion.run("for i in $(seq 100); do pgrep -x Orthanc && break; sleep .1; done; sleep 1")
+    minion.wait_for_port()
     assert minion.leader != leader
     assert minion.ask("GET", "/instances", *who, remote=True).json == stored
     assert minion.state().changes == {}
