@@ -492,6 +492,11 @@ def make_backup_key(name, user, group):
     """
     backup_key_lacks(name, user)
     uid, gid = __salt__["file.user_to_uid"](user), __salt__["file.group_to_gid"](group)
+    if "" in (uid, gid):
+        raise CommandExecutionError(
+            f"the account {user} or the group {group} does not exist; the package of Orthanc"
+            " creates them"
+        )
     folder = os.path.dirname(name)
     try:
         with salt.utils.files.set_umask(0o022):

@@ -20,6 +20,7 @@ https://orthanc.uclouvain.be/book/users/configuration.html
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ctypes
 import glob
@@ -42,6 +43,8 @@ __virtualname__ = "orthanc_conf"
 FILE_MODE = 0o640
 # Lies in the folder from before the first write until Orthanc was seen serving with the files.
 UNPROVEN = ".unproven"
+# What the names begin with of files that are no JSON and of the formula's making.
+OWN = "orthanc-formula"
 # The folder for what was there before the formula: the packages' own files, or an administrator's.
 ORIGINALS = "before-formula"
 # Stands beside the folder: the last files with which Orthanc was seen serving, for root only.
@@ -423,7 +426,7 @@ def judge(
         if content is None and entry not in wanted
     ]
     before = merge([content or {} for content in on_host.values()])
-    problems += _left_behind(before, options)
+    problems += _sentences(_left_behind(before, options), sources)
     verdict = __salt__["orthanc_tls.judge"](certificates or {}, saltenv)
     problems += verdict["problems"]
     if not verdict["problems"]:
@@ -616,17 +619,11 @@ def apply(
             raise CommandExecutionError("\n".join(errors))
     if not files or test:
         return changes
-    gid = __salt__["file.group_to_gid"](group)
-    if gid == "":
-        raise CommandExecutionError(
-            f"the group {group} does not exist; the package of Orthanc creates it"
-        )
-    try:
+    gid = _gid(group)
+    with _failing("writing the configuration"):
         _keep_originals(name, files, gid)
         _keep_last_good(name, [main_file, *option_files, *texts])
         _put(name, files, gid)
-    except OSError as err:
-        raise CommandExecutionError(f"writing the configuration failed: {err}") from err
     return changes
 
 
@@ -650,15 +647,35 @@ def restore(name, group="orthanc"):
 
         salt '*' orthanc_conf.restore /etc/orthanc
     """
-    current = {entry: _read_if_there(os.path.join(name, entry)) for entry in _last_good(name)}
-    files = {e: text for e, text in _last_good(name).items() if text != current[e]}
-    gid = __salt__["file.group_to_gid"](group)
-    try:
+    gid = _gid(group)
+    with _failing(f"putting {name} back"):
+        files = {
+            entry: text
+            for entry, text in _last_good(name).items()
+            if text != _read_if_there(os.path.join(name, entry))
+        }
         if files:
             _put(name, files, gid)
-    except OSError as err:
-        raise CommandExecutionError(f"putting {name} back failed: {err}") from err
     return sorted(files)
+
+
+@contextlib.contextmanager
+def _failing(what: str):
+    """Let what the operating system refuses fail as everything else does."""
+    try:
+        yield
+    except OSError as err:
+        raise CommandExecutionError(f"{what} failed: {err}") from err
+
+
+def _gid(group: str) -> int:
+    """Return the number of a group of this host."""
+    gid = __salt__["file.group_to_gid"](group)
+    if gid == "":
+        raise CommandExecutionError(
+            f"the group {group} does not exist; the package of Orthanc creates it"
+        )
+    return gid
 
 
 def _at(name: str, texts: dict) -> dict:
@@ -805,7 +822,10 @@ def remove(name, files):
     files
         The names of the files.
 
-    Returns a mapping from path to "removed" or "put back".
+    Returns a mapping from path to what became of the file: None where it was removed, or "put
+    back".
+
+    Raises CommandExecutionError if that failed.
 
     CLI Example:
 
@@ -813,22 +833,26 @@ def remove(name, files):
 
         salt '*' orthanc_conf.remove /etc/orthanc '[orthanc.json]'
     """
-    _sweep(name)
-    done = removal(name, files)
-    for path, action in done.items():
-        if action == "put back":
-            os.replace(os.path.join(name, ORIGINALS, os.path.basename(path)), path)
-        else:
-            os.unlink(path)
-    for folder in (os.path.join(name, ORIGINALS), name):
-        if os.path.isdir(folder) and not os.listdir(folder):
-            os.rmdir(folder)
+    with _failing(f"removing the configuration in {name}"):
+        _sweep(name)
+        done = removal(name, files)
+        for path, action in done.items():
+            if action:
+                os.replace(os.path.join(name, ORIGINALS, os.path.basename(path)), path)
+            else:
+                os.unlink(path)
+        for folder in (os.path.join(name, ORIGINALS), name):
+            if os.path.isdir(folder) and not os.listdir(folder):
+                os.rmdir(folder)
     return done
 
 
 def removal(name, files):
     """
-    Say what ``remove`` would do, and do nothing; the arguments are those of ``remove``.
+    Say what ``remove`` would do, and do nothing.
+
+    name, files
+        See ``remove``, which also says what is returned.
 
     CLI Example:
 
@@ -838,14 +862,14 @@ def removal(name, files):
     """
     done = {}
     if os.path.exists(name + LAST_GOOD):
-        done[name + LAST_GOOD] = "removed"
+        done[name + LAST_GOOD] = None
     for entry in [*files, UNPROVEN]:
         path = os.path.join(name, entry)
         # Of a file elsewhere, which has its whole path for a name, no copy is kept.
         if not os.path.isabs(entry) and os.path.exists(os.path.join(name, ORIGINALS, entry)):
             done[path] = "put back"
-        elif os.path.lexists(path) and (entry == UNPROVEN or _is_ours(path)):
-            done[path] = "removed"
+        elif os.path.lexists(path) and (entry == UNPROVEN or _is_ours(name, entry)):
+            done[path] = None
     return done
 
 
@@ -872,6 +896,10 @@ def prove(name):
     name
         The path of the folder.
 
+    Returns True.
+
+    Raises CommandExecutionError if writing failed.
+
     CLI Example:
 
     .. code-block:: bash
@@ -880,8 +908,9 @@ def prove(name):
     """
     marker = os.path.join(name, UNPROVEN)
     if os.path.exists(marker):
-        _keep_last_good(name, _read(marker).split("\n"), anew=True)
-        os.unlink(marker)
+        with _failing("keeping the configuration as the last good one"):
+            _keep_last_good(name, _read(marker).split("\n"), anew=True)
+            os.unlink(marker)
     return True
 
 
@@ -910,16 +939,14 @@ def _read_folder(name: str) -> dict:
     return files
 
 
-def _is_ours(path: str, text: str = "") -> bool:
+def _is_ours(name: str, entry: str) -> bool:
     """
-    Return whether a file has the form in which this module writes.
-
-    text
-        For other files than JSON: the text whose first line, a comment, is the mark.
+    Return whether a file is of this module's making: JSON by its form, and others by their name,
+    or because the pillar gives them a place elsewhere.
     """
-    content = _read(path)
-    if not path.lower().endswith(".json"):
-        return not text or content.split("\n")[0] == text.split("\n", maxsplit=1)[0]
+    if not entry.lower().endswith(".json"):
+        return entry.startswith(OWN) or os.path.isabs(entry)
+    content = _read(os.path.join(name, entry))
     try:
         return dump(parse(content)) == content
     except ValueError:
@@ -929,44 +956,42 @@ def _is_ours(path: str, text: str = "") -> bool:
 def _keep_originals(name: str, files: dict, gid: int) -> None:
     """Copy what is about to be replaced and is not of this module's making."""
     folder = os.path.join(name, ORIGINALS)
-    for entry, text in files.items():
+    for entry in files:
         path, copy_path = os.path.join(name, entry), os.path.join(folder, entry)
-        if os.path.exists(copy_path) or not os.path.exists(path) or _is_ours(path, text or ""):
+        if os.path.exists(copy_path) or not os.path.exists(path) or _is_ours(name, entry):
             continue
         os.makedirs(folder, mode=0o750, exist_ok=True)
         os.chown(folder, 0, gid)
         _write(copy_path, _read(path), gid)
 
 
-def _left_behind(before: dict, options: dict) -> list[str]:
+def _left_behind(before: dict, options: dict) -> list:
     """
-    Return why the server would no longer find its images: they stay where they are while it is
-    told to look elsewhere.
+    Return why the server would no longer find its images, as pairs of an option's path and a
+    sentence: they stay where they are while it is told to look elsewhere.
     """
+    has_images = __salt__["orthanc_database.has_images"]
     problems = []
-    for option, setting, trace in (
-        # The images lie in folders named after the first two digits of their UUID.
-        ("StorageDirectory", "orthanc:paths:storage", re.compile("[0-9a-f]{2}")),
-        ("IndexDirectory", "orthanc:paths:index", re.compile("index")),
-    ):
+    for option, is_used in (("StorageDirectory", has_images), ("IndexDirectory", _has_index)):
         old, new = before.get(option), options.get(option)
         if not isinstance(old, str) or not isinstance(new, str) or _is_same(old, new):
             continue
-        in_use = _holds(str(before.get("StorageDirectory", old)), re.compile("[0-9a-f]{2}"))
-        if in_use and _holds(old, trace) and not _holds(new, trace):
-            problems.append(
-                f"{setting}: the server keeps its images in {old}, and {new} holds none of"
-                f" them; set {setting} to {old}, or stop the server and move the folder first"
+        in_use = has_images(before.get("StorageDirectory", old)) and is_used(old)
+        if in_use and not is_used(new):
+            sentence = (
+                f"the server keeps its images in {old}, and {new} holds none of them; leave it at"
+                f" {old}, or stop the server and move the folder first"
             )
+            problems.append(([option], sentence))
     return problems
+
+
+def _has_index(folder: str) -> bool:
+    return os.path.exists(os.path.join(folder, "index"))
 
 
 def _is_same(one: str, other: str) -> bool:
     return os.path.normpath(one) == os.path.normpath(other)
-
-
-def _holds(folder: str, pattern: re.Pattern) -> bool:
-    return os.path.isdir(folder) and any(pattern.fullmatch(name) for name in os.listdir(folder))
 
 
 def _read(path: str) -> str:
@@ -1001,7 +1026,8 @@ def _keep_last_good(name: str, entries: list[str], anew: bool = False) -> None:
         path = os.path.join(name, entry)
         files[entry] = _read_if_there(path)
         # A file that was not there then, and is of a package that was installed since, stays.
-        if entry in known and (known[entry] is not None or not files[entry] or _is_ours(path)):
+        as_known = known.get(entry) is not None or not files[entry] or _is_ours(name, entry)
+        if entry in known and as_known:
             files[entry] = known[entry]
     if files != known or anew:
         _write(name + LAST_GOOD, json.dumps(files, indent=2) + "\n", gid=0, mode=0o600)

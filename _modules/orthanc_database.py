@@ -28,6 +28,19 @@ __virtualname__ = "orthanc_database"
 SUPERUSER = "postgres"
 # Makes searches with wildcards fast; the plugin wants to have it.
 EXTENSION = "pg_trgm"
+# What a local database is made of, in this order: how to ask for a part, and how to make it.
+PARTS = {
+    "role": ("SELECT 1 FROM pg_roles WHERE rolname = :'name'", 'CREATE ROLE :"name" LOGIN'),
+    "database": (
+        "SELECT 1 FROM pg_database WHERE datname = :'name'",
+        # Not every cluster's own template is in UTF-8; the bare one takes any encoding.
+        'CREATE DATABASE :"name" OWNER :"owner" ENCODING \'UTF8\' TEMPLATE template0',
+    ),
+    "extension": (
+        "SELECT 1 FROM pg_extension WHERE extname = :'name'",
+        'CREATE EXTENSION :"name"',
+    ),
+}
 # For how long psql may take altogether, and for one host. In seconds.
 PATIENCE, CONNECT_TIMEOUT = 60, 10
 # The code of PostgreSQL's error where a table is not there.
@@ -173,7 +186,7 @@ def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
         images = _holds(before, user, group) is not False
         kept, aside = _place(_section(before)), "rename that database"
     else:
-        images, kept, aside = _has_images(storage), storage, f"move {storage} aside"
+        images, kept, aside = has_images(storage), storage, f"move {storage} aside"
     if not images:
         return []
     if old == new:
@@ -194,9 +207,28 @@ def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
     return [(["PostgreSQL", "EnableIndex"], sentence)]
 
 
+def has_images(storage):
+    """
+    Return whether images lie in a folder.
+
+    storage
+        The path of the folder.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_database.has_images /var/lib/orthanc/db-v6
+    """
+    if not isinstance(storage, str) or not os.path.isdir(storage):
+        return False
+    return any(map(IMAGE_FOLDER.fullmatch, os.listdir(storage)))
+
+
 def missing(name, owner, port=None):
     """
-    Return what is missing of a local database: a list of "role …", "database …", "extension …".
+    Return what is missing of a local database, as a list of "role …", "database …", "extension …";
+    all of it where no server runs.
 
     name
         The name of the database.
@@ -205,9 +237,10 @@ def missing(name, owner, port=None):
         The name of its owner.
 
     port
-        The port of the local server, which its socket is named after.
+        The number of the port of the local server, which its socket is named after; by default
+        PostgreSQL's own.
 
-    Raises CommandExecutionError if there is no local server that can be asked.
+    Raises CommandExecutionError if a server runs that cannot be asked.
 
     CLI Example:
 
@@ -215,21 +248,27 @@ def missing(name, owner, port=None):
 
         salt '*' orthanc_database.missing orthanc orthanc
     """
-    roles = _command("SELECT 1 FROM pg_roles WHERE rolname = :'owner'", port, owner=owner)
-    databases = _command("SELECT 1 FROM pg_database WHERE datname = :'name'", port, name=name)
-    extensions = databases and _command(
-        "SELECT 1 FROM pg_extension WHERE extname = :'name'", port, name, name=EXTENSION
-    )
-    found = ((roles, f"role {owner}"), (databases, f"database {name}"))
-    found += ((extensions, f"extension {EXTENSION}"),)
-    return [what for there, what in found if not there]
+    parts = _parts(name, owner)
+    if not _is_served(port):
+        return [f"{kind} {part}" for kind, part, _ in parts]
+    lacking: list = []
+    for kind, part, home in parts:
+        found = f"database {home}" not in lacking
+        if not (found and _command(PARTS[kind][0], port, home, name=part)):
+            lacking.append(f"{kind} {part}")
+    return lacking
 
 
 def make(name, owner, port=None):
     """
     Make what is missing of a local database, and leave alone what is there.
 
-    The arguments and errors are those of ``missing``. Returns what was made.
+    name, owner, port
+        See ``missing``.
+
+    Returns what was made, as ``missing`` does.
+
+    Raises CommandExecutionError if there is no local server that can be asked, or if it refuses.
 
     CLI Example:
 
@@ -238,17 +277,26 @@ def make(name, owner, port=None):
         salt '*' orthanc_database.make orthanc orthanc
     """
     made = missing(name, owner, port)
-    for what in made:
-        kind = what.split()[0]
-        if kind == "role":
-            _command('CREATE ROLE :"owner" LOGIN', port, owner=owner)
-        elif kind == "database":
-            # Not every cluster's own template is in UTF-8; the bare one takes any encoding.
-            statement = 'CREATE DATABASE :"name" OWNER :"owner" ENCODING \'UTF8\''
-            _command(f"{statement} TEMPLATE template0", port, name=name, owner=owner)
-        else:
-            _command('CREATE EXTENSION :"name"', port, name, name=EXTENSION)
+    for kind, part, home in _parts(name, owner):
+        if f"{kind} {part}" in made:
+            _command(PARTS[kind][1], port, home, name=part, owner=owner)
     return made
+
+
+def _parts(name: str, owner: str) -> list:
+    """Return kind and name of each part, and the database in which it is asked for and made."""
+    return [
+        ("role", owner, SUPERUSER),
+        ("database", name, SUPERUSER),
+        ("extension", EXTENSION, name),
+    ]
+
+
+def _is_served(port) -> bool:
+    """Return whether a PostgreSQL server runs on this host."""
+    words = ["--port", str(port)] if port else []
+    result = _run("pg_isready", ["--quiet", *words], SUPERUSER, SUPERUSER)
+    return result is not None and result["retcode"] == 0
 
 
 def _command(statement: str, port, database: str = SUPERUSER, **variables) -> str:
@@ -298,13 +346,6 @@ def _is_far(options: dict) -> bool:
     """Return whether the database is on another host, as far as can be told."""
     host = (_parameters(_section(options)) or {}).get("host", "")
     return bool(host) and not host.startswith("/")
-
-
-def _has_images(storage) -> bool:
-    """Return whether images lie in a folder."""
-    if not isinstance(storage, str) or not os.path.isdir(storage):
-        return False
-    return any(map(IMAGE_FOLDER.fullmatch, os.listdir(storage)))
 
 
 def _holds(options: dict, user: str, group: str, texts: dict | None = None) -> bool | None:
@@ -385,29 +426,35 @@ def _psql(
     parameters: dict, words: list, user: str, group: str, stdin: str | None = None
 ) -> dict | None:
     """Run psql as an account of this host; None where one of the two is missing."""
-    account = _account(user)
-    if not account or not salt.utils.path.which("psql"):
-        return None
-    environment = {
-        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": account.pw_dir,
-        "LC_ALL": "C.UTF-8",
-        "PGPASSWORD": parameters.get("password", ""),
-    }
     connection = " ".join(
         "{}='{}'".format(name, re.sub(r"(['\\])", r"\\\1", value))
         for name, value in parameters.items()
         if name != "password"
     )
+    options = ["--no-psqlrc", "--no-password", "--quiet", "--tuples-only", "--no-align"]
+    options += ["--set=ON_ERROR_STOP=1", f"--dbname={connection}"]
+    password = parameters.get("password", "")
+    return _run("psql", [*options, *words], user, group, password=password, stdin=stdin)
+
+
+def _run(program: str, words: list, user: str, group: str, password="", stdin=None) -> dict | None:
+    """Run a program of PostgreSQL as an account of this host; None if one of the two is missing."""
+    account = _account(user)
+    if not account or not salt.utils.path.which(program):
+        return None
     return __salt__["cmd.run_all"](
         [
-            *("setpriv", "--reuid", user, "--regid", group, "--init-groups", "--", "psql"),
-            *("--no-psqlrc", "--no-password", "--quiet", "--tuples-only", "--no-align"),
-            *("--set=ON_ERROR_STOP=1", f"--dbname={connection}", *words),
+            *("setpriv", "--reuid", user, "--regid", group, "--init-groups", "--"),
+            *(program, *words),
         ],
         python_shell=False,
         cwd="/",
-        env=environment,
+        env={
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": account.pw_dir,
+            "LC_ALL": "C.UTF-8",
+            "PGPASSWORD": password,
+        },
         clean_env=True,
         stdin=stdin,
         timeout=PATIENCE,

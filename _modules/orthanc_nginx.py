@@ -145,6 +145,9 @@ def tried(proxy):
 
     Returns a list of sentences.
 
+    Raises SaltInvocationError if there is nothing behind a source of the certificate,
+    CommandExecutionError if the trial itself failed.
+
     CLI Example:
 
     .. code-block:: bash
@@ -169,6 +172,8 @@ def tried(proxy):
         return [f"{folder}, where nginx has its sites, is not there"]
     try:
         done = _try(proxy, folder)
+    except OSError as err:
+        raise CommandExecutionError(f"trying the site of nginx failed: {err}") from err
     finally:
         shutil.rmtree(SCRATCH, ignore_errors=True)
     if "mounted" not in done["stdout"]:
@@ -304,11 +309,14 @@ def put(proxy, texts, listened=None):
     listened = listened or site(proxy["site"]).get("port")
     if not os.path.isdir(os.path.dirname(proxy["site"])):
         return  # there never was an nginx
-    _write_or_remove(marker, "", 0o600)
-    for path, text in texts.items():
-        for left in glob.glob(_temporary(path) + "*"):  # by a run that was killed
-            os.unlink(left)
-        _write_or_remove(path, text, 0o644 if path == proxy["site"] else 0o640)
+    try:
+        _write_or_remove(marker, "", 0o600)
+        for path, text in texts.items():
+            for left in glob.glob(_temporary(path) + "*"):  # by a run that was killed
+                os.unlink(left)
+            _write_or_remove(path, text, 0o644 if path == proxy["site"] else 0o640)
+    except OSError as err:
+        raise CommandExecutionError(f"Its files cannot be written: {err}") from err
     _load(proxy, listened)
     os.unlink(marker)
 

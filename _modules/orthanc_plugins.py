@@ -134,7 +134,12 @@ def unused(name, keep):
 
 def remove(name, keep):
     """
-    Remove what ``unused`` says; the arguments are those of ``unused``.
+    Remove what ``unused`` says.
+
+    name, keep
+        See ``unused``.
+
+    Raises CommandExecutionError if that failed.
 
     CLI Example:
 
@@ -142,12 +147,15 @@ def remove(name, keep):
 
         salt '*' orthanc_plugins.remove /usr/local/lib/orthanc-plugins '[]'
     """
-    for path, problem in unused(name, keep).items():
-        if not problem:
-            os.unlink(path)
-    for folder in [*glob.glob(os.path.join(glob.escape(name), "*")), name]:
-        if os.path.isdir(folder) and not os.path.islink(folder) and not os.listdir(folder):
-            os.rmdir(folder)
+    try:
+        for path, problem in unused(name, keep).items():
+            if not problem:
+                os.unlink(path)
+        for folder in [*glob.glob(os.path.join(glob.escape(name), "*")), name]:
+            if os.path.isdir(folder) and not os.path.islink(folder) and not os.listdir(folder):
+                os.rmdir(folder)
+    except OSError as err:
+        raise CommandExecutionError(f"a plugin cannot be removed: {err}") from err
 
 
 def _genuine(name: str) -> bool:

@@ -79,10 +79,9 @@ def _serve(name, config, log, timeout, group, postgresql, proxy, restart):
     before = None
     try:
         publish = __salt__["orthanc_nginx.pending"](proxy) if proxy else {}
-        ret["changes"] = dict(publish)
-        if done:
-            ret["changes"][name] = {"old": "running" if running else "stopped", "new": done}
+        start = {name: {"old": "running" if running else "stopped", "new": done}} if done else {}
         if __opts__["test"]:
+            ret["changes"] = {**publish, **start}
             ret["comment"] = f"{name} would be {done}" if done else f"{name} runs"
             ret["comment"] += ", and nginx would be changed" if publish else ""
             ret["result"] = None if ret["changes"] else True
@@ -93,11 +92,13 @@ def _serve(name, config, log, timeout, group, postgresql, proxy, restart):
             if proxy:
                 __salt__["orthanc_nginx.withdraw"](proxy, config)
             __salt__["orthanc.restart"](name)
+            ret["changes"].update(start)
         address = __salt__["orthanc.wait"](name, config, log=log, timeout=timeout)
         if postgresql:
             __salt__["orthanc.require_postgresql"](config)
         if publish:
             __salt__["orthanc_nginx.publish"](proxy)
+            ret["changes"].update(publish)
         __salt__["orthanc_conf.prove"](config)
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))

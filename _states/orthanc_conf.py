@@ -225,7 +225,7 @@ def absent(name, files):
     function = "orthanc_conf.removal" if __opts__["test"] else "orthanc_conf.remove"
     try:
         done = __salt__[function](name, files)
-    except OSError as err:
+    except CommandExecutionError as err:
         ret.update(result=False, comment=str(err))
         return ret
     ret["changes"] = {path: {"old": "of the formula", "new": what} for path, what in done.items()}

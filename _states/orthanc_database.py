@@ -39,11 +39,8 @@ def present(name, owner, port=None):
         function = "orthanc_database.missing" if __opts__["test"] else "orthanc_database.make"
         made = __salt__[function](name, owner, port=port)
     except CommandExecutionError as err:
-        if not __opts__["test"]:
-            ret.update(result=False, comment=f"The database {name} was not made: {err}")
-            return ret
-        # The server is not there yet, or it would be started before this.
-        made = [f"role {owner}", f"database {name}", "extension pg_trgm"]
+        ret.update(result=False, comment=f"The database {name} was not made: {err}")
+        return ret
     if made:
         ret["changes"] = {what: {"old": None, "new": "present"} for what in made}
         ret["comment"] = f"The database {name} was made"

@@ -10,6 +10,8 @@ from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "orthanc_plugins"
 
+WOULD_BE_REMOVED = "Plugins would be removed, if Orthanc's configuration does not name them then"
+
 
 def __virtual__():
     return __virtualname__
@@ -53,8 +55,9 @@ def only(name, config, keep=()):
     """
     Ensure that of the plugins that were downloaded none is there but those to keep.
 
-    A file that somebody changed since is left alone, and one that the configuration on the host
-    still names.
+    A file that somebody changed since is left alone. If the configuration on the host still names
+    one of them, the state fails and nothing is removed; in test mode the same run may be about to
+    change that configuration, so that it is not looked at.
 
     name
         The path of the folder of the plugins.
@@ -73,9 +76,9 @@ def only(name, config, keep=()):
         ret["comment"] = "\n".join(left)
     if not gone:
         return ret
-    ret["changes"] = {path: {"old": "of the formula", "new": "removed"} for path in gone}
+    ret["changes"] = {path: {"old": "present", "new": None} for path in gone}
     if __opts__["test"]:
-        ret.update(result=None, comment="\n".join(["Plugins would be removed", *left]))
+        ret.update(result=None, comment="\n".join([WOULD_BE_REMOVED, *left]))
         return ret
     try:
         named = __salt__["orthanc_conf.effective"](config).get("Plugins") or []
@@ -86,6 +89,6 @@ def only(name, config, keep=()):
             )
         __salt__["orthanc_plugins.remove"](name, keep)
         ret["comment"] = "\n".join(["Plugins were removed", *left])
-    except (CommandExecutionError, OSError) as err:
+    except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment="\n".join([str(err), *left]))
     return ret

@@ -317,9 +317,10 @@ def check_access(settings: dict) -> list[str]:
             " (demo users do not count: their passwords are public), otherwise everybody could"
             " read and delete the images"
         )
-    if config.get("AuthenticationEnabled", True) is False:
+    # Without it, an Orthanc behind nginx would ask nobody for a password.
+    if not config.get("AuthenticationEnabled", True):
         problems.append(
-            "orthanc:config:AuthenticationEnabled: must not be false together with"
+            "orthanc:config:AuthenticationEnabled: must be true together with"
             " orthanc:remote_access, otherwise everybody could read and delete the images"
         )
     return problems
@@ -360,11 +361,7 @@ def check_database(given: dict, settings: dict, defaults: dict) -> list[str]:
             f"{path}:verify: must not be false together with {path}:ca or {path}:ca_source, which"
             " would not be used"
         )
-    if "ca_source" in given and database["ca"] == ca_bundle(settings):
-        problems.append(
-            f"{path}:ca: {database['ca']} holds the CAs that the whole host trusts; choose another"
-            " file"
-        )
+    problems += check_ca(settings, path)
     if database["enabled"]:
         problems += check_section(settings["config"], path)
         if database["local"] and not settings["booted"]:
@@ -373,6 +370,25 @@ def check_database(given: dict, settings: dict, defaults: dict) -> list[str]:
                 f" database; start one yourself and set {path}:uri to postgresql:///orthanc"
             )
     return problems
+
+
+def check_ca(settings: dict, path: str) -> list[str]:
+    """Return what is wrong with the place of the CA on the host."""
+    ca, folder = settings["postgresql"]["ca"], settings["paths"]["config"]
+    if "ca_source" not in settings["postgresql"]:
+        if ca == own_ca(settings):
+            return [
+                f"{path}:ca: {ca} is where {path}:ca_source is copied to; set {path}:ca_source, or"
+                " keep the file in another folder"
+            ]
+    elif ca == ca_bundle(settings):
+        return [
+            f"{path}:ca: {ca} holds the CAs that the whole host trusts; choose another file, or"
+            " leave it out"
+        ]
+    elif ca != own_ca(settings) and ca.startswith(f"{folder}/"):
+        return [f"{path}:ca: must not be below {folder}, whose files are replaced; leave it out"]
+    return []
 
 
 def check_section(config: dict, path: str) -> list[str]:
@@ -533,12 +549,17 @@ def ca_bundle(settings: dict) -> str:
     return settings["default_config"]["HttpsCACertificates"]
 
 
+def own_ca(settings: dict) -> str:
+    """Return the path of the formula's own copy of a CA."""
+    return f"{settings['paths']['config']}/{settings['database']['ca']}"
+
+
 def derive_database(settings: dict) -> None:
     """Fill in what follows from others: whether the database is local, its CA, the packages."""
     database = settings["postgresql"]
     database["local"] = "uri" not in database and "host" not in database
-    own = f"{settings['paths']['config']}/{settings['database']['ca']}"
-    database.setdefault("ca", own if "ca_source" in database else ca_bundle(settings))
+    default = own_ca if "ca_source" in database else ca_bundle
+    database["ca"] = posixpath.normpath(database.get("ca") or default(settings))
     plugin = settings["database"]["plugin"]
     if database["enabled"] and plugin not in settings["packages"]:
         settings["packages"] = [*settings["packages"], plugin]

@@ -44,6 +44,9 @@ SOURCES_BEHIND_NGINX = {
     "RemoteAccessAllowed": "orthanc:https:enabled",
     "HttpBindAddresses": "orthanc:https:enabled",
 }
+# The Lua filter in the folder of the configuration. What is no JSON there and of the formula's
+# making has a name that begins like this one.
+LUA_FILTER = "orthanc-formula-users.lua"
 # The PEM files in the folder of the configuration, by what is in them.
 PEMS = {
     "https": "orthanc-formula-https.pem",
@@ -69,7 +72,7 @@ def configuration(settings, roles, demo_users):
         "main_file": settings["main_file"],
         "option_files": settings["option_files"],
         "texts": {
-            "users.lua": lua_filter(users, roles) if users else None,
+            LUA_FILTER: lua_filter(users, roles) if users else None,
         },
         "certificates": certificates(settings),
         "pems": pems(settings),
@@ -100,7 +103,7 @@ def layers(settings, users, derived):
     # Anything but a list is refused later on, as it stands in the pillar.
     if users and isinstance(own, list):
         # The last script that defines the filter wins: scripts of the pillar come first.
-        layers.append({"LuaScripts": [*own, f"{settings['paths']['config']}/users.lua"]})
+        layers.append({"LuaScripts": [*own, f"{settings['paths']['config']}/{LUA_FILTER}"]})
     if settings["plugins"]:
         layers.append({"Plugins": loaded(settings)})
     return layers

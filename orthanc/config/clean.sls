@@ -9,7 +9,8 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
-    others = ["users.lua", *orthanc["configuration"]()["pems"]]
+    configuration = orthanc["configuration"]()
+    others = [*configuration["texts"], *configuration["pems"]]
 
     return {
         "orthanc-config": {

@@ -139,7 +139,7 @@ def assert_no_trial(host) -> None:
 
 
 def set_pillar(host, name: str) -> None:
-    """Set a pillar whose name stands in orthanc.json, credentials.json and users.lua."""
+    """Set a pillar whose name stands in orthanc.json, credentials.json and the Lua filter."""
     secret = {"password": f"secret of {name}"}
     users = {"anna": {**secret, "role": "admin"}, name: {**secret, "role": "reader"}}
     host.pillar(users=users, config={"Name": name})
@@ -255,7 +255,7 @@ def killed_at(server, moment: str, victim: str, delay: float = 0) -> str:
 def test_a_killed_run_leaves_one_set_of_files_and_the_next_one_finishes(server):
     model = model_of(server)
     where = {entry for entry, text in model.items() if NAME.search(text)}
-    assert where == {"orthanc.json", "credentials.json", "users.lua"}
+    assert where == {"orthanc.json", "credentials.json", "orthanc-formula-users.lua"}
     current = "set9999"
     set_pillar(server, current)
     duration = timed(server)

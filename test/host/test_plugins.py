@@ -235,7 +235,7 @@ def test_what_leaves_the_pillar_leaves_the_host_and_nothing_else_does(server, fi
     server.pillar(users=users)
     tried, run = server.state(test=True), server.state()
     assert run.ok, str(run)
-    gone = {f"{folder}/{NAME}": {"old": "of the formula", "new": "removed"}}
+    gone = {f"{folder}/{NAME}": {"old": "present", "new": None}}
     assert run.changes["orthanc-plugins-unused"] == gone
     assert tried.changes["orthanc-plugins-unused"] == gone
     assert "made-for-tests" not in loaded(server, users)

@@ -269,7 +269,7 @@ def test_a_database_on_another_host(remote, database, image):
     connections = "FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = '{}'"
     assert database.sql(f"SELECT DISTINCT ssl {connections.format(ROLE)}") == "t"
     # It is the CA that Orthanc itself verifies with, and nobody else writes it.
-    ca = "/etc/orthanc/postgresql-ca.pem"
+    ca = "/etc/orthanc/orthanc-formula-postgresql-ca.pem"
     assert remote.host.run(f"stat -c '%a %U %G' {ca}").out.split() == ["640", "root", "orthanc"]
     assert remote.host.read(ca) == database.authority.pem
     assert not remote.host.run("cat /etc/orthanc/postgresql.json", user="nobody", check=False).ok
@@ -354,7 +354,7 @@ def test_the_certificate_lies_where_the_pillar_says(remote, database):
     settings = {**REMOTE, "ca": "/srv/tls/database.pem"}
     remote.apply(**{**settings, "ca_source": "/srv/hospital.pem"})
     assert remote.host.read("/srv/tls/database.pem") == pem
-    assert "postgresql-ca.pem" not in remote.host.run("ls /etc/orthanc").out
+    assert "orthanc-formula-postgresql-ca.pem" not in remote.host.run("ls /etc/orthanc").out
     assert remote.apply(**{**settings, "ca_source": pem}).changes == {}
     foreign = {**settings, "ca_source": pki.make("Foreign CA", authority=True).pem}
     remote.refused(
@@ -402,7 +402,7 @@ def test_a_uri_is_taken_as_it_is(remote, database):
     settings = {
         **LOCAL,
         "uri": f"postgresql://{ROLE}:{word}@{NAME}/images?sslmode=verify-full"
-        "&sslrootcert=%2Fetc%2Forthanc%2Fpostgresql-ca.pem",
+        "&sslrootcert=%2Fetc%2Forthanc%2Forthanc-formula-postgresql-ca.pem",
         "ca_source": "salt://hospital-ca.pem",
     }
     remote.apply(**settings)

@@ -199,7 +199,7 @@ def test_the_files_of_others_take_part_in_the_trial(server, users):
 def served(server, users):
     """The server with a configuration that is known to serve, and what is in its files."""
     server.apply(**{**SETTINGS, "users": users, "config": {"Name": "good"}})
-    return server.run("cat /etc/orthanc/*.json /etc/orthanc/users.lua").out
+    return server.run("cat /etc/orthanc/*.json /etc/orthanc/orthanc-formula-users.lua").out
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,9 @@ def test_the_last_good_configuration_returns(server, served, users, settings, wo
     assert "Geheim" not in run.output
     answer = server.ask("GET", "/system", "anna", users["anna"]["password"])
     assert answer.json["Name"] == "good"
-    assert server.run("cat /etc/orthanc/*.json /etc/orthanc/users.lua").out == served
+    assert (
+        server.run("cat /etc/orthanc/*.json /etc/orthanc/orthanc-formula-users.lua").out == served
+    )
     assert server.run("stat -c '%a %U' /etc/orthanc.last-good").out.split() == ["600", "root"]
     # The same pillar fails again, and a good one is applied.
     assert not server.state().ok

@@ -70,19 +70,19 @@ def test_what_leaves_the_pillar_leaves_the_host(minion, users):
 
 def test_a_hand_edit_is_put_right_and_shown(minion, users):
     minion.apply(users=users)
+    users_lua = "/etc/orthanc/orthanc-formula-users.lua"
     minion.run('sed -i \'s/"HttpPort": 8042/"HttpPort": 9999/\' /etc/orthanc/orthanc.json')
     minion.run("echo '// by hand' >> /etc/orthanc/credentials.json")
-    minion.run("chmod 0666 /etc/orthanc/users.lua; chown orthanc /etc/orthanc/users.lua")
-    minion.run("echo '-- by hand' >> /etc/orthanc/users.lua; systemctl restart orthanc")
+    minion.run(f"chmod 0666 {users_lua}; chown orthanc {users_lua}")
+    minion.run(f"echo '-- by hand' >> {users_lua}; systemctl restart orthanc")
     run = minion.apply(users=users)
     changes = run.changes["orthanc-config"]
     assert changes["/etc/orthanc/orthanc.json"]["HttpPort"] == {"old": 9999, "new": 8042}
     assert "/etc/orthanc/credentials.json" in changes
-    assert "/etc/orthanc/users.lua" in changes
-    assert "/etc/orthanc/users.lua" in run.changes["orthanc-access"]
-    assert minion.run("stat -c '%a %U %G' /etc/orthanc/users.lua").out.split() == [
-        *("640", "root", "orthanc")
-    ]
+    assert users_lua in changes
+    assert users_lua in run.changes["orthanc-access"]
+    modes = minion.run(f"stat -c '%a %U %G' {users_lua}").out.split()
+    assert modes == ["640", "root", "orthanc"]
     assert minion.ask("GET", "/system", "anna", users["anna"]["password"]).code == 200
 
 

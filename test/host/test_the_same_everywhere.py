@@ -61,7 +61,7 @@ OPTIONS = {
     "IndexDirectory": "paths:storage",
     "LimitFindInstances": 5,
     "LimitFindResults": 5,
-    "LuaScripts": ["paths:config/users.lua"],
+    "LuaScripts": ["paths:config/orthanc-formula-users.lua"],
     "Name": "Same everywhere",
     "OrthancPeers": PILLAR["peers"],
     "OverwriteInstances": False,

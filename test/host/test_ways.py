@@ -98,7 +98,12 @@ def test_many_sites_from_one_pillar_tree(host, site, user, other):
     host.run("salt-call --retcode-passthrough state.apply orthanc sync_mods=all")
     system = host.ask("GET", "/system", user, f"only for the {site}", remote=True).json
     assert (system["DicomAet"], system["Name"]) == (site.upper(), f"Hospital {site.title()}")
-    assert other not in host.run("cat /etc/orthanc/*.json /etc/orthanc/users.lua").out.lower()
+    assert (
+        other
+        not in host.run(
+            "cat /etc/orthanc/*.json /etc/orthanc/orthanc-formula-users.lua"
+        ).out.lower()
+    )
 
 
 def test_the_example_pillar_as_it_stands(host):

@@ -139,7 +139,7 @@ def test_the_database_comes_before_the_configuration(render, family, case, local
     assert f"[Unit]\nWants={needed}\nAfter={needed}\n" in unit
     assert ("orthanc-database" in low) is local
     cleaned = render("orthanc.clean", PILLARS[case], family=family)
-    assert "postgresql-ca.pem" in chunk_of(cleaned, "orthanc-config")["files"]
+    assert "orthanc-formula-postgresql-ca.pem" in chunk_of(cleaned, "orthanc-config")["files"]
     # Others may use what the database needs.
     removed = render("orthanc.packages.clean", PILLARS[case], family=family)[-1]["pkgs"]
     assert removed == ["orthanc", "orthanc-postgresql"]
@@ -192,7 +192,7 @@ def test_settings_become_options_of_orthanc(render):
         "IndexDirectory": "/srv/index",
         "LimitFindInstances": 0,
         "LimitFindResults": 0,
-        "LuaScripts": ["/srv/own.lua", "/etc/orthanc/users.lua"],
+        "LuaScripts": ["/srv/own.lua", "/etc/orthanc/orthanc-formula-users.lua"],
         "Name": "Ward 3",
         "OrthancPeers": FULL["peers"],
         "OverwriteInstances": True,

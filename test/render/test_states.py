@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 FILES = {"credentials.json": ["RegisteredUsers"], "advanced.json": [], "gdcm.json": ["Gdcm"]}
+FILTER = "orthanc-formula-users.lua"
 TEST_MODES = pytest.mark.parametrize("test", [True, False])
 
 
@@ -15,14 +16,13 @@ TEST_MODES = pytest.mark.parametrize("test", [True, False])
 def managed(states, tmp_path):
     """A function that applies orthanc_conf.managed to a folder of the test's own."""
 
-    def managed(*layers, test=False, allow_no_users=True, **texts):
-        texts = {name.replace("_", "."): text for name, text in texts.items()}
+    def managed(*layers, test=False, allow_no_users=True, **users):
         return states.orthanc_conf.managed(
             str(tmp_path),
             layers=list(layers),
             main_file="orthanc.json",
             option_files=FILES,
-            texts=texts,
+            texts={FILTER: users["users_lua"]} if users else {},
             group="root",
             allow_no_users=allow_no_users,
             test=test,
@@ -81,13 +81,13 @@ def test_managed_takes_out_what_is_no_longer_asked_for(managed, tmp_path, test):
     assert ret.changes == {
         f"{tmp_path}/orthanc.json": {"HttpPort": {"old": 8042}},
         f"{tmp_path}/gdcm.json": {"Gdcm:Enable": {"old": True}},
-        f"{tmp_path}/users.lua": {"old": "present", "new": None},
+        f"{tmp_path}/{FILTER}": {"old": "present", "new": None},
     }
     if test:
         assert content(tmp_path) == before
     else:
         assert set(content(tmp_path).values()) == {"{}\n"}
-        assert not (tmp_path / "users.lua").exists()
+        assert not (tmp_path / FILTER).exists()
 
 
 @TEST_MODES
@@ -171,12 +171,12 @@ def test_managed_keeps_what_was_there_before_and_absent_puts_it_back(managed, st
     managed({"HttpPort": 3, "Gdcm": {"Enable": False}}, users_lua="-- mark\nmore")
     assert (tmp_path / "before-formula/orthanc.json").read_bytes() == packaged.encode()
     assert len(list((tmp_path / "before-formula").iterdir())) == 1
-    files = ["orthanc.json", *FILES, "users.lua"]
+    files = ["orthanc.json", *FILES, FILTER]
     for test in (True, False):
         ret = states.orthanc_conf.absent(str(tmp_path), files=files, test=test)
         assert ret.result is (None if test else True)
         assert ret.changes[f"{tmp_path}/orthanc.json"]["new"] == "put back"
-        assert ret.changes[f"{tmp_path}/gdcm.json"]["new"] == "removed"
+        assert ret.changes[f"{tmp_path}/gdcm.json"]["new"] is None
     assert (tmp_path / "orthanc.json").read_bytes() == packaged.encode()
     assert [path.name for path in tmp_path.iterdir()] == ["orthanc.json"]
     assert states.orthanc_conf.absent(str(tmp_path), files=files).changes == {}
@@ -194,7 +194,7 @@ def test_images_are_not_left_behind(managed, tmp_path):
     assert ret.comment.count("holds none of them") == 2
     assert managed({**moved, "StorageDirectory": f"{images}/"}).result is False
     (other / "0b").mkdir()
-    assert "orthanc:paths:index" in managed(moved).comment
+    assert "orthanc:config:IndexDirectory" in managed(moved).comment
     (other / "index").touch()
     assert managed(moved).result is True
 
@@ -252,20 +252,20 @@ def test_the_last_good_files_return(managed, loaders, tmp_path):
     (tmp_path / "orthanc.json").write_text('{"Name": "of the package"}')
     managed({"Name": "one"}, users_lua="-- one")
     # Until something was seen serving, what was there before is the last good.
-    files = ["advanced.json", "orthanc.json", "users.lua"]
+    files = ["advanced.json", FILTER, "orthanc.json"]
     assert conf.restore(folder, group="root") == files
     assert (tmp_path / "orthanc.json").read_text() == '{"Name": "of the package"}'
-    assert not (tmp_path / "users.lua").exists()
+    assert not (tmp_path / FILTER).exists()
     managed({"Name": "one"}, users_lua="-- one")
     conf.prove(folder)
     assert not conf.unproven(folder)
     managed({"Name": "two", "RegisteredUsers": {"anna": "Geheim"}}, users_lua="-- two")
     managed({"Name": "three"}, users_lua=None)
     assert conf.unproven(folder)
-    files = ["credentials.json", "orthanc.json", "users.lua"]
+    files = ["credentials.json", FILTER, "orthanc.json"]
     assert conf.restore(folder, group="root") == files
     assert json.loads((tmp_path / "orthanc.json").read_text()) == {"Name": "one"}
-    assert (tmp_path / "users.lua").read_text() == "-- one"
+    assert (tmp_path / FILTER).read_text() == "-- one"
     assert not (tmp_path / "credentials.json").exists()
     conf.prove(folder)
     assert conf.restore(folder, group="root") == []
@@ -300,7 +300,7 @@ def test_files_are_written_where_folders_cannot_be_swapped(managed, tmp_path, be
         managed({"Name": "two"}, users_lua=None)
         assert tmp_path.stat().st_ino == inode
         assert json.loads((tmp_path / "orthanc.json").read_text()) == {"Name": "two"}
-        assert not (tmp_path / "users.lua").exists()
+        assert not (tmp_path / FILTER).exists()
         assert (point / "precious").exists()
     finally:
         subprocess.run(["umount", str(point)], check=True)

@@ -138,7 +138,18 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
                 "config": {"AuthenticationEnabled": False},
             },
             "orthanc:config:AuthenticationEnabled",
-            "must not be false",
+            "must be true",
+        ),
+        (
+            # Behind nginx, Orthanc would take everybody for somebody on this host.
+            {
+                "remote_access": True,
+                "users": {"a": ADMIN},
+                "https": {"enabled": True, "self_signed": True},
+                "config": {"AuthenticationEnabled": None},
+            },
+            "orthanc:config:AuthenticationEnabled",
+            "must be true",
         ),
         ({"config": {"RegisteredUsers": {}}}, "orthanc:config:RegisteredUsers", "orthanc:users"),
         ({"config": {"LuaScripts": "/x"}}, "orthanc:config:LuaScripts", "list"),
@@ -487,11 +498,15 @@ def test_the_ca_of_the_database(load_settings):
 
     assert ca() in ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/ca-bundle.pem")
     assert ca(ca="/srv/ca.pem") == "/srv/ca.pem"
-    assert ca(ca_source="/srv/ca.pem") == "/etc/orthanc/postgresql-ca.pem"
+    assert ca(ca_source="/srv/ca.pem") == "/etc/orthanc/orthanc-formula-postgresql-ca.pem"
     assert ca(ca_source="/srv/ca.pem", ca="/srv/x/y.pem") == "/srv/x/y.pem"
-    everybodys = {"host": "db", "ca_source": "/srv/ca.pem", "ca": ca()}
-    (problem,) = load_settings({"postgresql": everybodys})[1]
-    assert problem.startswith("orthanc:postgresql:ca: ")
+    own, source = ca(ca_source="/srv/ca.pem"), {"ca_source": "/srv/ca.pem"}
+    # The one of the whole host, one that would be replaced, and one that would be removed.
+    for wrong in ({"ca": ca(), **source}, {"ca": "/etc/orthanc/credentials.json", **source}):
+        (problem,) = load_settings({"postgresql": {"host": "db", **wrong}})[1]
+        assert problem.startswith("orthanc:postgresql:ca: ")
+    (problem,) = load_settings({"postgresql": {"host": "db", "ca": own}})[1]
+    assert problem.startswith(f"orthanc:postgresql:ca: {own} is where")
 
 
 def test_a_slash_more_in_a_path_means_nothing(load_settings):

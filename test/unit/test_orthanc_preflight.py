@@ -16,7 +16,7 @@ REAL = {
     "IndexDirectory": "/var/lib/orthanc/db-v6",
     "RemoteAccessAllowed": True,
     "Name": "Ward",
-    "LuaScripts": ["/etc/orthanc/users.lua"],
+    "LuaScripts": ["/etc/orthanc/orthanc-formula-users.lua"],
     "PostgreSQL": {"EnableIndex": True, "EnableStorage": True, "Host": "db"},
     "MySQL": {"EnableIndex": True},
     "AwsS3Storage": {"BucketName": "images"},
