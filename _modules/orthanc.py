@@ -115,6 +115,8 @@ def restart(service):
     service
         The name of the service.
 
+    Returns whether that succeeded, which does not say yet that Orthanc serves.
+
     CLI Example:
 
     .. code-block:: bash
@@ -122,13 +124,13 @@ def restart(service):
         salt '*' orthanc.restart orthanc
     """
     if salt.utils.systemd.booted(__context__):
-        __salt__["cmd.run_all"](
-            ["systemctl", "reset-failed", service], python_shell=False, ignore_retcode=True
-        )
+        # Its drop-in may have been written, or put back.
+        for words in (["daemon-reload"], ["reset-failed", service]):
+            __salt__["cmd.run_all"](["systemctl", *words], python_shell=False, ignore_retcode=True)
     return __salt__["service.restart"](service)
 
 
-def close(name):
+def close_to_others(name):
     """
     Take the rights of others from all that is in a folder, links aside; not from the folder.
 
@@ -141,7 +143,7 @@ def close(name):
 
     .. code-block:: bash
 
-        salt '*' orthanc.close /var/lib/orthanc
+        salt '*' orthanc.close_to_others /var/lib/orthanc
     """
     count = 0
     if not os.path.isdir(name):
@@ -208,8 +210,9 @@ def wait(service, config, log=None, timeout=60):
 
 def backend(config):
     """
-    Return where the Orthanc that runs keeps its index: "PostgreSQL", "SQLite", or None for
-    something else or where none runs.
+    Return where the Orthanc that runs keeps its index: "PostgreSQL", "SQLite", None for something
+    else or where none runs, or "unknown" where this process may not look at others, as in a
+    container without CAP_SYS_PTRACE.
 
     It is told by the files that the process has open, because Orthanc itself tells it only to
     those who have a password.
@@ -235,6 +238,9 @@ def backend(config):
                 continue
             with salt.utils.files.fopen(f"{process}/maps", errors="replace") as file:
                 mapped = file.read()
+        except PermissionError:
+            found = found or "unknown"
+            continue
         except OSError:
             continue  # it has ended meanwhile
         if _has_open(process, index):
@@ -272,6 +278,9 @@ def require_postgresql(config):
     """
     found = backend(config)
     if found == "PostgreSQL":
+        return
+    if found == "unknown":
+        log.warning("Whether Orthanc keeps its index in PostgreSQL cannot be told on this host")
         return
     options = __salt__["orthanc_conf.effective"](config)
     reason = f"none of Plugins ({options.get('Plugins')}) is the index plugin of PostgreSQL"

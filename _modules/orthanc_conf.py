@@ -15,6 +15,68 @@ The functions above ``effective`` are pure; it and those below it look at the ho
 What options there are is known by :py:mod:`orthanc_options`, the trial start is made by
 :py:mod:`orthanc_preflight`.
 
+The functions that judge, try and write take what belongs together as one mapping, the
+*configuration*; what it lacks has the value in ``CONFIGURATION``:
+
+layers
+    A list of mappings from option name to value; see ``merge``.
+
+main_file, option_files
+    Which file owns which option; see ``place``.
+
+texts
+    A mapping from file name to text, for other files than JSON; None removes a file. A name may be
+    a whole path, for a file elsewhere.
+
+certificates
+    What ``orthanc_tls.judge`` takes: the sources of certificates and keys.
+
+pems
+    A mapping from file name, or whole path for a file elsewhere, to what ``orthanc_tls.pem`` needs;
+    None removes a file.
+
+saltenv
+    The name of the environment of Salt that a ``salt://`` URL among these sources is of.
+
+sources
+    A mapping from option (names below it joined by colons) to the path of the pillar that it comes
+    from, for the sentences about problems. Options that it lacks come from ``orthanc:config``.
+
+sections
+    A list of the names of options of plugins that nobody knows.
+
+command
+    The path of Orthanc's program; None asks nothing of it.
+
+packages
+    A list of the names of packages that will be installed before the options are written.
+
+version
+    The version of the package of Orthanc that will be installed before that; None for any.
+
+plugins
+    A list of the paths of plugins that are downloaded before the options are written. A link among
+    them is followed here and now, so that another file behind it is another configuration.
+
+databases
+    A list of the sections of databases that will be made before the options are written.
+
+folders
+    A mapping from the path of the pillar to that of a folder which will be closed to all others.
+
+user, group, service
+    The names of the service's account, of the only group that may read the configuration, and of
+    the service itself.
+
+site
+    The path of the site of nginx that gives its port up before Orthanc is restarted; None for none.
+
+preflight
+    False leaves the trial start out.
+
+allow_no_users
+    False refuses where a server that has users would lose all of them.
+
 https://orthanc.uclouvain.be/book/users/configuration.html
 """
 
@@ -23,6 +85,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
+import fcntl
 import glob
 import json
 import logging
@@ -33,14 +96,31 @@ import tempfile
 import urllib.parse
 
 import salt.utils.files
+import salt.utils.systemd
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 log = logging.getLogger(__name__)
 
 __virtualname__ = "orthanc_conf"
 
+# What a configuration may hold, and the value of what it lacks; REQUIRED may not be lacking.
+CONFIGURATION = {
+    **{name: {} for name in ("texts", "certificates", "pems", "sources", "folders")},
+    **dict.fromkeys(("sections", "packages", "plugins", "databases"), ()),
+    **dict.fromkeys(("command", "version", "site")),
+    **dict.fromkeys(("preflight", "allow_no_users"), True),
+    **dict.fromkeys(("user", "group", "service"), "orthanc"),
+    "saltenv": "base",
+}
+REQUIRED = ("layers", "main_file", "option_files")
 # Only root and the service may read a file; the folder itself is not this module's business.
 FILE_MODE = 0o640
+# systemd warns of a drop-in that not everybody can read.
+UNIT_MODE, UNIT = 0o644, ".conf"
+# Where the pillar has the folder of the configuration.
+CONFIG_PATH = "orthanc:paths:config"
+# Where Orthanc itself puts images where nothing else is said, below the folder.
+STORAGE = "OrthancStorage"
 # Lies in the folder from before the first write until Orthanc was seen serving with the files.
 UNPROVEN = ".unproven"
 # What the names begin with of files that are no JSON and of the formula's making.
@@ -55,11 +135,6 @@ NEW = ".new"
 SHORT = 6
 # The package of the server, by the name that the tables of orthanc_options have for it.
 SERVER = "orthanc"
-# What ``judge`` takes, for ``validate``.
-JUDGED = (
-    *("layers", "main_file", "option_files", "sources", "sections", "command", "packages"),
-    *("version", "allow_no_users", "user", "group", "certificates", "pems", "saltenv"),
-)
 # How renameat2(2) swaps two folders in one step.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 # White space is only what JSON calls so, and comments are allowed almost wherever it is.
@@ -295,11 +370,10 @@ def _validate_pillar() -> dict:
     low = __salt__["state.show_low_sls"]("orthanc.validation")
     for chunk in low:
         if isinstance(chunk, dict) and chunk.get("state") == "orthanc_conf":
-            arguments = {key: chunk[key] for key in JUDGED if key in chunk}
             found, advice = chunk["problems"], list(chunk.get("warnings", []))
-            if "layers" not in chunk:
+            if "configuration" not in chunk:
                 return {"problems": found, "warnings": advice}
-            verdict = judge(chunk["name"], **arguments, host=not found)
+            verdict = judge(chunk["name"], chunk["configuration"], host=not found)
             return {
                 "problems": found + verdict["problems"],
                 "warnings": advice + verdict["warnings"],
@@ -350,90 +424,50 @@ def _validate_path(path: str) -> dict:
     return {"problems": problems + sentences(found), "warnings": sentences(advice)}
 
 
-def judge(
-    name,
-    layers,
-    main_file,
-    option_files,
-    sources=None,
-    sections=(),
-    command=None,
-    packages=(),
-    version=None,
-    allow_no_users=True,
-    user="orthanc",
-    group="orthanc",
-    certificates=None,
-    pems=None,
-    saltenv="base",
-    host=True,
-):
+def judge(name, configuration, host=True):
     """
-    Say what is wrong with the options that the layers give, for this host and its Orthanc.
+    Say what is wrong with a configuration, for this host and its Orthanc.
 
-    The arguments are those of ``apply``, and
+    name
+        The path of the folder.
 
-    packages
-        The names of packages that will be installed before the options are written.
-
-    version
-        The version of the package of Orthanc that will be installed before that.
+    configuration
+        See the module.
 
     host
         False leaves out what depends on the files that are there.
 
     Returns ``problems`` and ``warnings``, each a list of sentences with pillar path and remedy.
 
-    Raises SaltInvocationError if a layer is no mapping.
+    Raises SaltInvocationError if something in the configuration is missing, unknown or no mapping.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' orthanc_conf.judge /etc/orthanc '[{"HttpPrt": 8042}]' orthanc.json '{}'
+        salt '*' orthanc_conf.judge /etc/orthanc \
+            '{"layers": [{"HttpPrt": 8042}], "main_file": "orthanc.json", "option_files": {}}'
     """
-    here = __salt__["orthanc_options.installed"](command) if command else {}
-    coming = re.match(r"(?:\d+:)?(\d+(?:\.\d+)+)", str(version or ""))
-    expected = coming.group(1) if coming else here.get("version")
-    options = _options(layers, expected)
-    if here and expected == here.get("version"):
-        # What comes with the server itself is there by now, or it does not come.
-        packages = [package for package in packages if package != SERVER]
+    wanted = _complete(configuration)
+    here, expected = _versions(wanted)
+    options = _options(wanted, expected)
     on_host = _read_folder(name) if host else {}
-    wanted = place(options, main_file, option_files)
-    problems = _sentences(
-        __salt__["orthanc_options.check"](
-            options,
-            version=expected,
-            sample=here.get("sample") if expected == here.get("version") else None,
-            plugins=_plugins(options, name) if here else None,
-            packages=packages,
-            allowed=sections,
-        ),
-        sources,
-    )
-    problems += [
-        f"{os.path.join(name, entry)} sets {option}, which the pillar sets too; remove it from"
-        " that file, because Orthanc does not start when two files set one option"
-        for entry, content in on_host.items()
-        if entry not in wanted
-        for option in sorted(set(content or {}) & set(options))
-    ]
-    problems += [
-        f"{os.path.join(name, entry)} cannot be read as JSON, and Orthanc does not start with it;"
-        " remove it or put it right"
-        for entry, content in on_host.items()
-        if content is None and entry not in wanted
-    ]
-    before = merge([content or {} for content in on_host.values()])
-    problems += _sentences(_left_behind(before, options), sources)
-    verdict = __salt__["orthanc_tls.judge"](certificates or {}, saltenv)
+    before = _in_use(name, wanted["service"], on_host) if host else {}
+    problems = _sentences(_mistakes(name, options, wanted, here, expected), wanted["sources"])
+    owned = place(options, wanted["main_file"], wanted["option_files"])
+    problems += _strangers(name, owned, options, on_host)
+    problems += _sentences(_left_behind(before, options), wanted["sources"])
+    problems += _shared_folders(wanted) if host else []
+    verdict = __salt__["orthanc_tls.judge"](wanted["certificates"], wanted["saltenv"])
     problems += verdict["problems"]
     if not verdict["problems"]:
-        arguments = (before, options, user, group, _at(name, _pems(name, pems)))
+        files = _at(name, _pems(name, wanted["pems"]))
+        problems += _overwritten(name, files)
+        arguments = (before, options, wanted["user"], wanted["group"], files)
         left_behind = __salt__["orthanc_database.left_behind"](*arguments)
-        problems += _sentences(left_behind, sources, options)
-    if before.get("RegisteredUsers") and not options.get("RegisteredUsers") and not allow_no_users:
+        problems += _sentences(left_behind, wanted["sources"], options)
+    loses_users = before.get("RegisteredUsers") and not options.get("RegisteredUsers")
+    if loses_users and not wanted["allow_no_users"]:
         problems.append(
             "orthanc: this host has no such pillar, but its server has users; check the top file of"
             " the pillar, or set `orthanc: {}` to go back to a server without users"
@@ -442,56 +476,44 @@ def judge(
     advice += __salt__["orthanc_database.advice"](options)
     return {
         "problems": problems,
-        "warnings": _sentences(advice, sources, options) + verdict["warnings"],
+        "warnings": _sentences(advice, wanted["sources"], options) + verdict["warnings"],
     }
 
 
-def unusable(name, layers, sources=None, user="orthanc", group="orthanc", pems=None):
+def database_problems(name, configuration):
     """
-    Say why Orthanc could not use its PostgreSQL database with the options that the layers give.
+    Say why Orthanc could not use its PostgreSQL database with a configuration.
 
-    The arguments are those of ``apply``. Returns a list of sentences with pillar path and
-    PostgreSQL's own words; none also where it cannot be tried.
+    name
+        The path of the folder.
 
-    Raises SaltInvocationError if a layer is no mapping, or if a certificate is not there.
+    configuration
+        See the module.
+
+    Returns a list of sentences with pillar path and PostgreSQL's own words; none also where it
+    cannot be tried.
+
+    Raises SaltInvocationError if something in the configuration is missing, unknown or no mapping,
+    or if a certificate is not there.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' orthanc_conf.unusable /etc/orthanc '[{"PostgreSQL": {"EnableIndex": true}}]'
+        salt '*' orthanc_conf.database_problems /etc/orthanc '{"main_file": "orthanc.json",
+            "option_files": {}, "layers": [{"PostgreSQL": {"EnableIndex": true}}]}'
     """
-    options = _options(layers, None)
-    before = merge([content or {} for content in _read_folder(name).values()])
-    arguments = (options, user, group, _at(name, _pems(name, pems)))
+    wanted = _complete(configuration)
+    options = _options(wanted, None)
+    before = _in_use(name, wanted["service"], _read_folder(name))
+    files = _at(name, _pems(name, wanted["pems"]))
+    arguments = (options, wanted["user"], wanted["group"], files)
     found = __salt__["orthanc_database.problems"](*arguments)
     found = found or __salt__["orthanc_database.left_behind"](before, *arguments)
-    return _sentences(found, sources, options)
+    return _sentences(found, wanted["sources"], options)
 
 
-def apply(
-    name,
-    layers,
-    main_file,
-    option_files,
-    texts=None,
-    sources=None,
-    sections=(),
-    command=None,
-    packages=(),
-    plugins=(),
-    user="orthanc",
-    group="orthanc",
-    service="orthanc",
-    preflight=True,
-    allow_no_users=True,
-    databases=(),
-    certificates=None,
-    pems=None,
-    saltenv="base",
-    site=None,
-    test=False,
-):
+def apply(name, configuration, test=False):
     """
     Merge the layers, judge what they give, try it, and write the files of the configuration.
 
@@ -502,129 +524,89 @@ def apply(
     name
         The path of the folder, which must be there.
 
-    layers
-        A list of mappings from option name to value; see ``merge``.
-
-    main_file, option_files
-        Which file owns which option; see ``place``.
-
-    texts
-        A mapping from file name to text, for other files than JSON; None removes a file.
-
-    sources
-        A mapping from option (names below it joined by colons) to the path of the pillar that
-        it comes from, for the sentences about problems. Options that it lacks come from
-        ``orthanc:config``.
-
-    sections
-        The names of options of plugins that nobody knows.
-
-    command
-        The path of Orthanc's program; without one, nothing is asked of it.
-
-    packages
-        The names of packages that will be installed before the options are written.
-
-    plugins
-        The paths of plugins that are downloaded before the options are written. A link among
-        them is followed here and now, so that another file behind it is another configuration.
-
-    user, group
-        The service's own; only its group may read the configuration.
-
-    service
-        The name of the service.
-
-    preflight
-        False leaves the trial start out.
-
-    allow_no_users
-        False refuses where a server that has users would lose all of them.
-
-    databases
-        The sections of databases that will be made before the options are written.
-
-    certificates
-        What ``orthanc_tls.judge`` takes: the sources of certificates and keys.
-
-    pems
-        A mapping from file name, or whole path for a file elsewhere, to what ``orthanc_tls.pem``
-        needs; None removes a file.
-
-    saltenv
-        The environment of Salt that a URL among the sources of certificates is of.
-
-    site
-        The path of the site of nginx that gives its port up before Orthanc is restarted.
+    configuration
+        See the module.
 
     test
         True judges and tries, and writes nothing.
 
     Returns the changes, without any secret.
 
-    Raises SaltInvocationError for options that are refused, CommandExecutionError if Orthanc does
-    not start with them or if writing failed.
+    Raises SaltInvocationError for a configuration that is refused, CommandExecutionError if Orthanc
+    does not start with it or if writing failed.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' orthanc_conf.apply /etc/orthanc '[{"HttpPort": 8042}]' orthanc.json '{}'
+        salt '*' orthanc_conf.apply /etc/orthanc \
+            '{"layers": [{"HttpPort": 8042}], "main_file": "orthanc.json", "option_files": {}}'
     """
-    if not test:
+    wanted = _complete(configuration)
+    if test:
+        return _plan(name, wanted)[1]
+    # Of what was to come before the options are written, nothing comes any more.
+    wanted.update(packages=(), databases=(), version=None)
+    with _alone(name):
         _sweep(name)
-    verdict = judge(
-        *(name, layers, main_file, option_files),
-        sources=sources,
-        sections=sections,
-        command=command,
-        packages=packages,
-        allow_no_users=allow_no_users,
-        user=user,
-        group=group,
-        certificates=certificates,
-        pems=pems,
-        saltenv=saltenv,
-    )
+        files, changes = _plan(name, wanted, coming=False)
+        if files:
+            gid = _gid(wanted["group"])
+            entries = (*wanted["option_files"], *wanted["texts"], *wanted["pems"])
+            with _failing("writing the configuration"):
+                _keep_originals(name, files, gid)
+                _keep_last_good(name, [wanted["main_file"], *entries])
+                _put(name, files, gid)
+    return changes
+
+
+def _plan(name: str, wanted: dict, coming: bool = True) -> tuple[dict, dict]:
+    """
+    Return the files to write, ``{file: new text, or None to remove it}``, and the changes, of a
+    configuration with which Orthanc starts.
+
+    coming
+        Whether plugins may be lacking, because they will be downloaded before that.
+    """
+    verdict = judge(name, wanted)
     if verdict["problems"]:
         raise SaltInvocationError("\n".join(verdict["problems"]))
-    texts = {**(texts or {}), **_pems(name, pems)}
-    here = __salt__["orthanc_options.installed"](command) if command else {}
-    options = _options(layers, here.get("version"))
+    here, _ = _versions(wanted)
+    options = _options(wanted, here.get("version"))
+    plugins = wanted["plugins"]
     if plugins:
         options["Plugins"] = [
             os.path.realpath(path) if path in plugins else path for path in options["Plugins"]
         ]
-    coming = [path for path in map(os.path.realpath, plugins) if not os.path.exists(path)]
-    if coming and not test:
-        raise CommandExecutionError(f"{coming[0]} is not there; apply orthanc.plugins first")
-    files, changes = _compare(name, options, main_file, option_files, texts)
+    lacking = [path for path in map(os.path.realpath, plugins) if not os.path.exists(path)]
+    if lacking and not coming:
+        raise CommandExecutionError(f"{lacking[0]} is not there; apply orthanc.plugins first")
+    texts = {**wanted["texts"], **_pems(name, wanted["pems"])}
+    files, changes = _compare(name, options, wanted, texts)
     # Before the first run the folder is not there yet, in test mode.
-    if files and preflight and here and os.path.isdir(name):
-        found = __salt__["orthanc_preflight.run"](
-            *(name, options, [main_file, *option_files], texts),
-            command=command,
-            user=user,
-            group=group,
-            service=service,
-            databases=databases,
-            coming=coming,
-            site=site,
-        )
-        errors = _sentences(found["problems"], sources, options)
-        if found["errors"]:
-            errors.append("Orthanc does not start with this configuration. It says:")
-            errors += _scrub(found["errors"], options)
-        if errors:
-            raise CommandExecutionError("\n".join(errors))
-    if not files or test:
-        return changes
-    gid = _gid(group)
-    with _failing("writing the configuration"):
-        _keep_originals(name, files, gid)
-        _keep_last_good(name, [main_file, *option_files, *texts])
-        _put(name, files, gid)
-    return changes
+    if files and wanted["preflight"] and here and os.path.isdir(name):
+        _try(name, options, wanted, texts, lacking)
+    return files, changes
+
+
+def _try(name: str, options: dict, wanted: dict, texts: dict, lacking: list) -> None:
+    """Let Orthanc start with the options, and raise its own reasons if it does not."""
+    found = __salt__["orthanc_preflight.run"](
+        *(name, options, [wanted["main_file"], *wanted["option_files"]], texts),
+        command=wanted["command"],
+        user=wanted["user"],
+        group=wanted["group"],
+        service=wanted["service"],
+        databases=wanted["databases"],
+        coming=lacking,
+        site=wanted["site"],
+    )
+    errors = _sentences(found["problems"], wanted["sources"], options)
+    if found["errors"]:
+        errors.append("Orthanc does not start with this configuration. It says:")
+        errors += _scrub(found["errors"], options)
+    if errors:
+        raise CommandExecutionError("\n".join(errors))
 
 
 def restore(name, group="orthanc"):
@@ -648,7 +630,7 @@ def restore(name, group="orthanc"):
         salt '*' orthanc_conf.restore /etc/orthanc
     """
     gid = _gid(group)
-    with _failing(f"putting {name} back"):
+    with _failing(f"putting {name} back"), _alone(name):
         files = {
             entry: text
             for entry, text in _last_good(name).items()
@@ -657,6 +639,46 @@ def restore(name, group="orthanc"):
         if files:
             _put(name, files, gid)
     return sorted(files)
+
+
+def in_use(name, service):
+    """
+    Return the folder of the configuration with which the service is started: another one than the
+    given where that has just been moved in the pillar, or is being moved back.
+
+    name
+        The path of the folder as the pillar has it, for where nothing else can be told.
+
+    service
+        The name of the service.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.in_use /etc/orthanc orthanc
+    """
+    if not salt.utils.systemd.booted(__context__):
+        return name
+    shown = __salt__["cmd.run_stdout"](
+        ["systemctl", "show", "--property", "ExecStart", "--value", service], python_shell=False
+    )
+    found = re.search(r"argv\[\]=\S.* (/[^ ;]*) ;", shown)
+    return found.group(1).rstrip("/") if found else name
+
+
+@contextlib.contextmanager
+def _alone(name: str):
+    """Let one run after the other write: a minion's and one over salt-ssh know nothing of it."""
+    # The folder itself is swapped, so that its parent is what all of them have in common.
+    parent = os.path.dirname(os.path.realpath(name))
+    with _failing(f"opening {parent}"):
+        descriptor = os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -683,11 +705,130 @@ def _at(name: str, texts: dict) -> dict:
     return {os.path.join(name, entry): text for entry, text in texts.items()}
 
 
-def _options(layers: list, version: str | None) -> dict:
-    """Return the options that the layers give, as this version of Orthanc takes them."""
-    if not all(isinstance(layer, dict) for layer in layers):
+def _complete(configuration: dict) -> dict:
+    """Return a configuration with a value for everything."""
+    unknown = sorted(set(configuration) - {*CONFIGURATION, *REQUIRED})
+    missing = [key for key in REQUIRED if key not in configuration]
+    if unknown or missing:
+        what = f"unknown: {', '.join(unknown)}" if unknown else f"missing: {', '.join(missing)}"
+        raise SaltInvocationError(f"in the configuration, {what}")
+    if not all(isinstance(layer, dict) for layer in configuration["layers"]):
         raise SaltInvocationError("each layer of options must be a mapping")
-    return __salt__["orthanc_options.adapt"](merge(layers), version)
+    return {**CONFIGURATION, **configuration}
+
+
+def _versions(wanted: dict) -> tuple[dict, str | None]:
+    """Return what the installed Orthanc says of itself, and the version that will be there."""
+    command = wanted["command"]
+    here = __salt__["orthanc_options.installed"](command) if command else {}
+    coming = re.match(r"(?:\d+:)?(\d+(?:\.\d+)+)", str(wanted["version"] or ""))
+    return here, coming.group(1) if coming else here.get("version")
+
+
+def _options(wanted: dict, version: str | None) -> dict:
+    """Return the options of a configuration as this version of Orthanc takes them."""
+    return __salt__["orthanc_options.adapt"](merge(wanted["layers"]), version)
+
+
+def _mistakes(name: str, options: dict, wanted: dict, here: dict, expected: str | None) -> list:
+    """Return what the tables of options say, as pairs of an option's path and a sentence."""
+    packages, installed = wanted["packages"], expected == here.get("version")
+    if here and installed:
+        # What comes with the server itself is there by now, or it does not come.
+        packages = [package for package in packages if package != SERVER]
+    return __salt__["orthanc_options.check"](
+        options,
+        version=expected,
+        sample=here.get("sample") if installed else None,
+        plugins=_plugins(options, name) if here else None,
+        packages=packages,
+        allowed=wanted["sections"],
+    )
+
+
+def _strangers(name: str, wanted: dict, options: dict, on_host: dict) -> list[str]:
+    """Return the files that are of nobody here, and with which Orthanc would not start."""
+    problems = []
+    for entry, content in on_host.items():
+        path = os.path.join(name, entry)
+        if entry in wanted:
+            continue
+        if content is None:
+            problems.append(
+                f"{path} cannot be read as JSON, and Orthanc does not start with it; remove it or"
+                " put it right"
+            )
+        problems += [
+            f"{path} sets {option}, which the pillar sets too; remove it from that file, because"
+            " Orthanc does not start when two files set one option"
+            for option in sorted(set(content or {}) & set(options))
+        ]
+    return problems
+
+
+def _in_use(name: str, service: str, on_host: dict) -> dict:
+    """
+    Return the options that the server has now, with the places of its images, which Orthanc gives
+    itself where they are not set; nothing where there is no server.
+    """
+    folder = in_use(name, service)
+    found = on_host if folder == name else _read_folder(folder)
+    options = merge([content or {} for content in found.values()])
+    if not options:
+        return {}
+    for option, default in (("StorageDirectory", STORAGE), ("IndexDirectory", None)):
+        value = options.get(option) or default or options["StorageDirectory"]
+        options[option] = os.path.join(folder, value) if isinstance(value, str) else value
+    return options
+
+
+def _shared_folders(wanted: dict) -> list[str]:
+    """Return the folders that are not Orthanc's alone, and cannot be closed to others."""
+    problems, user = [], wanted["user"]
+    uid = __salt__["file.user_to_uid"](user)
+    for place, folder in wanted["folders"].items():
+        parent = os.path.dirname(folder)
+        while not os.path.isdir(parent):
+            parent = os.path.dirname(parent)
+        others = os.path.isdir(folder) and os.listdir(folder)
+        if os.path.islink(folder):
+            problems.append(
+                f"{place}: {folder} is a link, and what it leads to would stay open to others; set"
+                f" {place} to {os.path.realpath(folder)}"
+            )
+        elif others and os.stat(folder).st_uid not in (0, uid):
+            owner = __salt__["file.get_user"](folder)
+            problems.append(
+                f"{place}: {folder} belongs to {owner}, and would be closed to all but {user};"
+                f" choose another folder, or chown {user} {folder}"
+            )
+        elif others and place == CONFIG_PATH and not _json_files(folder):
+            problems.append(
+                f"{place}: {folder} holds other things than a configuration of Orthanc, and would"
+                f" be closed to all but {user}; choose another folder"
+            )
+        elif uid != "" and not __salt__["orthanc_preflight.may"](
+            ["-x", parent], user, wanted["group"]
+        ):
+            problems.append(
+                f"{place}: the account {user} may not enter {parent}; choose another folder, or"
+                f" chmod o+x {parent}"
+            )
+    return problems
+
+
+def _overwritten(name: str, files: dict) -> list[str]:
+    """Return the files elsewhere that are of somebody else, and would be written over."""
+    return [
+        f"orthanc:postgresql:ca: {path} is there already, and holds something else than"
+        " orthanc:postgresql:ca_source; choose another path, or remove it"
+        for path, text in files.items()
+        if not path.startswith(f"{name}/")
+        and text is not None
+        and os.path.lexists(path)
+        and not _is_ours(name, path)
+        and not (os.path.isfile(path) and _read(path) == text)
+    ]
 
 
 def _pems(name: str, pems: dict | None) -> dict:
@@ -727,8 +868,9 @@ def _plugins(options: dict, folder: str) -> list[str]:
     return files
 
 
-def _compare(name, options, main_file, option_files, texts):
-    """Return the files to write, ``{file: new text, or None to remove it}``, and the changes."""
+def _compare(name: str, options: dict, configuration: dict, texts: dict) -> tuple[dict, dict]:
+    """Return the files to write, and the changes; see ``_plan``."""
+    main_file, option_files = configuration["main_file"], configuration["option_files"]
     wanted = place(options, main_file, option_files)
     on_host = _read_folder(name)
     contents = {
@@ -833,7 +975,9 @@ def remove(name, files):
 
         salt '*' orthanc_conf.remove /etc/orthanc '[orthanc.json]'
     """
-    with _failing(f"removing the configuration in {name}"):
+    if not os.path.isdir(os.path.dirname(os.path.realpath(name))):
+        return {}
+    with _failing(f"removing the configuration in {name}"), _alone(name):
         _sweep(name)
         done = removal(name, files)
         for path, action in done.items():
@@ -861,8 +1005,6 @@ def removal(name, files):
         salt '*' orthanc_conf.removal /etc/orthanc '[orthanc.json]'
     """
     done = {}
-    if os.path.exists(name + LAST_GOOD):
-        done[name + LAST_GOOD] = None
     for entry in [*files, UNPROVEN]:
         path = os.path.join(name, entry)
         # Of a file elsewhere, which has its whole path for a name, no copy is kept.
@@ -870,6 +1012,9 @@ def removal(name, files):
             done[path] = "put back"
         elif os.path.lexists(path) and (entry == UNPROVEN or _is_ours(name, entry)):
             done[path] = None
+    # Last, because it knows what elsewhere is of the formula.
+    if os.path.exists(name + LAST_GOOD):
+        done[name + LAST_GOOD] = None
     return done
 
 
@@ -941,11 +1086,13 @@ def _read_folder(name: str) -> dict:
 
 def _is_ours(name: str, entry: str) -> bool:
     """
-    Return whether a file is of this module's making: JSON by its form, and others by their name,
-    or because the pillar gives them a place elsewhere.
+    Return whether a file is of this module's making: JSON by its form, others by their name, and
+    those elsewhere because they were written before.
     """
+    if os.path.isabs(entry):
+        return entry in _last_good(name)
     if not entry.lower().endswith(".json"):
-        return entry.startswith(OWN) or os.path.isabs(entry)
+        return entry.startswith(OWN)
     content = _read(os.path.join(name, entry))
     try:
         return dump(parse(content)) == content
@@ -1043,9 +1190,14 @@ def _put(name: str, files: dict, gid: int) -> None:
     """
     marked = sorted({*_last_good(name), *files})
     files = {UNPROVEN: "\n".join(marked) + "\n", **files}
-    if not _put_at_once(os.path.realpath(name), files, gid):
-        for entry, text in files.items():
+    inside = {entry: text for entry, text in files.items() if not os.path.isabs(entry)}
+    if not _put_at_once(os.path.realpath(name), inside, gid):
+        for entry, text in inside.items():
             _write_or_remove(os.path.join(name, entry), text, gid)
+    # These come last: the note that they are not proven is there by then.
+    for path in files.keys() - inside.keys():
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _write_or_remove(path, files[path], gid)
 
 
 def _put_at_once(name: str, files: dict, gid: int) -> bool:
@@ -1104,8 +1256,7 @@ def _exchange(one: str, other: str) -> None:
 
 def _write_or_remove(path: str, text: str | None, gid: int) -> None:
     if text is not None:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        _write(path, text, gid)
+        _write(path, text, gid, UNIT_MODE if path.endswith(UNIT) else FILE_MODE)
     elif os.path.lexists(path):
         os.unlink(path)
 

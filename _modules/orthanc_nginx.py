@@ -242,7 +242,8 @@ def publish(proxy):
 
 def withdraw(proxy, config):
     """
-    Let nginx give up the port that Orthanc is about to take, if it listens there for Orthanc.
+    Let nginx give up the port that Orthanc is about to take, if it listens there for Orthanc; and
+    shut other hosts out before Orthanc starts without the users that it had, perhaps.
 
     proxy
         See the module.
@@ -262,8 +263,10 @@ def withdraw(proxy, config):
     port = __salt__["orthanc_conf.effective"](config).get("HttpPort", 8042)
     # After a run that was killed, nginx may listen there without a site any more.
     killed = os.path.exists(proxy["site"] + UNLOADED) and _holds(proxy, port)
-    if killed or site(proxy["site"]).get("port") == port:
-        put(proxy, {proxy["site"]: None}, listened=port)
+    live, wanted = site(proxy["site"]), _read_site(proxy.get("text"))
+    shuts = live.get("open") and not wanted.get("open")
+    if killed or shuts or live.get("port") == port:
+        put(proxy, {proxy["site"]: None}, listened=live.get("port") or port)
 
 
 def current(proxy):
@@ -360,8 +363,8 @@ def _holds(proxy, port: int) -> bool:
 
 def _serves(live: dict) -> bool:
     """Return whether nginx listens where it shall, and shows the certificate on the host."""
-    wanted = __salt__["orthanc_tls.first"](live["certificate"])
-    if wanted is None or __salt__["orthanc_tls.served"](live["port"]) != wanted:
+    wanted = __salt__["orthanc_tls.chain"](live["certificate"])
+    if not wanted or __salt__["orthanc_tls.served"](live["port"]) != wanted:
         return False
     return __salt__["orthanc_preflight.is_open"](live["port"]) == live["open"]
 

@@ -1571,7 +1571,7 @@ def check(options, version=None, sample=None, plugins=None, packages=(), allowed
     known = {**sample, **OPTIONS, **SECTIONS, **PLUGIN_OPTIONS}
     problems = []
     for option, value in options.items():
-        path = [str(option)]
+        path, before = [str(option)], len(problems)
         if option in OPTIONS:
             kind = OPTIONS[option]
             if option in sample and isinstance(kind, Option):
@@ -1590,6 +1590,8 @@ def check(options, version=None, sample=None, plugins=None, packages=(), allowed
                 sentence += "; if a plugin that the formula does not know reads it, name it in"
                 sentence += " orthanc:plugin_sections"
             problems.append((path, sentence))
+        if len(problems) == before:
+            problems += _not_json(value, path)
         problems += _substitutions(value, path)
     for settings, since, reason in CONFLICTS:
         if not is_before(version, since) and all(_is(options, *pair) for pair in settings.items()):
@@ -1862,6 +1864,24 @@ def _nearest(name, known) -> str:
     if len(known) <= 12:
         return "which would be ignored; known here: " + ", ".join(sorted(known))
     return "which would be ignored; take it out, or see the Orthanc Book for its name"
+
+
+def _not_json(value, path: list) -> list:
+    """Return what YAML can say and JSON cannot: names that are no text, dates."""
+    if isinstance(value, dict):
+        problems = [
+            ([*path, str(name)], "the name must be a text (in quotes)")
+            for name in value
+            if not isinstance(name, str)
+        ]
+        pairs = value.items()
+    elif isinstance(value, (list, tuple)):
+        problems, pairs = [], enumerate(value)
+    elif value is None or isinstance(value, (bool, int, float, str)):
+        return []
+    else:
+        return [(path, "is a date or the like, which JSON does not know; put it in quotes")]
+    return problems + [p for name, item in pairs for p in _not_json(item, [*path, str(name)])]
 
 
 def _substitutions(value, path: list) -> list:

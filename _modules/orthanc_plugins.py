@@ -90,6 +90,9 @@ def fetch(name, source, saltenv="base"):
             )
         with salt.utils.files.set_umask(0o022):
             os.makedirs(os.path.join(top, found), exist_ok=True)
+            # A folder that is setgid, as Debian's /usr/local/lib may be, hands its group down.
+            for made in (top, os.path.join(top, found)):
+                os.chown(made, 0, 0)
             _put(copy, os.path.join(top, found, entry))
         if not wanted:
             _link(found, folder)
@@ -185,6 +188,7 @@ def _put(source: str, path: str) -> None:
     try:
         with os.fdopen(handle, "wb") as file, salt.utils.files.fopen(source, "rb") as original:
             shutil.copyfileobj(original, file)
+            os.fchown(file.fileno(), 0, 0)
             os.fchmod(file.fileno(), 0o644)
             file.flush()
             os.fsync(file.fileno())

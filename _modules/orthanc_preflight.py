@@ -52,6 +52,9 @@ PATIENCE = 60
 # The least free space that makes sense below a storage of images, in bytes.
 LEAST_SPACE = 10 * 1024 * 1024
 STARTED = "Orthanc has started"
+# What stands in the lines where Orthanc's own HTTPS is the reason; without libssl-dev it says no
+# more than that the port may be in use.
+HTTPS_FAILED = "SSL|TCP port of the HTTP server|it crashed|it did not answer"
 # The options that name files which Orthanc reads at its start, and dies without.
 READ_AT_START = (
     *("LuaScripts", "ExternalDictionaries", "PythonScript", "SslCertificate"),
@@ -277,7 +280,7 @@ def _watch(process, output, trial: dict) -> list[str]:
         errors.append(f"(it did not answer within {PATIENCE} seconds)")
     elif process.returncode < 0:
         errors.append(f"(it crashed: {signal.Signals(-process.returncode).name})")
-    if trial.get("SslEnabled"):
+    if trial.get("SslEnabled") and any(re.search(HTTPS_FAILED, line) for line in errors):
         errors.append(
             "(the builds of Debian and Ubuntu cannot do HTTPS themselves; let nginx do it in front"
             " of Orthanc: orthanc:https with terminator: nginx, and no SslEnabled)"
@@ -455,7 +458,7 @@ def _file_problems(name: str, options: dict, texts: dict, user: str, group: str)
             path = os.path.join(name, file)
             if os.path.dirname(path) == name and os.path.basename(path) in texts:
                 continue
-            if not _may(["-f", path, "-a", "-r", path], user, group):
+            if not may(["-f", path, "-a", "-r", path], user, group):
                 problems.append(
                     (
                         [option, str(number)] if several else [option],
@@ -485,19 +488,33 @@ def _folder_problems(options: dict, user: str, group: str) -> list:
             problems.append(
                 ([option], f"the file system of {folder} is full ({free // 2**20} MiB are free)")
             )
-        elif there and not _may(["-w", folder, "-a", "-x", folder], user, group):
+        elif there and not may(["-w", folder, "-a", "-x", folder], user, group):
             problems.append(
                 ([option], f"{folder} cannot be written to by the user {user}; give it to {user}")
             )
     return problems
 
 
-def _may(test: list, user: str, group: str) -> bool:
-    """Return what test(1) says to the service's user."""
+def may(words, user, group):
+    """
+    Return whether test(1), run by an account of this host, says yes.
+
+    words
+        What it is asked, a list of texts.
+
+    user, group
+        The names of the account and of its group.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_preflight.may '["-r", "/etc/orthanc/orthanc.json"]' orthanc orthanc
+    """
     result = __salt__["cmd.run_all"](
         [
             *("setpriv", "--reuid", user, "--regid", group, "--init-groups", "--"),
-            *("test", *test),
+            *("test", *words),
         ],
         python_shell=False,
         ignore_retcode=True,

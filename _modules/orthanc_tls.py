@@ -12,11 +12,9 @@ https://docs.openssl.org/master/man1/
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -28,6 +26,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 __virtualname__ = "orthanc_tls"
 
 BLOCK = re.compile(r"-----BEGIN (?P<label>[A-Z0-9 ]+)-----.+?-----END (?P=label)-----", re.DOTALL)
+# The folder of the certificates that the host trusts.
+TRUSTED = "/etc/ssl/certs"
 # How many days before its end a certificate is warned about, and a self-signed one made anew.
 SOON, RENEWAL = 14, 30
 DAY = 86400
@@ -84,7 +84,8 @@ def judge(sources, saltenv="base"):
                 texts[name] = read(source, saltenv)
             except SaltInvocationError as err:
                 problems.append(f"{place}:{name}: {err}")
-        chain, found, soon = _judge_chain(texts.get("certificate"))
+        trusted = texts.get("trusted_certificates", "")
+        chain, found, soon = _judge_chain(texts.get("certificate"), trusted)
         problems += [f"{place}:certificate: {sentence}" for sentence in found]
         warnings += [f"{place}:certificate: {sentence}" for sentence in soon]
         if "key" in texts:
@@ -207,9 +208,9 @@ def names(path):
     return re.findall(r"DNS:([^,\s]+)", done.stdout)
 
 
-def first(path):
+def chain(path):
     """
-    Return the first certificate of a file in base64, None if there is none.
+    Return the certificates of a file, each in base64 without white space; none if there is no file.
 
     path
         The path of the file.
@@ -218,21 +219,23 @@ def first(path):
 
     .. code-block:: bash
 
-        salt '*' orthanc_tls.first /etc/ssl/certs/pacs.pem
+        salt '*' orthanc_tls.chain /etc/ssl/certs/pacs.pem
     """
     try:
-        blocks = _certificates(read(path))
+        return _in_base64(read(path))
     except SaltInvocationError:
-        return None
-    return "".join(blocks[0].splitlines()[1:-1]) if blocks else None
+        return []
 
 
 def served(port):
     """
-    Return the certificate that a server of this host shows, in base64, None if it shows none.
+    Return the certificates that a server of this host shows, as ``chain`` does; none if it shows
+    none.
 
     port
-        The port that it listens on.
+        The number of the port that it listens on.
+
+    Raises CommandExecutionError where ``openssl`` is missing.
 
     CLI Example:
 
@@ -240,19 +243,25 @@ def served(port):
 
         salt '*' orthanc_tls.served 8042
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    words = ["s_client", "-connect", f"127.0.0.1:{port}", "-showcerts"]
     try:
-        plain = socket.create_connection(("127.0.0.1", port), timeout=5)
-        with plain, context.wrap_socket(plain) as secured:
-            return base64.b64encode(secured.getpeercert(binary_form=True)).decode()
-    except OSError:
-        return None
+        return _in_base64(_openssl(words, timeout=5).stdout)
+    except subprocess.TimeoutExpired:
+        return []
 
 
-def _judge_chain(text) -> tuple[list, list, list]:
-    """Return the certificates of a chain as ``_show`` does, and what is wrong or soon will be."""
+def _in_base64(text: str) -> list[str]:
+    blocks = [block.split("-----")[2] for block in _certificates(text)]
+    return ["".join(block.split()) for block in blocks]
+
+
+def _judge_chain(text, trusted: str = "") -> tuple[list, list, list]:
+    """
+    Return the certificates of a chain as ``_show`` does, and what is wrong or may become so.
+
+    trusted
+        Certificates that are trusted besides those of the host.
+    """
     blocks, chain, problems = _read_chain(text)
     warnings = []
     for shown in chain:
@@ -268,7 +277,26 @@ def _judge_chain(text) -> tuple[list, list, list]:
                 " certificate first, then the one that signed it, and so on"
                 f" (openssl: {reason})"
             )
+    if len(chain) == 1 and not problems:
+        warnings += _lacks_signer(blocks[0], chain[0], trusted)
     return chain, problems, warnings
+
+
+def _lacks_signer(block: str, shown: dict, trusted: str) -> list[str]:
+    """Return whether nobody here knows who signed a certificate that comes alone."""
+    if shown["subject"] == shown["issuer"]:
+        return []
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(trusted)
+        file.flush()
+        known = ["-CApath", TRUSTED, *(["-CAfile", file.name] if trusted else [])]
+        if _openssl(["verify", *known, "-partial_chain", "-no_check_time"], block).returncode == 0:
+            return []
+    return [
+        f"the certificate of {shown['issuer']} is neither in the file nor among those that this"
+        " host trusts, and clients that do not know it will refuse the server; append it, unless"
+        " it is a root that your clients have"
+    ]
 
 
 def _judge_trusted(text) -> tuple[list, list]:
@@ -406,7 +434,7 @@ def _day(seconds: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
-def _openssl(words: list, text: str = "") -> subprocess.CompletedProcess:
+def _openssl(words: list, text: str = "", timeout: int = 60) -> subprocess.CompletedProcess:
     """Run openssl; what it reads goes into no log and, but for certificates, into no file."""
     program = shutil.which("openssl")
     if not program:
@@ -420,7 +448,7 @@ def _openssl(words: list, text: str = "") -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=timeout,
         # Only what is given counts, not what this host trusts.
         env={"PATH": os.environ.get("PATH", ""), "SSL_CERT_DIR": "/x", "SSL_CERT_FILE": "/x"},
     )

@@ -119,7 +119,9 @@ def _go_back(name, config, log, timeout, group, proxy, before):
             # The port that Orthanc is about to take may be nginx's by now, or the other way round.
             __salt__["orthanc_nginx.withdraw"](proxy, config)
         __salt__["orthanc.restart"](name)
-        __salt__["orthanc.wait"](name, config, log=log, timeout=timeout)
+        # Where the folder itself has been moved, the last good one is another.
+        served = __salt__["orthanc_conf.in_use"](config, name)
+        __salt__["orthanc.wait"](name, served, log=log, timeout=timeout)
         if before and before != __salt__["orthanc_nginx.current"](proxy):
             __salt__["orthanc_nginx.put"](proxy, before)
         __salt__["orthanc_conf.prove"](config)

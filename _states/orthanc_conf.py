@@ -13,64 +13,36 @@ def __virtual__():
     return __virtualname__
 
 
-def valid(
-    name,
-    problems=(),
-    warnings=(),
-    layers=None,
-    main_file=None,
-    option_files=None,
-    sources=None,
-    sections=(),
-    command=None,
-    packages=(),
-    version=None,
-    allow_no_users=True,
-    user="orthanc",
-    group="orthanc",
-    certificates=None,
-    pems=None,
-):
+def valid(name, configuration=None, problems=(), warnings=()):
     """
     Fail, with all that is wrong with the pillar, before anything on the host is changed.
 
     name
         The path of the folder of the configuration.
 
+    configuration
+        See the execution module :py:mod:`orthanc_conf`. Without one, only the problems count.
+
     problems
-        What was found while the pillar was read, a sentence each.
+        What was found while the pillar was read, a list of sentences.
 
     warnings
         The same, of what does not stop the run.
 
-    layers, main_file, option_files, sources, sections, command, packages, allow_no_users
-        See ``managed``. Without layers, only the problems count.
+    .. code-block:: yaml
 
-    user, group, certificates, pems
-        See ``managed``.
-
-    version
-        The version of the package of Orthanc that the pillar asks for.
+        /etc/orthanc:
+          orthanc_conf.valid:
+            - configuration:
+                layers: [{HttpPort: 8042}]
+                main_file: orthanc.json
+                option_files: {}
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "The pillar is sound"}
     problems, warnings = list(problems), list(warnings)
     try:
-        if layers is not None:
-            verdict = __salt__["orthanc_conf.judge"](
-                *(name, layers, main_file, option_files),
-                sources=sources,
-                sections=sections,
-                command=command,
-                packages=packages,
-                version=version,
-                allow_no_users=allow_no_users,
-                user=user,
-                group=group,
-                certificates=certificates,
-                pems=pems,
-                saltenv=__env__,
-                host=not problems,
-            )
+        if configuration is not None:
+            verdict = __salt__["orthanc_conf.judge"](name, configuration, host=not problems)
             problems += verdict["problems"]
             warnings += verdict["warnings"]
     except (CommandExecutionError, SaltInvocationError) as err:
@@ -83,121 +55,33 @@ def valid(
     return ret
 
 
-def managed(
-    name,
-    layers,
-    main_file,
-    option_files,
-    texts=None,
-    sources=None,
-    sections=(),
-    command=None,
-    packages=(),
-    plugins=(),
-    user="orthanc",
-    group="orthanc",
-    service="orthanc",
-    preflight=True,
-    allow_no_users=True,
-    databases=(),
-    certificates=None,
-    pems=None,
-    site=None,
-):
+def managed(name, configuration):
     """
-    Ensure that the folder holds exactly the options that the layers give, if Orthanc starts with
+    Ensure that the folder holds exactly the options of the configuration, if Orthanc starts with
     them.
 
     name
         The path of the folder.
 
-    layers
-        A list of mappings from option name to value; the last one wins. Mappings merge, lists
-        and plain values replace, ``null`` takes an option out.
-
-    main_file
-        The name of the file for all options that no other file owns.
-
-    option_files
-        A mapping from file name to the list of options that live in it.
-
-    texts
-        A mapping from file name to text, for other files than JSON; ``null`` removes a file.
-
-    sources
-        A mapping from option to the path of the pillar that it comes from; by default
-        ``orthanc:config``.
-
-    sections
-        The names of options of plugins that nobody knows.
-
-    command
-        The path of Orthanc's program; without one, nothing is asked of it.
-
-    packages
-        The names of packages that the same run installs, for test mode.
-
-    plugins
-        The paths of plugins that the same run downloads; see ``orthanc_plugins.present``.
-
-    user, group, service
-        The service's own, and its name. Only the group may read the configuration.
-
-    preflight
-        False leaves the trial start out.
-
-    allow_no_users
-        False fails where a server that has users would lose all of them.
-
-    databases
-        The sections of databases that the same run makes, for test mode.
-
-    certificates
-        A mapping from a place in the pillar to the sources of certificates and keys there, by name;
-        they are judged before anything is done. See ``orthanc_tls.judge``.
-
-    pems
-        A mapping from file name, or whole path for a file elsewhere, to what ``orthanc_tls.pem``
-        needs; ``null`` removes a file. Only the group may read them.
-
-    site
-        The path of the site of nginx that gives its port up before Orthanc is restarted.
+    configuration
+        See the execution module :py:mod:`orthanc_conf`.
 
     .. code-block:: yaml
 
         /etc/orthanc:
           orthanc_conf.managed:
-            - layers:
-              - HttpPort: 8042
-              - RegisteredUsers: {anna: secret}
-            - main_file: orthanc.json
-            - option_files:
-                credentials.json: [RegisteredUsers]
-            - command: /usr/sbin/Orthanc
+            - configuration:
+                layers:
+                  - HttpPort: 8042
+                  - RegisteredUsers: {anna: secret}
+                main_file: orthanc.json
+                option_files:
+                  credentials.json: [RegisteredUsers]
+                command: /usr/sbin/Orthanc
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
-        ret["changes"] = __salt__["orthanc_conf.apply"](
-            *(name, layers, main_file, option_files),
-            texts=texts,
-            sources=sources,
-            sections=sections,
-            command=command,
-            # In a real run they are there by now.
-            packages=packages if __opts__["test"] else (),
-            plugins=plugins,
-            user=user,
-            group=group,
-            service=service,
-            preflight=preflight,
-            allow_no_users=allow_no_users,
-            databases=databases if __opts__["test"] else (),
-            certificates=certificates,
-            pems=pems,
-            saltenv=__env__,
-            site=site,
-            test=__opts__["test"],
-        )
+        ret["changes"] = __salt__["orthanc_conf.apply"](name, configuration, test=__opts__["test"])
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=f"The configuration was not changed.\n{err}")
         return ret

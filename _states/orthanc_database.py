@@ -49,33 +49,34 @@ def present(name, owner, port=None):
     return ret
 
 
-def reached(name, layers, sources=None, user="orthanc", group="orthanc", pems=None, databases=()):
+def reached(name, configuration):
     """
-    Fail unless Orthanc's account gets into the database with these options, and finds the images
-    there that this server has. Nothing is tried where there is no such account yet.
+    Fail unless Orthanc's account gets into the database with a configuration, and finds the images
+    there that this server has. Nothing is tried where there is no such account yet, nor, in test
+    mode, where the same run makes the database.
 
     name
         The path of the folder of the configuration.
 
-    layers, sources, user, group, pems
-        See ``orthanc_conf.managed``.
-
-    databases
-        The sections of databases that the same run makes: not tried in test mode.
+    configuration
+        See the execution module :py:mod:`orthanc_conf`.
 
     .. code-block:: yaml
 
         /etc/orthanc:
           orthanc_database.reached:
-            - layers:
-              - PostgreSQL: {EnableIndex: true, ConnectionUri: 'postgresql:///orthanc'}
+            - configuration:
+                layers:
+                  - PostgreSQL: {EnableIndex: true, ConnectionUri: 'postgresql:///orthanc'}
+                main_file: orthanc.json
+                option_files: {}
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "The database can be used"}
-    if __opts__["test"] and databases:
+    if __opts__["test"] and configuration.get("databases"):
         ret["comment"] = "The database is tried when it is there"
         return ret
     try:
-        problems = __salt__["orthanc_conf.unusable"](name, layers, sources, user, group, pems)
+        problems = __salt__["orthanc_conf.database_problems"](name, configuration)
     except (CommandExecutionError, SaltInvocationError) as err:
         problems = [str(err)]
     if problems:

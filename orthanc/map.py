@@ -158,8 +158,19 @@ CONNECTION_KEYS = (
     *("ConnectionUri", "Host", "Port", "Database", "Username", "Password", "EnableSsl"),
 )
 ACCESS_PATHS = ("orthanc:users", "orthanc:demo_users", "orthanc:remote_access", "orthanc:config")
-# Options that say where Orthanc listens and who may reach it: behind nginx they are settled.
-BEHIND_NGINX = ("HttpPort", "RemoteAccessAllowed", "SslEnabled", "SslCertificate")
+# Options that say who may reach Orthanc over HTTPS, and behind nginx also where it listens.
+OWN_HTTPS = ("SslEnabled", "SslCertificate")
+BEHIND_NGINX = (*OWN_HTTPS, "HttpPort", "HttpBindAddresses", "RemoteAccessAllowed")
+# Where Orthanc has to listen, among others: there the formula asks it whether it serves.
+LOCAL_ADDRESSES = ("127.0.0.1", "0.0.0.0")  # noqa: S104 no address to bind to
+# Folders that others need; the formula would close them.
+OF_OTHERS = re.compile(
+    r"/(bin|etc|home|lib\w*|media|mnt|opt|root|sbin|srv|tmp|usr|var)?"
+    r"|/(boot|dev|proc|run|sys)(/.*)?|/usr/(bin|lib\w*|local(/\w+)?|sbin|share)"
+    r"|/var/(cache|lib|local|log|mail|opt|run|spool|tmp)"
+)
+# Of paths in the unit, what systemd would not take as it stands is left out.
+UNIT_PATH = re.compile(r"[A-Za-z0-9/._+-]+")
 # Below these paths of the pillar a wrong value may be a secret.
 NOT_SHOWN = "password|secret|users|config|postgresql|source$|certificate|:key$"
 # The three users that the GNU Health role calls demo users.
@@ -299,6 +310,15 @@ def check_access(settings: dict) -> list[str]:
     """
     problems = []
     config = settings["config"]
+    if (settings["users"] or settings["demo_users"]) and not config.get(
+        "AuthenticationEnabled", True
+    ):
+        # Then Orthanc takes everybody who names a user for that user, and behind nginx everybody
+        # is somebody on this host.
+        problems.append(
+            "orthanc:config:AuthenticationEnabled: must be true where there are users, whose"
+            " passwords nobody would be asked for otherwise; take it out"
+        )
     if "RegisteredUsers" in config:
         problems.append(
             "orthanc:config:RegisteredUsers: users are set in orthanc:users, with a role each"
@@ -316,12 +336,6 @@ def check_access(settings: dict) -> list[str]:
             "orthanc:remote_access: needs at least one user of your own in orthanc:users"
             " (demo users do not count: their passwords are public), otherwise everybody could"
             " read and delete the images"
-        )
-    # Without it, an Orthanc behind nginx would ask nobody for a password.
-    if not config.get("AuthenticationEnabled", True):
-        problems.append(
-            "orthanc:config:AuthenticationEnabled: must be true together with"
-            " orthanc:remote_access, otherwise everybody could read and delete the images"
         )
     return problems
 
@@ -447,7 +461,7 @@ def check_https(settings: dict, given: dict) -> list[str]:
         problems.append("orthanc:https:enabled: missing; set it to true, or leave self_signed out")
     if not https["enabled"]:
         return problems
-    options = BEHIND_NGINX if behind_nginx else BEHIND_NGINX[2:]
+    options = BEHIND_NGINX if behind_nginx else OWN_HTTPS
     problems += [
         f"orthanc:config:{option}: follows from orthanc:https; the settings are orthanc:port,"
         " orthanc:remote_access and what is below orthanc:https"
@@ -478,9 +492,43 @@ def check_dicom_tls(settings: dict, given: dict) -> list[str]:
     return problems
 
 
+def check_paths(settings: dict) -> list[str]:
+    """Return what is wrong with the folders that the formula closes to others."""
+    paths = settings["paths"]
+    closed = {name: paths[name] for name in ("config", "home", "storage", "index", "log")}
+    problems = []
+    for name in settings["moved_paths"]:
+        path, where = closed.get(name), f"orthanc:paths:{name}"
+        if not path:
+            continue
+        if OF_OTHERS.fullmatch(path):
+            problems.append(
+                f"{where}: {path} is for others too, and would be closed to them; choose a folder"
+                f" below it, such as {path.rstrip('/')}/orthanc"
+            )
+        elif name in ("config", "log") and not UNIT_PATH.fullmatch(path):
+            problems.append(
+                f"{where}: only letters, digits and / . _ + - are possible in this path"
+            )
+    for name in ("home", "storage", "index", "log"):
+        if f"{paths['config']}/".startswith(f"{closed[name]}/"):
+            problems.append(
+                f"orthanc:paths:config: must not be {paths['config']}, where the account"
+                f" {settings['user']} writes (orthanc:paths:{name}); choose another folder"
+            )
+            break
+    return problems
+
+
 def check_host(settings: dict) -> list[str]:
     """Return what the pillar asks for and this host cannot give."""
     problems = []
+    bound = settings["config"].get("HttpBindAddresses")
+    if isinstance(bound, list) and not set(map(str, bound)) & set(LOCAL_ADDRESSES):
+        problems.append(
+            "orthanc:config:HttpBindAddresses: must contain 127.0.0.1, where the formula asks"
+            " whether Orthanc serves"
+        )
     if settings["package"] not in settings["packages"]:
         problems.append(f"orthanc:packages: must contain {settings['package']}, the server itself")
     moved = {"config", "log"} & set(settings["moved_paths"])
@@ -495,7 +543,13 @@ def check_host(settings: dict) -> list[str]:
 
 def advice(settings: dict) -> list[str]:
     """Return what is allowed, and not wise."""
-    return [
+    found = []
+    if settings["demo_users"] and settings["remote_access"]:
+        found.append(
+            "orthanc:demo_users: everybody knows their passwords, and one of them may delete all"
+            " images; set it to false before there are images of patients"
+        )
+    return found + [
         f"orthanc:plugins:{number}:insecure: nothing says what {plugin['name']} should hold, and it"
         " runs with all rights of Orthanc; give it a source_hash"
         for number, plugin in enumerate(settings["plugins"])
@@ -611,7 +665,7 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
     pillar, problems = sound_part(without_nulls(pillar))
     settings = copy.deepcopy(merge(defaults, osmap))
     pillar["paths"] = {
-        name: re.sub("/+", "/", path).rstrip("/") or "/"
+        name: posixpath.normpath(re.sub("/+", "/", path))
         for name, path in pillar.get("paths", {}).items()
     }
     settings["moved_paths"] = sorted(
@@ -628,7 +682,7 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
     derive_database(settings)
     derive_backup_key(settings)
     incomplete = check_required(pillar)
-    problems += incomplete + check_host(settings)
+    problems += incomplete + check_host(settings) + check_paths(settings)
     problems += check_database(pillar.get("postgresql", {}), settings, defaults["postgresql"])
     problems += check_plugins(settings["plugins"]) + check_backup_key(settings)
     derive_plugins(settings)
@@ -703,7 +757,7 @@ def run() -> dict:
     return {
         "settings": settings,
         "problems": problems,
-        "configuration": lambda: from_options("of", roles, DEMO_USERS),
+        "configuration": lambda: from_options("configuration", roles, DEMO_USERS),
         "proxy": lambda: from_options("proxy"),
         "synced": synced,
     }

@@ -1,5 +1,6 @@
 """
-Settings become options of Orthanc and a site of nginx, users become credentials and a Lua filter.
+Settings become options of Orthanc, lines of its unit and a site of nginx; users become credentials
+and a Lua filter.
 
 The SLS files get these functions from ``map.py``.
 https://orthanc.uclouvain.be/book/users/configuration.html
@@ -47,6 +48,7 @@ SOURCES_BEHIND_NGINX = {
 # The Lua filter in the folder of the configuration. What is no JSON there and of the formula's
 # making has a name that begins like this one.
 LUA_FILTER = "orthanc-formula-users.lua"
+NETWORK = "network-online.target"
 # The PEM files in the folder of the configuration, by what is in them.
 PEMS = {
     "https": "orthanc-formula-https.pem",
@@ -55,24 +57,30 @@ PEMS = {
 }
 
 
+# The folders that only Orthanc's account and group may enter; others keep theirs as they are.
+CLOSED = ("home", "storage", "index")
+CLOSED_IF_MOVED = ("config", "log")
+
+
 def run():
-    return {"of": configuration, "proxy": proxy}
+    return {"configuration": configuration, "proxy": proxy}
 
 
 def configuration(settings, roles, demo_users):
-    """Return the arguments of ``orthanc_conf.managed``."""
+    """Return the configuration that the execution module ``orthanc_conf`` takes."""
     users = dict(settings["users"])
     if settings["demo_users"]:
         users.update(demo_users)
     derived = options_of(settings, users)
     database = settings["postgresql"]
     return {
-        "name": settings["paths"]["config"],
         "layers": layers(settings, users, derived),
         "main_file": settings["main_file"],
         "option_files": settings["option_files"],
         "texts": {
             LUA_FILTER: lua_filter(users, roles) if users else None,
+            # Without systemd as PID 1 there is no unit.
+            **({settings["drop_in"]: unit(settings)} if settings["booted"] else {}),
         },
         "certificates": certificates(settings),
         "pems": pems(settings),
@@ -84,6 +92,9 @@ def configuration(settings, roles, demo_users):
             **plugin_sources(settings),
         },
         "sections": settings["plugin_sections"],
+        "folders": folders(settings),
+        "version": settings.get("version"),
+        "saltenv": __env__,
         "command": settings["command"],
         "packages": settings["packages"],
         "plugins": [plugin["path"] for plugin in settings["plugins"]],
@@ -94,6 +105,38 @@ def configuration(settings, roles, demo_users):
         "databases": ["PostgreSQL"] if database["enabled"] and database["local"] else [],
         "allow_no_users": settings["pillar_given"],
     }
+
+
+def folders(settings):
+    """Return the folders that the formula closes to others, by their place in the pillar."""
+    moved = [name for name in CLOSED_IF_MOVED if name in settings["moved_paths"]]
+    found = {}
+    for name in (*CLOSED, *moved):
+        if settings["paths"][name] not in found.values():
+            found[f"orthanc:paths:{name}"] = settings["paths"][name]
+    return found
+
+
+def unit(settings):
+    """Return the drop-in of the unit: what the database and moved paths need, and limits."""
+    paths, database = settings["paths"], f"{settings['database']['service']}.service"
+    wants, after = None, []
+    if settings["postgresql"]["enabled"]:
+        local = settings["postgresql"]["local"]
+        # A URI may lead to this host or another one.
+        wants, after = (database, [database]) if local else (NETWORK, [NETWORK, database])
+    start = []
+    if {"config", "log"} & set(settings["moved_paths"]):
+        log = [f"--logdir={paths['log']}"] if paths["log"] else []
+        start = [settings["command"], *log, paths["config"]]
+    return render("unit.conf.jinja", wants=wants, after=after, start=start)
+
+
+def render(template, **values):
+    """Return what a template of this folder gives with these values."""
+    return __salt__["slsutil.renderer"](
+        f"salt://orthanc/{template}", default_renderer="jinja", saltenv=__env__, **values
+    )
 
 
 def layers(settings, users, derived):
@@ -325,10 +368,8 @@ def proxy(settings):
     if not (certificate.startswith("/") and key.startswith("/")):
         result["certificate"] = https_pem(settings)
         certificate = key = nginx["pem"]
-    result["text"] = __salt__["slsutil.renderer"](
-        "salt://orthanc/nginx.conf.jinja",
-        default_renderer="jinja",
-        saltenv=__env__,
+    result["text"] = render(
+        "nginx.conf.jinja",
         listen=listen(settings),
         backend=f"127.0.0.1:{https['backend_port']}",
         certificate=certificate,
@@ -353,13 +394,11 @@ def lua_filter(users, roles):
                 "methods": rule["methods"],
                 "paths": [lua_text(lua_pattern(path)) for path in rule["paths"]],
             }
-            for rule in (user.get("rules") or roles[user["role"]])
+            for rule in (user["rules"] if "rules" in user else roles[user["role"]])
         ]
         for name, user in sorted(users.items())
     }
-    return __salt__["slsutil.renderer"](
-        "salt://orthanc/users.lua.jinja", default_renderer="jinja", saltenv=__env__, users=rules
-    )
+    return render("users.lua.jinja", users=rules)
 
 
 def lua_pattern(path):

@@ -14,7 +14,7 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
-    paths = settings["paths"]
+    paths, configuration = settings["paths"], orthanc["configuration"]()
 
     states = {
         "include": ["orthanc.packages", "orthanc.plugins"],
@@ -34,13 +34,15 @@ def run():
         },
         "orthanc-config": {
             "orthanc_conf.managed": [
-                *({name: value} for name, value in orthanc["configuration"]().items()),
+                {"name": paths["config"]},
+                {"configuration": configuration},
                 {"require": [{"file": "orthanc-access"}, *plugins(settings)]},
             ],
         },
     }
-    for name in folders(settings):
-        states.update(private(name, settings))
+    for place, folder in configuration["folders"].items():
+        if folder != paths["config"]:
+            states.update(private(place.split(":")[-1], folder, settings))
     return states
 
 
@@ -51,37 +53,24 @@ def plugins(settings):
     ]
 
 
-def folders(settings):
-    """Return the names of the paths whose folders the formula closes to others, each path once."""
-    paths = settings["paths"]
-    names = []
-    for name in ("home", "storage", "index"):
-        if paths[name] not in [paths[other] for other in names]:
-            names.append(name)
-    # Where the package has the logs, they are closed already.
-    if "log" in settings["moved_paths"]:
-        names.append("log")
-    return names
-
-
-def private(name, settings):
+def private(name, folder, settings):
     """
     Return the states of a folder that only Orthanc's account and group may enter.
 
     openSUSE's package leaves images readable for everybody. What is in an open folder is closed
     before the folder itself, so that an interrupted run is taken up again; what comes later is
-    closed by the UMask of ``orthanc.service``.
+    closed by the UMask of the unit.
     """
     return {
         f"orthanc-{name}-content": {
             "module.run": [
-                {"orthanc.close": [{"name": settings["paths"][name]}]},
+                {"orthanc.close_to_others": [{"name": folder}]},
                 {"prereq": [{"file": f"orthanc-{name}"}]},
             ],
         },
         f"orthanc-{name}": {
             "file.directory": [
-                {"name": settings["paths"][name]},
+                {"name": folder},
                 {"user": settings["user"]},
                 {"group": settings["group"]},
                 {"dir_mode": "0750"},

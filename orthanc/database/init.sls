@@ -16,7 +16,6 @@ def run():
 
     if not database["enabled"]:
         return {"include": ["orthanc.validation"]}
-    tried = ("name", "layers", "sources", "user", "group", "pems", "databases")
     states = {
         "include": ["orthanc.validation"],
         # Not among orthanc:packages, because others on this host may use them: they stay when
@@ -29,7 +28,8 @@ def run():
         },
         "orthanc-database-reached": {
             "orthanc_database.reached": [
-                *({name: orthanc["configuration"]()[name]} for name in tried),
+                {"name": settings["paths"]["config"]},
+                {"configuration": orthanc["configuration"]()},
                 {"require": [{"pkg": "orthanc-database-packages"}]},
             ],
         },

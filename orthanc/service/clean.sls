@@ -14,9 +14,6 @@ def run():
         "orthanc-stopped": {
             "orthanc.stopped": [{"name": settings["service"]}],
         },
-        "orthanc-unit": {
-            "file.absent": [{"name": settings["drop_in"]}],
-        },
     }
     if settings["booted"]:
         states["orthanc-disabled"] = {"service.disabled": [{"name": settings["service"]}]}

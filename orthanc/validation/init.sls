@@ -19,19 +19,13 @@ def run():
             "orthanc-pillar": {"test.fail_without_changes": [{"name": text}, {"comment": text}]}
         }
 
-    arguments = {"name": "orthanc", "problems": orthanc["problems"]}
+    arguments = [{"name": "orthanc"}, {"problems": orthanc["problems"]}]
     # Of a pillar with mistakes the sound part is judged as well: all mistakes in one answer.
     if settings:
-        configuration = orthanc["configuration"]()
-        for name in (
-            *("name", "layers", "main_file", "option_files", "sources", "sections", "command"),
-            *("packages", "allow_no_users", "user", "group", "certificates", "pems"),
-        ):
-            arguments[name] = configuration[name]
-        arguments["version"] = settings.get("version")
-        arguments["warnings"] = settings["warnings"]
-    return {
-        "orthanc-pillar": {
-            "orthanc_conf.valid": [{name: value} for name, value in arguments.items()],
-        },
-    }
+        arguments = [
+            {"name": settings["paths"]["config"]},
+            {"configuration": orthanc["configuration"]()},
+            {"problems": orthanc["problems"]},
+            {"warnings": settings["warnings"]},
+        ]
+    return {"orthanc-pillar": {"orthanc_conf.valid": arguments}}

@@ -93,7 +93,7 @@ def test_every_sls_gives_states_that_exist(render, state_module, case, family, i
 def arguments(chunk, state_module):
     """Return the names of the arguments that a state function takes."""
     if (chunk["state"], chunk["fun"]) == ("module", "run"):
-        return {"service.systemctl_reload", "orthanc.close"}
+        return {"orthanc.close_to_others"}
     if chunk["state"].startswith("orthanc"):
         module = state_module(chunk["state"])
     else:
@@ -128,15 +128,16 @@ def test_the_states_come_in_the_order_of_the_road(render, family):
 @pytest.mark.parametrize("family", ["Debian", "Suse"])
 @pytest.mark.parametrize(("case", "local"), [("local database", True), ("remote database", False)])
 def test_the_database_comes_before_the_configuration(render, family, case, local):
-    low = {chunk["__id__"]: chunk for chunk in render("orthanc", PILLARS[case], family=family)}
+    rendered = render("orthanc", PILLARS[case], family=family)
+    low = {chunk["__id__"]: chunk for chunk in rendered}
     road = ["orthanc-pillar", "orthanc-database-packages", "orthanc-database-reached"]
     road += ["orthanc-packages", "orthanc-config", "orthanc-serving"]
     assert [id for id in low if id in road] == road
     assert "orthanc-postgresql" in low["orthanc-packages"]["pkgs"]
     assert low["orthanc-serving"]["postgresql"] is True
-    unit = low["orthanc-unit"]["contents"]
     needed = "postgresql.service" if local else "network-online.target"
-    assert f"[Unit]\nWants={needed}\nAfter={needed}\n" in unit
+    after = needed if local else f"{needed} postgresql.service"
+    assert f"Wants={needed}\nAfter={after}\n[Service]\n" in unit(rendered)
     assert ("orthanc-database" in low) is local
     cleaned = render("orthanc.clean", PILLARS[case], family=family)
     assert "orthanc-formula-postgresql-ca.pem" in chunk_of(cleaned, "orthanc-config")["files"]
@@ -149,7 +150,7 @@ def test_no_database_is_no_matter(render):
     low = render("orthanc", {})
     assert not [chunk for chunk in low if "database" in chunk["__id__"]]
     assert "PostgreSQL" not in options(low)
-    assert "[Unit]" not in next(c for c in low if c["__id__"] == "orthanc-unit")["contents"]
+    assert "[Unit]" not in unit(low)
 
 
 @pytest.mark.parametrize("sls", ALL_SLS)
@@ -173,8 +174,18 @@ def options(low):
     """Return the options that the layers of the low state give together."""
     import orthanc_conf
 
-    (chunk,) = (chunk for chunk in low if chunk["__id__"] == "orthanc-config")
-    return orthanc_conf.merge(chunk["layers"])
+    return orthanc_conf.merge(configuration(low)["layers"])
+
+
+def configuration(low):
+    """Return the configuration that the low state manages."""
+    return chunk_of(low, "orthanc-config")["configuration"]
+
+
+def unit(low):
+    """Return the drop-in of the unit."""
+    texts = configuration(low)["texts"].items()
+    return next(text for name, text in texts if name.endswith("/formula.conf"))
 
 
 def test_settings_become_options_of_orthanc(render):
@@ -256,7 +267,7 @@ def test_behind_nginx_orthanc_answers_on_this_host_only(render):
     assert 'ssl_certificate "/srv/chain.pem";' in text
     assert 'ssl_certificate_key "/srv/key.pem";' in text
     assert chunk_of(low, "orthanc-serving")["proxy"]["certificate"] is None
-    certificates = chunk_of(low, "orthanc-pillar")["certificates"]
+    certificates = chunk_of(low, "orthanc-pillar")["configuration"]["certificates"]
     assert certificates == {
         "orthanc:https": {name: ON_HOST[name] for name in ("certificate", "key")}
     }
@@ -270,7 +281,7 @@ def test_what_does_not_lie_on_the_host_gets_a_file_for_nginx(render, case):
     proxy = chunk_of(low, "orthanc-serving")["proxy"]
     assert 'ssl_certificate "/etc/nginx/orthanc-formula.pem";' in proxy["text"]
     assert "Geheim" not in proxy["text"]
-    judged = chunk_of(low, "orthanc-pillar")["certificates"]
+    judged = chunk_of(low, "orthanc-pillar")["configuration"]["certificates"]
     if case == "https for trying out":
         assert proxy["certificate"]["names"]
         assert judged == {}
@@ -289,14 +300,14 @@ def test_what_orthanc_itself_reads_lies_in_its_folder(render):
     assert result["DicomTlsPrivateKey"] == f"{folder}dicom-tls.pem"
     assert result["DicomTlsTrustedCertificates"] == f"{folder}dicom-tls-trusted.pem"
     assert result["DicomTlsRemoteCertificateRequired"] is True
-    pems = chunk_of(low, "orthanc-config")["pems"]
+    pems = configuration(low)["pems"]
     assert {name for name, pem in pems.items() if pem} == {
         "orthanc-formula-https.pem",
         "orthanc-formula-dicom-tls.pem",
         "orthanc-formula-dicom-tls-trusted.pem",
     }
     plain = render("orthanc", {})
-    assert not any(chunk_of(plain, "orthanc-config")["pems"].values())
+    assert not any(configuration(plain)["pems"].values())
     assert not [name for name in options(plain) if "Tls" in name or "Ssl" in name]
 
 

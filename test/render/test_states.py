@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 FILES = {"credentials.json": ["RegisteredUsers"], "advanced.json": [], "gdcm.json": ["Gdcm"]}
+BARE = {"layers": [{}], "main_file": "orthanc.json", "option_files": {}}
 FILTER = "orthanc-formula-users.lua"
 TEST_MODES = pytest.mark.parametrize("test", [True, False])
 
@@ -19,12 +20,14 @@ def managed(states, tmp_path):
     def managed(*layers, test=False, allow_no_users=True, **users):
         return states.orthanc_conf.managed(
             str(tmp_path),
-            layers=list(layers),
-            main_file="orthanc.json",
-            option_files=FILES,
-            texts={FILTER: users["users_lua"]} if users else {},
-            group="root",
-            allow_no_users=allow_no_users,
+            configuration={
+                "layers": list(layers),
+                "main_file": "orthanc.json",
+                "option_files": FILES,
+                "texts": {FILTER: users["users_lua"]} if users else {},
+                "group": "root",
+                "allow_no_users": allow_no_users,
+            },
             test=test,
         )
 
@@ -150,16 +153,16 @@ def test_managed_leaves_files_alone_that_orthanc_does_not_read(managed, tmp_path
 
 
 def test_managed_fails_cleanly_without_the_services_group(states, tmp_path):
-    files = {"main_file": "orthanc.json", "option_files": {}}
-    ret = states.orthanc_conf.managed(str(tmp_path), layers=[{}], **files, group="no-such-group")
+    ret = states.orthanc_conf.managed(
+        str(tmp_path), configuration={**BARE, "group": "no-such-group"}
+    )
     assert ret.result is False
     assert "no-such-group" in ret.comment
     assert content(tmp_path) == {}
 
 
 def test_managed_fails_cleanly_without_the_folder(states, tmp_path):
-    files = {"main_file": "orthanc.json", "option_files": {}}
-    ret = states.orthanc_conf.managed(str(tmp_path / "x"), layers=[{}], **files, group="root")
+    ret = states.orthanc_conf.managed(str(tmp_path / "x"), configuration={**BARE, "group": "root"})
     assert ret.result is False
     assert "x" in ret.comment
 
@@ -220,10 +223,8 @@ def test_valid_fails_and_lists_every_problem(states, tmp_path, test):
     assert "- a: x\n- b: y" in ret.comment
     ret = states.orthanc_conf.valid(
         str(tmp_path),
+        configuration={**BARE, "layers": [{"HttpPrt": 1, "LimitFindResults": 0}]},
         problems=["a: x"],
-        layers=[{"HttpPrt": 1, "LimitFindResults": 0}],
-        main_file="orthanc.json",
-        option_files=FILES,
         test=test,
     )
     assert ret.result is False
@@ -234,10 +235,11 @@ def test_valid_fails_and_lists_every_problem(states, tmp_path, test):
 def test_valid_warns_and_does_not_fail(states, tmp_path, test):
     ret = states.orthanc_conf.valid(
         str(tmp_path),
-        layers=[{"LimitFindResults": 0}],
-        main_file="orthanc.json",
-        option_files=FILES,
-        sources={"LimitFindResults": "orthanc:limit_find"},
+        configuration={
+            **BARE,
+            "layers": [{"LimitFindResults": 0}],
+            "sources": {"LimitFindResults": "orthanc:limit_find"},
+        },
         test=test,
     )
     assert ret.result is True
@@ -315,10 +317,10 @@ def test_the_folder_may_be_a_link(states, tmp_path):
     link.symlink_to(folder)
     for name in ("one", "two"):
         ret = states.orthanc_conf.managed(
-            str(link), layers=[{"Name": name}], main_file="a.json", option_files={}, group="root"
+            str(link), configuration={**BARE, "layers": [{"Name": name}], "group": "root"}
         )
         assert ret.result is True
-    assert json.loads((folder / "a.json").read_text()) == {"Name": "two"}
+    assert json.loads((folder / "orthanc.json").read_text()) == {"Name": "two"}
     assert (folder / "own.pem").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "link.last-good", "real"]
 

@@ -59,10 +59,10 @@ def problems_of(load_settings, options_file, map_file, read_yaml):
             arguments = options_file.configuration(
                 settings, read_yaml("roles.yaml"), map_file.DEMO_USERS
             )
-            judged = {key: value for key, value in arguments.items() if key in orthanc_conf.JUDGED}
             # Nothing of a host: its programs, its files.
-            judged.update(command=None, host=False, certificates=None, pems=None)
-            problems = problems + orthanc_conf.judge("/etc/orthanc", **judged)["problems"]
+            arguments.update(command=None, certificates={}, pems={})
+            judged = orthanc_conf.judge("/etc/orthanc", arguments, host=False)
+            problems = problems + judged["problems"]
         return problems
 
     return problems_of

@@ -438,7 +438,7 @@ def test_any_pillar_gives_settings_or_problems(map_file, read_yaml, pillar):
 
 
 def test_loading_changes_neither_pillar_nor_map(map_file, read_yaml):
-    pillar = {"links": {"data": {"name": "images"}}, "paths": {"storage": "/srv"}, "users": {}}
+    pillar = {"links": {"data": {"name": "images"}}, "paths": {"storage": "/srv/x"}, "users": {}}
     osmap, defaults = read_yaml("osfamily/Debian.yaml"), read_yaml("defaults.yaml")
     before = copy.deepcopy((pillar, osmap, defaults))
     map_file.load(pillar, osmap, defaults, True)

@@ -18,11 +18,11 @@ def test_close_takes_the_rights_of_others_and_no_more(tmp_path):
     (folder / "closed").write_text("x")
     (folder / "closed").chmod(0o640)
     (folder / "aa" / "bb" / "image").chmod(0o644)
-    assert orthanc.close(str(folder)) == 3
+    assert orthanc.close_to_others(str(folder)) == 3
     assert set(modes(folder).values()) == {0}
     assert stat.S_IMODE((folder / "aa" / "bb" / "image").stat().st_mode) == 0o640
     assert stat.S_IMODE(folder.stat().st_mode) & 0o007, "the folder itself is for file.directory"
-    assert orthanc.close(str(folder)) == 0
+    assert orthanc.close_to_others(str(folder)) == 0
 
 
 def test_close_follows_no_link_and_waits_for_nobody(tmp_path):
@@ -35,9 +35,9 @@ def test_close_follows_no_link_and_waits_for_nobody(tmp_path):
     (folder / "link").symlink_to(outside / "file")
     (folder / "folder").symlink_to(outside)
     os.mkfifo(folder / "fifo")
-    orthanc.close(str(folder))
+    orthanc.close_to_others(str(folder))
     assert modes(outside) == {"file": 0o005}
 
 
 def test_close_of_a_folder_that_is_not_there(tmp_path):
-    assert orthanc.close(str(tmp_path / "none")) == 0
+    assert orthanc.close_to_others(str(tmp_path / "none")) == 0

@@ -179,13 +179,14 @@ def test_the_values_of_registered_users_are_hidden_whatever_they_are(value):
         assert value not in shown
 
 
+BARE = {"layers": [{}], "main_file": "orthanc.json", "option_files": {}}
 OPTION_NAMES = sorted({*orthanc_options.OPTIONS, *orthanc_options.SECTIONS})
 
 
 @given(st.dictionaries(st.sampled_from(OPTION_NAMES) | st.text(max_size=5), VALUES, max_size=4))
 def test_any_options_are_judged_and_stay_as_they_are(options):
     before = copy.deepcopy(options)
-    verdict = engine.judge("/nonexistent", [options], "orthanc.json", {})
+    verdict = engine.judge("/nonexistent", {**BARE, "layers": [options]}, host=False)
     assert options == before
     for sentence in verdict["problems"] + verdict["warnings"]:
         assert sentence.startswith("orthanc:config:")
@@ -208,7 +209,7 @@ def test_a_problem_is_named_by_the_pillar_path_it_comes_from(path, origin, monke
         "DicomModalities:ct": "orthanc:modalities:ct",
         "RegisteredUsers:anna": "orthanc:users:anna:password",
     }
-    verdict = engine.judge("/nonexistent", [{}], "orthanc.json", {}, sources=sources)
+    verdict = engine.judge("/nonexistent", {**BARE, "sources": sources}, host=False)
     assert verdict["problems"] == [f"{origin}: x"]
 
 

@@ -29,7 +29,6 @@ def judge(certificate=GOOD.chain, key=GOOD.key, **more):
     [
         (GOOD.chain, GOOD.key),
         (GOOD.chain + ROOT.pem, GOOD.key),
-        (GOOD.pem, GOOD.key),
         (GOOD.key + GOOD.chain, GOOD.chain + GOOD.key),
         ("Subject: x\n" + GOOD.chain.replace("\n", "\r\n"), GOOD.key.replace("\n", "\r\n")),
         (LEGACY.pem, LEGACY.key),
@@ -37,6 +36,18 @@ def judge(certificate=GOOD.chain, key=GOOD.key, **more):
 )
 def test_a_sound_pair(certificate, key):
     assert judge(certificate, key) == {"problems": [], "warnings": []}
+
+
+def test_a_certificate_whose_signer_nobody_knows_is_a_warning():
+    found = judge(GOOD.pem, GOOD.key)
+    assert found["problems"] == []
+    (warning,) = found["warnings"]
+    assert warning.startswith(
+        f"{PLACE}:certificate: the certificate of CN=Intermediate CA is neither"
+    )
+    for trusted in (MIDDLE.pem, ROOT.pem + MIDDLE.pem):
+        assert judge(GOOD.pem, GOOD.key, trusted_certificates=trusted)["warnings"] == []
+    assert judge(GOOD.pem, GOOD.key, trusted_certificates=OTHER.pem)["warnings"] == [warning]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +135,7 @@ def test_one_file_has_the_certificates_first(tmp_path):
     assert orthanc_tls.describe(text).startswith("CN=pacs.example.org, until 20")
     assert orthanc_tls.describe(None) is None
     path.write_text(text)
-    assert orthanc_tls.first(str(path)) == GOOD.base64
+    assert orthanc_tls.chain(str(path))[0] == GOOD.base64
     assert orthanc_tls.names(str(path)) == ["pacs.example.org", "*.pacs.example.org"]
 
 
