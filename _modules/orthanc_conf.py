@@ -790,13 +790,14 @@ def _shared_folders(wanted: dict) -> list[str]:
         parent = os.path.dirname(folder)
         while not os.path.isdir(parent):
             parent = os.path.dirname(parent)
-        others = os.path.isdir(folder) and os.listdir(folder)
+        others = os.path.isdir(folder) and set(os.listdir(folder)) - {"lost+found"}
+        owners = {0, uid} if place == CONFIG_PATH else {uid}
         if os.path.islink(folder):
             problems.append(
                 f"{place}: {folder} is a link, and what it leads to would stay open to others; set"
                 f" {place} to {os.path.realpath(folder)}"
             )
-        elif others and os.stat(folder).st_uid not in (0, uid):
+        elif others and os.stat(folder).st_uid not in owners:
             owner = __salt__["file.get_user"](folder)
             problems.append(
                 f"{place}: {folder} belongs to {owner}, and would be closed to all but {user};"

@@ -1,6 +1,7 @@
 """Who may do what: roles, rules, demo users, passwords, and what is never open."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -197,3 +198,21 @@ def test_a_script_of_the_administrator_cannot_take_the_filter_away(server, users
     server.apply(users=users, config={"LuaScripts": ["/etc/orthanc/own.lua"]})
     assert server.ask("GET", "/system", "rita", users["rita"]["password"]).code == 200
     assert server.ask("POST", "/tools/reset", "rita", users["rita"]["password"]).code == 403
+
+
+def test_nobody_gets_in_while_users_and_remote_access_leave(server, users):
+    """Without users Orthanc asks nobody for a password: nginx has to be closed before that."""
+    https = {"https": {"enabled": True, "self_signed": True}}
+    server.apply(users=users, remote_access=True, **https)
+    server.pillar(**https)
+    url = f"https://{server.address}:8042/system"
+    ask = f"while :; do curl -sk --max-time 2 -o /dev/null -w '%{{http_code}}\\n' {url}; done"
+    with subprocess.Popen(["sh", "-c", ask], stdout=subprocess.PIPE, text=True) as clients:
+        try:
+            run = server.state()
+        finally:
+            clients.kill()
+        codes = clients.stdout.read().split()
+    assert run.ok, str(run)
+    assert set(codes) == {"401", "000"}
+    assert server.ask("GET", "/system", port=18042).code == 200

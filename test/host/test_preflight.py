@@ -249,6 +249,26 @@ def test_the_last_good_configuration_returns(server, served, users, settings, wo
     assert not server.state().changes
 
 
+def test_a_folder_that_moves_goes_back_with_the_unit(server, users):
+    settings = {**SETTINGS, "users": users, "port": 8043}
+    server.apply(**settings)
+    unit = server.run("systemctl cat orthanc").out
+    server.write("/srv/broken.lua", "function (")
+    for paths in ({"config": "/srv/pacs/etc"}, {"log": "/srv/pacs/log"}):
+        server.pillar(
+            **{**settings, "port": 8044, "preflight": False, "paths": paths},
+            config={"LuaScripts": ["/srv/broken.lua"]},
+        )
+        comment = server.state().failed["orthanc-serving"]
+        assert "<name> expected" in comment
+        assert "The last good configuration is back, and Orthanc serves with it" in comment
+        answer = server.ask("GET", "/system", "anna", users["anna"]["password"], port=8043)
+        assert answer.code == 200
+        assert server.run("systemctl cat orthanc").out == unit
+    server.apply(**settings)
+    server.apply(**{**SETTINGS, "users": users})
+
+
 def test_the_packages_own_configuration_returns_on_a_first_run(fresh_minion, users):
     fresh_minion.write("/srv/broken.lua", "function (")
     fresh_minion.pillar(users=users, preflight=False, config={"LuaScripts": ["/srv/broken.lua"]})

@@ -49,6 +49,9 @@ def server(minion, users):
         ({"port": "8043", "dicom": {"AET": "X"}}, ["orthanc:port: must", "orthanc:dicom:aet"]),
         ({"users": {"x": {"password": "a${b}c", "role": "admin"}}}, ["${", "environment"]),
         ({"config": {"RegisteredUsers": {"x": "y"}}}, ["orthanc:users"]),
+        ({"paths": {"log": "/root/x/log"}}, ["orthanc:paths:log", "may not enter /root"]),
+        ({"paths": {"config": "/etc/ssl"}}, ["orthanc:paths:config", "holds other things"]),
+        ({"paths": {"home": "/etc/x/../ssl"}}, ["orthanc:paths:home: /etc/ssl belongs to root"]),
     ],
 )
 def test_a_wrong_pillar_is_refused_and_the_server_serves_on(server, users, wrong, sentences):

@@ -202,6 +202,82 @@ def test_images_are_not_left_behind(managed, tmp_path):
     assert managed(moved).result is True
 
 
+def test_images_are_not_left_behind_where_their_place_is_not_written_down(managed, tmp_path):
+    """Orthanc's own default, also below the folder of the configuration."""
+    images, other = tmp_path / "OrthancStorage", tmp_path / "other"
+    (images / "0a").mkdir(parents=True)
+    (images / "index").touch()
+    other.mkdir()
+    (tmp_path / "orthanc.json").write_text('{"Name": "by hand"}')
+    moved = {"StorageDirectory": str(images), "IndexDirectory": str(other)}
+    for wrong in (moved, {"StorageDirectory": str(other), "IndexDirectory": str(images)}):
+        assert "holds none of them" in managed(wrong).comment
+    (tmp_path / "orthanc.json").write_text(json.dumps({"StorageDirectory": "OrthancStorage"}))
+    assert "holds none of them" in managed(moved).comment
+    assert managed({**moved, "IndexDirectory": str(images)}).result is True
+
+
+@TEST_MODES
+def test_folders_of_others_are_not_closed(states, tmp_path, test):
+    (tmp_path / "real/0a").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "foreign/x").mkdir(parents=True)
+    os.chown(tmp_path / "foreign", 1234, 1234)
+    folders = {
+        "orthanc:paths:storage": str(tmp_path / "link"),
+        "orthanc:paths:home": str(tmp_path / "foreign"),
+        "orthanc:paths:config": str(tmp_path / "real"),
+    }
+    configuration = {**BARE, "folders": folders}
+    ret = states.orthanc_conf.valid(str(tmp_path), configuration=configuration, test=test)
+    assert ret.result is False
+    lines = ret.comment.splitlines()[1:]
+    assert lines[0].endswith(f"set orthanc:paths:storage to {tmp_path}/real")
+    assert "orthanc:paths:home" in lines[1]
+    assert f"chown orthanc {tmp_path}/foreign" in lines[1]
+    assert "holds other things than a configuration" in lines[2]
+    (tmp_path / "real/a.json").write_text("{}")
+    folders = {"orthanc:paths:config": str(tmp_path / "real")}
+    configuration = {**BARE, "folders": folders}
+    assert states.orthanc_conf.valid(str(tmp_path), configuration=configuration).result is True
+
+
+def test_a_file_of_somebody_else_is_not_overwritten(states, tmp_path):
+    folder, ca = tmp_path / "orthanc", tmp_path / "ca.pem"
+    folder.mkdir()
+    ca.write_text("of the administrator")
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    configuration = {**BARE, "group": "root", "pems": {str(ca): {"trusted_certificates": pem}}}
+    ret = states.orthanc_conf.managed(str(folder), configuration=configuration)
+    assert "orthanc:postgresql:ca" in ret.comment
+    assert ca.read_text() == "of the administrator"
+    ca.unlink()
+    assert states.orthanc_conf.managed(str(folder), configuration=configuration).result is True
+    assert ca.read_text() == pem
+    # By now it is the formula's, which may change and remove it.
+    renewed = {**configuration, "pems": {str(ca): {"trusted_certificates": pem + pem}}}
+    assert states.orthanc_conf.managed(str(folder), configuration=renewed).result is True
+    states.orthanc_conf.absent(str(folder), files=["orthanc.json", str(ca)])
+    assert not ca.exists()
+
+
+def test_one_run_after_the_other_writes(managed, tmp_path):
+    """Here the other one is a process that holds what a run holds, for a second."""
+    hold = f"import fcntl, os, time; d = os.open({str(tmp_path.parent)!r}, os.O_RDONLY);"
+    hold += " fcntl.flock(d, fcntl.LOCK_EX); print(flush=True); time.sleep(1)"
+    with subprocess.Popen(["python3", "-c", hold], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        assert managed({"Name": "one"}).result is True
+        assert other.poll() is not None or other.wait(0.5) == 0
+
+
+def test_an_unknown_part_of_a_configuration_is_refused(states, tmp_path):
+    for wrong, words in (({**BARE, "layer": []}, "unknown: layer"), ({}, "missing: layers")):
+        ret = states.orthanc_conf.managed(str(tmp_path), configuration=wrong)
+        assert ret.result is False
+        assert words in ret.comment
+
+
 @TEST_MODES
 def test_links_go_and_real_files_stay(states, tmp_path, test):
     (tmp_path / "real").write_text("x")

@@ -193,6 +193,21 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
         ({"links": {"data": "/x"}}, "orthanc:links:data", "must be a mapping"),
         ({"paths": {"storge": "/x"}}, "orthanc:paths:storge", "orthanc:paths:storage"),
         ({"paths": {"storage": "x"}}, "orthanc:paths:storage", "absolute path"),
+        *(
+            ({"paths": {name: path}}, f"orthanc:paths:{name}", "is for others too")
+            for name, path in (
+                *(("log", "/var/log"), ("home", "/home/"), ("storage", "/srv/x/..")),
+                *(("config", "/etc"), ("index", "/tmp"), ("config", "/run/orthanc")),
+            )
+        ),
+        ({"paths": {"log": "/srv/my logs"}}, "orthanc:paths:log", "only letters"),
+        ({"paths": {"config": "/srv/a%b"}}, "orthanc:paths:config", "only letters"),
+        ({"paths": {"config": "/var/lib/orthanc/etc"}}, "orthanc:paths:config", "paths:home"),
+        (
+            {"config": {"HttpBindAddresses": ["192.0.2.1"]}},
+            "orthanc:config:HttpBindAddresses",
+            "must contain 127.0.0.1",
+        ),
         ({"start_timeout": 0}, "orthanc:start_timeout", "seconds"),
         ({"https": True}, "orthanc:https", "must be a mapping"),
         ({"https": {**HTTPS, "cert": "/x"}}, "orthanc:https:cert", "orthanc:https:certificate"),
@@ -583,3 +598,28 @@ def test_where_the_backup_key_is(load_settings, pillar, path):
     assert problems == []
     assert settings["backup_key"]["path"] == path
     assert settings["backup_key"]["dir"] == path.rpartition("/")[0]
+
+
+def test_demo_users_are_warned_about_where_others_reach_them(load_settings):
+    users = {"anna": ADMIN}
+    for remote in (True, False):
+        pillar = {"remote_access": remote, "users": users, "demo_users": True}
+        settings, problems = load_settings(pillar)
+        assert problems == []
+        assert [line.startswith("orthanc:demo_users: ") for line in settings["warnings"]] == (
+            [True] if remote else []
+        )
+
+
+def test_a_user_may_have_no_rights_at_all(problems_of):
+    assert problems_of({"users": {"x": {"password": "x", "rules": []}}}) == []
+
+
+def test_folders_that_are_closed(load_settings, options_file):
+    settings, _ = load_settings({"paths": {"index": "/srv/index", "config": "/srv/etc"}})
+    closed = options_file.folders(settings)
+    assert closed["orthanc:paths:index"] == "/srv/index"
+    assert closed["orthanc:paths:config"] == "/srv/etc"
+    assert len(closed) == 4
+    # Each once, and not what the package itself closes.
+    assert len(options_file.folders(load_settings({})[0])) == 2

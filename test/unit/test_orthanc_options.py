@@ -1,6 +1,7 @@
 """What Orthanc may be told: mistakes are named, what is right passes, and no secret is shown."""
 
 import copy
+import datetime
 import functools
 import itertools
 
@@ -313,6 +314,18 @@ def test_the_two_sides_of_every_version():
             )
             (sentence,) = sentences({name: object}, version=kind.since)
             assert "needs Orthanc" not in sentence
+
+
+def test_what_json_does_not_know():
+    allowed = {"allowed": ["Own"]}
+    assert sentences({"Own": {"a": [1, "x", None, {"b": 2.5}]}}, **allowed) == []
+    for own, path in (
+        ({"a": datetime.date(2026, 1, 1)}, "Own:a: is a date"),
+        ({1: "x"}, "Own:1: the name must be a text"),
+        ({"a": [{"b": {None: 1}}]}, "Own:a:0:b:None: the name must be a text"),
+    ):
+        (sentence,) = sentences({"Own": own}, **allowed)
+        assert sentence.startswith(path)
 
 
 @pytest.mark.parametrize(
