@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 
 import salt.utils.files
+import salt.utils.platform
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
 
@@ -29,6 +30,8 @@ __virtualname__ = "orthanc"
 
 # Orthanc's own realm, in the answer to a request without a password.
 REALM = "Orthanc Secure Area"
+# Where Debian's package logs; openSUSE's does into the journal.
+PACKAGES_LOG = "/var/log/orthanc"
 # How long a service may be seen as not running before waiting for it is given up: systemd
 # restarts it after 0.1 s where the unit says so.
 GRACE = 3
@@ -56,6 +59,8 @@ rm -rf "$1".new-*
 
 
 def __virtual__():
+    if not salt.utils.platform.is_linux():
+        return False, "orthanc: Orthanc is managed on Linux only"
     return __virtualname__
 
 
@@ -78,19 +83,21 @@ def url(config):
     return f"{scheme}://127.0.0.1:{options.get('HttpPort', 8042)}"
 
 
-def answers(address):
+def answers(address=None):
     """
     Return whether an Orthanc answers at an address.
 
     address
-        The URL of its REST API. No password is needed: being asked for one is an answer.
+        The URL of its REST API; by default that of the Orthanc on this host, also if nginx is in
+        front of it. No password is needed: being asked for one is an answer.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' orthanc.answers http://127.0.0.1:8042
+        salt '*' orthanc.answers
     """
+    address = address or url(_folder(None))
     # Its own certificate is for the name by which clients know it, not for 127.0.0.1.
     unverified = ssl.create_default_context()
     unverified.check_hostname = False
@@ -292,16 +299,17 @@ def require_postgresql(config):
     )
 
 
-def errors(service, log=None, count=10, config=None):
+def errors(service="orthanc", log="", count=10, config=None):
     """
-    Return the last error lines that Orthanc logged since it was last started; without any, its
-    last lines.
+    Return the last error lines that Orthanc logged since it was last started, a list of texts;
+    without any, its last lines.
 
     service
         The name of the service.
 
     log
-        The path of the folder of the logs; None for the journal.
+        The path of the folder of the logs; None for the journal. By default the one of the pillar,
+        or the one that Debian's package has if it is there.
 
     count
         How many lines at most.
@@ -314,8 +322,10 @@ def errors(service, log=None, count=10, config=None):
 
     .. code-block:: bash
 
-        salt '*' orthanc.errors orthanc /var/log/orthanc
+        salt '*' orthanc.errors
     """
+    if log == "":
+        log = _paths().get("log") or (PACKAGES_LOG if os.path.isdir(PACKAGES_LOG) else None)
     if log:
         # One file for each start, named after the program: openSUSE's begins with a small letter.
         files = sorted(glob.glob(os.path.join(log, "[Oo]rthanc.log.*")), key=os.path.getmtime)
@@ -337,8 +347,12 @@ def errors(service, log=None, count=10, config=None):
 
 def _folder(config):
     """Return the path of the folder of the configuration: the one given, or that of the pillar."""
-    paths = (__pillar__.get("orthanc") or {}).get("paths") or {}
-    return config or paths.get("config") or "/etc/orthanc"
+    return config or _paths().get("config") or "/etc/orthanc"
+
+
+def _paths() -> dict:
+    """Return the paths that the pillar gives."""
+    return (__pillar__.get("orthanc") or {}).get("paths") or {}
 
 
 def access(config=None):

@@ -96,6 +96,7 @@ import tempfile
 import urllib.parse
 
 import salt.utils.files
+import salt.utils.platform
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -161,6 +162,8 @@ MAX_DEPTH = 256
 
 
 def __virtual__():
+    if not salt.utils.platform.is_linux():
+        return False, "orthanc_conf: Orthanc is managed on Linux only"
     return __virtualname__
 
 

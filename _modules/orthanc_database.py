@@ -20,6 +20,7 @@ import urllib.parse
 
 import salt.utils.files
 import salt.utils.path
+import salt.utils.platform
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "orthanc_database"
@@ -75,6 +76,8 @@ KEYS = {
 
 
 def __virtual__():
+    if not salt.utils.platform.is_linux():
+        return False, "orthanc_database: Orthanc is managed on Linux only"
     return __virtualname__
 
 

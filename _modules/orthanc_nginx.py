@@ -37,6 +37,7 @@ import tempfile
 import time
 
 import salt.utils.files
+import salt.utils.platform
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ SITES = ("/etc/nginx/conf.d/orthanc-formula.conf", "/etc/nginx/vhosts.d/orthanc-
 
 
 def __virtual__():
+    if not salt.utils.platform.is_linux():
+        return False, "orthanc_nginx: Orthanc is managed on Linux only"
     return __virtualname__
 
 

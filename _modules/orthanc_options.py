@@ -20,12 +20,19 @@ import os
 import re
 from collections import namedtuple
 
+import salt.utils.platform
+
 log = logging.getLogger(__name__)
 
 __virtualname__ = "orthanc_options"
 
+# What Salt offers; all else here makes the tables.
+__load__ = ["adapt", "advice", "check", "installed", "is_before", "redact", "untouchable"]
+
 
 def __virtual__():
+    if not salt.utils.platform.is_linux():
+        return False, "orthanc_options: Orthanc is managed on Linux only"
     return __virtualname__
 
 

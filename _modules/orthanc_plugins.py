@@ -21,6 +21,7 @@ import tempfile
 
 import salt.utils.files
 import salt.utils.hashutils
+import salt.utils.platform
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "orthanc_plugins"
@@ -31,6 +32,8 @@ NEW = ".new-"
 
 
 def __virtual__():
+    if not salt.utils.platform.is_linux():
+        return False, "orthanc_plugins: Orthanc is managed on Linux only"
     return __virtualname__
 
 

@@ -27,6 +27,7 @@ import time
 import urllib.parse
 
 import salt.utils.files
+import salt.utils.platform
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
 
@@ -63,6 +64,8 @@ READ_AT_START = (
 
 
 def __virtual__():
+    if not salt.utils.platform.is_linux():
+        return False, "orthanc_preflight: Orthanc is managed on Linux only"
     return __virtualname__
 
 

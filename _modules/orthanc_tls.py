@@ -21,6 +21,7 @@ import tempfile
 import time
 
 import salt.utils.files
+import salt.utils.platform
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "orthanc_tls"
@@ -51,6 +52,8 @@ subjectAltName = {names}
 
 
 def __virtual__():
+    if not salt.utils.platform.is_linux():
+        return False, "orthanc_tls: Orthanc is managed on Linux only"
     return __virtualname__
 
 

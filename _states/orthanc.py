@@ -14,6 +14,8 @@ __virtualname__ = "orthanc"
 
 
 def __virtual__():
+    if "orthanc.wait" not in __salt__:
+        return False, "orthanc: the execution module of this name is not on this minion"
     return __virtualname__
 
 

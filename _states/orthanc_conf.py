@@ -10,6 +10,8 @@ __virtualname__ = "orthanc_conf"
 
 
 def __virtual__():
+    if "orthanc_conf.apply" not in __salt__:
+        return False, "orthanc_conf: the execution module of this name is not on this minion"
     return __virtualname__
 
 

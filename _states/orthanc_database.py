@@ -10,6 +10,8 @@ __virtualname__ = "orthanc_database"
 
 
 def __virtual__():
+    if "orthanc_database.missing" not in __salt__:
+        return False, "orthanc_database: the execution module of this name is not on this minion"
     return __virtualname__
 
 

@@ -10,6 +10,8 @@ __virtualname__ = "orthanc_nginx"
 
 
 def __virtual__():
+    if "orthanc_nginx.tried" not in __salt__:
+        return False, "orthanc_nginx: the execution module of this name is not on this minion"
     return __virtualname__
 
 

@@ -14,6 +14,8 @@ WOULD_BE_REMOVED = "Plugins would be removed, if Orthanc's configuration does no
 
 
 def __virtual__():
+    if "orthanc_plugins.fetch" not in __salt__:
+        return False, "orthanc_plugins: the execution module of this name is not on this minion"
     return __virtualname__
 
 

@@ -9,7 +9,12 @@ def run():
     if orthanc["problems"]:
         return {"include": ["orthanc.validation"]}
 
+    settings = orthanc["settings"]
     parts = ["packages", "plugins", "config", "service", "links", "plugins.unused"]
-    if orthanc["settings"]["backup_key"]["enabled"]:
+    if settings["postgresql"]["enabled"]:
+        parts.insert(0, "database")
+    if orthanc["proxy"]()["text"]:
+        parts.append("https")
+    if settings["backup_key"]["enabled"]:
         parts.append("backup_key")
     return {"include": [f"orthanc.{part}" for part in parts]}

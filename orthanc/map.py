@@ -10,13 +10,14 @@ by ``orthanc_conf.valid`` in ``orthanc.validation``.
 
 from __future__ import annotations
 
-import copy
 import difflib
 import hashlib
 import posixpath
 import re
 import urllib.parse
 from collections import namedtuple
+
+from salt.utils.dictupdate import merge_recurse
 
 # A value: what it must be, in words for the administrator, and the test for it.
 Value = namedtuple("Value", "wanted test")
@@ -144,10 +145,6 @@ SHAPE = {
     "backup_key": {"enabled": FLAG, "dir": FOLDER, "path": FOLDER, "remote_user": ACCOUNT},
     "config": {ANY: ANY},
 }
-# Keys without which an entry is of no use.
-REQUIRED = {
-    "users": ("password",),
-}
 # state.apply does not bring custom modules by itself, as a highstate does.
 UNSYNCED = (
     "the formula's own modules are not on this minion yet; nothing was changed. Bring them with"
@@ -239,15 +236,11 @@ def _shown(value, path: str) -> str:
 
 
 def check_required(pillar: dict) -> list[str]:
-    """Return one sentence for each entry that lacks a key without which it is of no use."""
-    problems = [
-        f"orthanc:{section}:{name}:{key}: missing"
-        for section, keys in REQUIRED.items()
-        for name, entry in pillar.get(section, {}).items()
-        for key in keys
-        if key not in entry
-    ]
+    """Return one sentence for each user that lacks something without which it is of no use."""
+    problems = []
     for name, user in pillar.get("users", {}).items():
+        if "password" not in user:
+            problems.append(f"orthanc:users:{name}:password: missing")
         if ("role" in user) == ("rules" in user):
             problems.append(
                 f"orthanc:users:{name}: needs either role (admin, writer or reader) or rules"
@@ -557,17 +550,6 @@ def advice(settings: dict) -> list[str]:
     ]
 
 
-def merge(base: dict, over: dict) -> dict:
-    """Merge settings: mappings merge, everything else replaces, ``null`` keeps the default."""
-    merged = dict(base)
-    for key, value in over.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = merge(merged[key], value)
-        elif value is not None or key not in merged:
-            merged[key] = value
-    return merged
-
-
 def plain(value):
     """Return the value in plain dicts and lists: Salt 3008's masked ones copy their mask along."""
     if isinstance(value, dict):
@@ -593,7 +575,7 @@ def derive_paths(settings: dict) -> None:
     links = settings["links"]
     targets = {"config": "config", "log": "log", "data": "storage", "plugins": "plugins"}
     for name, target in targets.items():
-        links[name] = merge({"name": name, "target": paths[target]}, links.get(name, {}))
+        links[name] = {"name": name, "target": paths[target], **links.get(name, {})}
         if not links[name]["name"].startswith("/"):
             links[name]["name"] = f"{links['dir']}/{links[name]['name']}"
 
@@ -663,7 +645,7 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
     if not isinstance(pillar, dict):
         return {}, [f"orthanc: must be a mapping, but is {kind(pillar)}"]
     pillar, problems = sound_part(without_nulls(pillar))
-    settings = copy.deepcopy(merge(defaults, osmap))
+    settings = merge_recurse(defaults, osmap)
     pillar["paths"] = {
         name: posixpath.normpath(re.sub("/+", "/", path))
         for name, path in pillar.get("paths", {}).items()
@@ -672,8 +654,9 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
         name for name, path in pillar["paths"].items() if path != settings["paths"].get(name)
     )
     # Options keep their layers apart, because a null in the pillar takes an option out.
-    settings["default_config"] = merge(defaults["config"], osmap["config"])
-    settings = merge(settings, {key: value for key, value in pillar.items() if key != "config"})
+    settings["default_config"] = settings.pop("config")
+    own = {key: value for key, value in pillar.items() if key != "config"}
+    settings = merge_recurse(settings, own)
     settings["config"] = pillar.get("config", {})
     settings["booted"] = booted
     settings["names"] = list(names)

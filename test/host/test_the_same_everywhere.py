@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
 
@@ -106,11 +107,12 @@ def effective(host, family: str) -> dict:
         content = orthanc_conf.parse(host.read(name))
         assert not set(given) & set(content), f"{name} holds an option of another file"
         given.update(content)
-    osmap = yaml.safe_load((FORMULA / f"orthanc/osfamily/{family}.yaml").read_text())
+    names = ("defaults", f"osfamily/{family}")
+    maps = [yaml.safe_load((FORMULA / f"orthanc/{name}.yaml").read_text()) for name in names]
     text = json.dumps(given)
-    for section in ("paths", "config"):
-        for name, value in osmap[section].items():
-            if value and name != "home":
+    for section, one in itertools.product(("paths", "config"), reversed(maps)):
+        for name, value in one[section].items():
+            if isinstance(value, str) and name != "home":
                 text = text.replace(f'"{value}', f'"{section}:{name}')
     return json.loads(text)
 
