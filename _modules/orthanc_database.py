@@ -123,7 +123,7 @@ def problems(options, user="orthanc", group="orthanc", texts=None):
         A mapping from option name to value.
 
     user, group
-        The service's own.
+        The names of the service's account and of its group.
 
     texts
         A mapping from path to text, for files that will be written: a certificate among them is
@@ -168,7 +168,7 @@ def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
         The options that it shall have.
 
     user, group
-        The service's own.
+        The names of the service's account and of its group.
 
     texts
         See ``problems``.

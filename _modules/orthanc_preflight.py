@@ -102,7 +102,7 @@ def run(
         The path of Orthanc's program.
 
     user, group
-        The service's own.
+        The names of the service's account and of its group.
 
     service
         The name of the service.

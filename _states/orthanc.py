@@ -138,6 +138,11 @@ def stopped(name):
 
     name
         The name of the service.
+
+    .. code-block:: yaml
+
+        orthanc:
+          orthanc.stopped: []
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} does not run"}
     if not __salt__["service.status"](name):
@@ -162,7 +167,13 @@ def unlinked(name, links):
         The folder of the links; it goes too if nothing is left in it.
 
     links
-        The paths of the links.
+        A list of the paths of the links.
+
+    .. code-block:: yaml
+
+        /opt/gnuhealth/orthanc:
+          orthanc.unlinked:
+            - links: [/opt/gnuhealth/orthanc/data]
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "The links are not there"}
     found = [path for path in links if os.path.islink(path)]

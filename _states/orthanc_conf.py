@@ -105,7 +105,13 @@ def absent(name, files):
         The path of the folder; it goes too if nothing is left in it.
 
     files
-        The names of the files.
+        The names of the files; the whole path of one that lies elsewhere.
+
+    .. code-block:: yaml
+
+        /etc/orthanc:
+          orthanc_conf.absent:
+            - files: [orthanc.json, credentials.json, orthanc-formula-users.lua]
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     function = "orthanc_conf.removal" if __opts__["test"] else "orthanc_conf.remove"

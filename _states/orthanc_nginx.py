@@ -23,7 +23,20 @@ def tried(name, proxy):
         The path of the site.
 
     proxy
-        See the execution module.
+        What belongs to the site; see the execution module :py:mod:`orthanc_nginx`.
+
+    .. code-block:: yaml
+
+        /etc/nginx/conf.d/orthanc-formula.conf:
+          orthanc_nginx.tried:
+            - proxy:
+                site: /etc/nginx/conf.d/orthanc-formula.conf
+                pem: /etc/nginx/orthanc-formula.pem
+                text: 'server { listen 8042 ssl; … }'
+                certificate: null
+                service: nginx
+                command: /usr/sbin/nginx
+                orthanc: /usr/sbin/Orthanc
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "nginx takes its site"}
     try:
@@ -44,7 +57,20 @@ def absent(name, proxy):
         The path of the site.
 
     proxy
-        See the execution module.
+        What belongs to the site; see the execution module :py:mod:`orthanc_nginx`.
+
+    .. code-block:: yaml
+
+        /etc/nginx/conf.d/orthanc-formula.conf:
+          orthanc_nginx.absent:
+            - proxy:
+                site: /etc/nginx/conf.d/orthanc-formula.conf
+                pem: /etc/nginx/orthanc-formula.pem
+                text: null
+                certificate: null
+                service: nginx
+                command: /usr/sbin/nginx
+                orthanc: /usr/sbin/Orthanc
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "nginx has no site of Orthanc"}
     try:

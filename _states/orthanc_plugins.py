@@ -68,7 +68,14 @@ def only(name, config, keep=()):
         The path of the folder of the configuration.
 
     keep
-        The paths of the plugins to keep.
+        A list of the paths of the plugins to keep.
+
+    .. code-block:: yaml
+
+        /usr/local/lib/orthanc-plugins:
+          orthanc_plugins.only:
+            - config: /etc/orthanc
+            - keep: [/usr/local/lib/orthanc-plugins/insecure-x/libX.so]
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "No other plugin is there"}
     found = __salt__["orthanc_plugins.unused"](name, keep)

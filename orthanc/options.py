@@ -6,6 +6,8 @@ The SLS files get these functions from ``map.py``.
 https://orthanc.uclouvain.be/book/users/configuration.html
 """
 
+from __future__ import annotations
+
 import os
 import re
 from urllib.parse import quote
@@ -62,11 +64,11 @@ CLOSED = ("home", "storage", "index")
 CLOSED_IF_MOVED = ("config", "log")
 
 
-def run():
+def run() -> dict:
     return {"configuration": configuration, "proxy": proxy}
 
 
-def configuration(settings, roles, demo_users):
+def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
     """Return the configuration that the execution module ``orthanc_conf`` takes."""
     users = dict(settings["users"])
     if settings["demo_users"]:
@@ -107,7 +109,7 @@ def configuration(settings, roles, demo_users):
     }
 
 
-def folders(settings):
+def folders(settings: dict) -> dict:
     """Return the folders that the formula closes to others, by their place in the pillar."""
     moved = [name for name in CLOSED_IF_MOVED if name in settings["moved_paths"]]
     found = {}
@@ -117,7 +119,7 @@ def folders(settings):
     return found
 
 
-def unit(settings):
+def unit(settings: dict) -> str:
     """Return the drop-in of the unit: what the database and moved paths need, and limits."""
     paths, database = settings["paths"], f"{settings['database']['service']}.service"
     wants, after = None, []
@@ -132,14 +134,14 @@ def unit(settings):
     return render("unit.conf.jinja", wants=wants, after=after, start=start)
 
 
-def render(template, **values):
+def render(template: str, **values) -> str:
     """Return what a template of this folder gives with these values."""
     return __salt__["slsutil.renderer"](
         f"salt://orthanc/{template}", default_renderer="jinja", saltenv=__env__, **values
     )
 
 
-def layers(settings, users, derived):
+def layers(settings: dict, users: dict, derived: dict) -> list:
     """Return the layers of options, last wins: defaults, derived, pillar, and what must hold."""
     layers = [settings["default_config"], derived, settings["config"]]
     own = settings["config"].get("LuaScripts") or []
@@ -148,11 +150,11 @@ def layers(settings, users, derived):
         # The last script that defines the filter wins: scripts of the pillar come first.
         layers.append({"LuaScripts": [*own, f"{settings['paths']['config']}/{LUA_FILTER}"]})
     if settings["plugins"]:
-        layers.append({"Plugins": loaded(settings)})
+        layers.append({"Plugins": plugins_to_load(settings)})
     return layers
 
 
-def loaded(settings):
+def plugins_to_load(settings: dict):
     """Return the option Plugins: folders as they are without downloads, and each download."""
     own = settings["config"].get("Plugins", [settings["paths"]["plugins"]]) or []
     # Of what is in a folder, Orthanc passes over in silence what is no plugin; not of these.
@@ -160,10 +162,10 @@ def loaded(settings):
     return [*own, *files] if isinstance(own, list) else own
 
 
-def plugin_sources(settings):
+def plugin_sources(settings: dict) -> dict:
     """Return the path of the pillar for each item of the option Plugins that is a download."""
     files = {plugin["path"]: number for number, plugin in enumerate(settings["plugins"])}
-    items = loaded(settings)
+    items = plugins_to_load(settings)
     return {
         f"Plugins:{position}": f"orthanc:plugins:{files[item]}"
         for position, item in enumerate(items if isinstance(items, list) else ())
@@ -171,7 +173,7 @@ def plugin_sources(settings):
     }
 
 
-def sources(derived, config, behind_nginx=False):
+def sources(derived: dict, config: dict, behind_nginx: bool = False) -> dict:
     """Return the path of the pillar for each option, or name below it, that config leaves alone."""
     known = SOURCES_BEHIND_NGINX if behind_nginx else SOURCES
     found = {}
@@ -190,7 +192,7 @@ def sources(derived, config, behind_nginx=False):
     return found
 
 
-def options_of(settings, users):
+def options_of(settings: dict, users: dict) -> dict:
     """Return the options of Orthanc that follow from the settings."""
     dicom, paths = settings["dicom"], settings["paths"]
     deidentify = settings["deidentify_logs"]
@@ -237,7 +239,7 @@ def options_of(settings, users):
     return options
 
 
-def connection_uri(database):
+def connection_uri(database: dict) -> str:
     """
     Return the URI of the database, everything special in it URL-encoded.
 
@@ -261,7 +263,7 @@ def connection_uri(database):
     return f"postgresql://{user}{password}@{host}{port}/{name}?{tls}&connect_timeout=10"
 
 
-def database_sources(settings):
+def database_sources(settings: dict) -> dict:
     """Return the path of the pillar for what is found wrong with the connection."""
     over = settings["config"].get("PostgreSQL")
     if over and not (settings["postgresql"]["enabled"] and isinstance(over, dict)):
@@ -279,13 +281,13 @@ def database_sources(settings):
     }
 
 
-def behind_nginx(settings):
+def behind_nginx(settings: dict) -> bool:
     """Return whether nginx listens on the port that clients use, and Orthanc behind it."""
     https = settings["https"]
     return https["enabled"] and https["terminator"] == "nginx"
 
 
-def dicom_tls(tls, folder):
+def dicom_tls(tls: dict, folder: str) -> dict:
     """
     Return the options for DICOM TLS, also for connections that Orthanc opens.
 
@@ -303,36 +305,36 @@ def dicom_tls(tls, folder):
     }
 
 
-def some(sources, *names):
+def given(sources: dict, *names: str) -> dict:
     """Return those of the sources that are given."""
     return {name: sources[name] for name in names if name in sources}
 
 
-def certificates(settings):
+def certificates(settings: dict) -> dict:
     """Return the sources of certificates and keys that are used, by their place in the pillar."""
     https, tls, database = settings["https"], settings["dicom"]["tls"], settings["postgresql"]
     used = {
-        "orthanc:https": some(https, "certificate", "key") if https["enabled"] else {},
-        "orthanc:dicom:tls": some(tls, "certificate", "key", "trusted_certificates"),
-        "orthanc:postgresql": some(database, "ca_source") if database["enabled"] else {},
+        "orthanc:https": given(https, "certificate", "key") if https["enabled"] else {},
+        "orthanc:dicom:tls": given(tls, "certificate", "key", "trusted_certificates"),
+        "orthanc:postgresql": given(database, "ca_source") if database["enabled"] else {},
     }
     return {place: sources for place, sources in used.items() if sources}
 
 
-def https_pem(settings):
+def https_pem(settings: dict) -> dict | None:
     """Return what ``orthanc_tls.pem`` needs for the certificate and key of the HTTPS server."""
     if settings["https"]["self_signed"]:
         return {"names": settings["names"]}
-    return brought(settings["https"], "certificate", "key")
+    return pem_of(settings["https"], "certificate", "key")
 
 
-def brought(sources, *names):
+def pem_of(sources: dict, *names: str) -> dict | None:
     """Return what ``orthanc_tls.pem`` needs for sources of the pillar; None if none is given."""
-    found = some(sources, *names)
+    found = given(sources, *names)
     return {**found, "saltenv": __env__} if found else None
 
 
-def pems(settings):
+def pems(settings: dict) -> dict:
     """
     Return what ``orthanc_tls.pem`` needs for each PEM file that Orthanc itself reads, by its name
     in the folder of the configuration; None for those that must not be there.
@@ -341,8 +343,8 @@ def pems(settings):
     own_https = https["enabled"] and not behind_nginx(settings)
     found = {
         PEMS["https"]: https_pem(settings) if own_https else None,
-        PEMS["dicom_tls"]: brought(tls, "certificate", "key"),
-        PEMS["dicom_trusted"]: brought(tls, "trusted_certificates"),
+        PEMS["dicom_tls"]: pem_of(tls, "certificate", "key"),
+        PEMS["dicom_trusted"]: pem_of(tls, "trusted_certificates"),
         settings["database"]["ca"]: None,
     }
     if database["enabled"] and "ca_source" in database:
@@ -353,7 +355,7 @@ def pems(settings):
     return found
 
 
-def proxy(settings):
+def proxy(settings: dict) -> dict:
     """Return the site of nginx and what belongs to it, as ``orthanc_nginx`` takes it."""
     https, nginx = settings["https"], settings["nginx"]
     result = {
@@ -378,7 +380,7 @@ def proxy(settings):
     return result
 
 
-def listen(settings):
+def listen(settings: dict) -> list:
     """Return the addresses that nginx listens on: all of the host's, or only the local ones."""
     port, names = settings["port"], settings["names"]
     if settings["remote_access"]:
@@ -386,7 +388,7 @@ def listen(settings):
     return [f"127.0.0.1:{port}", f"[::1]:{port}"] if "::1" in names else [f"127.0.0.1:{port}"]
 
 
-def lua_filter(users, roles):
+def lua_filter(users: dict, roles: dict) -> str:
     """Return the Lua script that lets each user do what the role or the rules allow."""
     rules = {
         lua_text(name): [
@@ -401,7 +403,7 @@ def lua_filter(users, roles):
     return render("users.lua.jinja", users=rules)
 
 
-def lua_pattern(path):
+def lua_pattern(path: str) -> str:
     """Return a Lua pattern: ``**`` matches everything, ``*`` one part of a path."""
     wildcards = {"**": ".*", "*": "[^/]+"}
     parts = re.split(r"(\*\*|\*)", path)
@@ -410,7 +412,7 @@ def lua_pattern(path):
     )
 
 
-def lua_text(text):
+def lua_text(text: str) -> str:
     """Escape a text for use between quotes in Lua: all but plain characters become \\ddd."""
     return "".join(
         chr(byte) if re.match(rb"[A-Za-z0-9/^$%\[\].*+_-]", bytes([byte])) else f"\\{byte:03d}"
