@@ -678,7 +678,8 @@ def _alone(name: str):
     with _failing(f"opening {parent}"):
         descriptor = os.open(parent, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with _failing(f"locking {parent}"):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

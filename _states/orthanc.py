@@ -189,37 +189,3 @@ def unlinked(name, links):
         os.rmdir(name)
     ret["comment"] = "The links were removed"
     return ret
-
-
-def backup_key(name, remote_user, user="orthanc", group="orthanc"):
-    """
-    Ensure that there is a key pair for backups. A private key that is there is never replaced.
-
-    name
-        The path of the private key.
-
-    remote_user
-        The account on the backup host that it is for.
-
-    user, group
-        The account that it belongs to.
-
-    .. code-block:: yaml
-
-        /var/lib/orthanc/.ssh/id_ed25519:
-          orthanc.backup_key:
-            - remote_user: pacs-backup
-    """
-    shown = f"`salt-call orthanc.backup_key` shows what {remote_user} needs"
-    ret = {"name": name, "result": True, "changes": {}, "comment": f"The key is there; {shown}"}
-    try:
-        lacks = __salt__["orthanc.backup_key_lacks"](name, user)
-        ret["changes"] = {path: {"old": None, "new": what} for path, what in lacks.items()}
-        if lacks and __opts__["test"]:
-            ret.update(result=None, comment="The key would be made")
-        elif lacks:
-            __salt__["orthanc.make_backup_key"](name, user, group)
-            ret["comment"] = f"The key was made; {shown}"
-    except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=str(err))
-    return ret

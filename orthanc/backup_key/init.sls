@@ -22,7 +22,7 @@ def run():
             ],
         },
         "orthanc-backup-key": {
-            "orthanc.backup_key": [
+            "orthanc_backup_key.present": [
                 {"name": key["path"]},
                 {"remote_user": key["remote_user"]},
                 {"user": settings["user"]},
