@@ -88,7 +88,7 @@ def test_where_systemd_is_not_pid_1(salt_version, policy):
             machine.write("/usr/sbin/policy-rc.d", policy)
             machine.run("chmod +x /usr/sbin/policy-rc.d")
         first = machine.command().out
-        assert ("Using the installed salt-call" in first) is not policy
+        assert ("Using the installed salt-call" in first) is (not policy)
         assert re.search("orthanc was (re)?started and answers at", first)
         assert log_in(machine, first).code == 200
         pid = machine.pid()
