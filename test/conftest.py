@@ -59,7 +59,7 @@ def pytest_sessionfinish(session, exitstatus):
 LONGEST = (
     *("test_the_same_everywhere", "test_no_secret_leaks", "test_postgresql", "test_commands"),
     *("test_https_changes", "test_https", "test_wrong_pillars", "test_dicom_tls", "test_load"),
-    *("test_backup_key", "test_interrupted", "test_plugins"),
+    *("test_backup_key", "test_salt_ssh", "test_interrupted", "test_plugins"),
 )
 
 
