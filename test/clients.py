@@ -91,10 +91,11 @@ class Clients:
         while len(self.answered) < count and not self.failed:
             time.sleep(0.05)
 
-    def wait_for_answer(self) -> None:
-        """Wait until a server that was away answers again."""
+    def wait_for_answer(self, limit: float = 60) -> None:
+        """Wait until a server that was away answers again, for at most so many seconds."""
         now = time.monotonic()
         while not self.answered or self.answered[-1] < now:
+            assert time.monotonic() < now + limit, f"no answer for {limit} s: {self.failed[-1:]}"
             time.sleep(0.05)
 
     def failures(self, since: float) -> list[str]:

@@ -42,7 +42,10 @@ def pytest_sessionfinish(session, exitstatus):
     config = session.config
     selected = config.getoption("keyword") or config.getoption("markexpr")
     whole = HERE / "host" in [pathlib.Path(arg).resolve() for arg in config.args]
-    if hasattr(config, "workerinput") or exitstatus or not PROVEN or selected or not whole:
+    if hasattr(config, "workerinput") or exitstatus or selected or not whole:
+        return
+    if not PROVEN and not os.environ.get("CI"):
+        # All was skipped: this machine cannot boot hosts.
         return
     text = matrix.table(PROVEN)
     if config.getoption("--write-matrix"):
@@ -56,7 +59,7 @@ def pytest_sessionfinish(session, exitstatus):
 LONGEST = (
     *("test_the_same_everywhere", "test_no_secret_leaks", "test_postgresql", "test_commands"),
     *("test_https_changes", "test_https", "test_wrong_pillars", "test_dicom_tls", "test_load"),
-    *("test_backup_key", "test_interrupted", "test_plugins"),
+    *("test_backup_key", "test_salt_ssh", "test_interrupted", "test_plugins"),
 )
 
 

@@ -107,13 +107,16 @@ class Server(Host):
         return Answer(int(code or 0), body, done.stderr.decode())
 
     def written(self) -> set[str]:
-        """Return all files that were written or removed on the host, but for what is Salt's own."""
+        """Return all files that were written or removed on the host, with their modes and owners,
+        but for what is Salt's own.
+        """
         found = set()
         for path in self.changes.rglob("*"):
             name = str(path.relative_to(self.changes))
             if path.is_dir() or name.startswith(SALTS_OWN) or "__pycache__" in name:
                 continue
-            found.add(f"{name} {path.lstat().st_mtime_ns}")
+            now = path.lstat()
+            found.add(f"{name} {now.st_mtime_ns} {now.st_mode:o}:{now.st_uid}:{now.st_gid}")
         return found
 
 

@@ -82,11 +82,17 @@ class Masterless:
         self.shown[f"{number} stderr of {words} {printed}"] = done.err
         return done
 
+    def run(self, words: str) -> Run:
+        """Run an execution function that returns states."""
+        done = self.salt(words)
+        return Run(testbed.Result(done.code, self._local(done), done.err))
+
     def state(self, test: bool = False, out: str = "json"):
         """Apply the formula; return a Run for JSON, and the number of failed states otherwise."""
-        done = self.salt(f"{self.apply} test={test}", out)
+        words = f"{self.apply} test={test}"
         if out == "json":
-            return Run(testbed.Result(done.code, self._local(done), done.err))
+            return self.run(words)
+        done = self.salt(words, out)
         summary = re.search(r"Failed:\s+(\d+)", done.out)
         assert summary, done
         return int(summary.group(1))

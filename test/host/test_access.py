@@ -4,6 +4,8 @@ import json
 import subprocess
 
 import pytest
+import testbed
+from minion import Minion
 
 QUERY = json.dumps({"Level": "Study", "Query": {}})
 DESTRUCTIVE = [
@@ -190,6 +192,17 @@ def test_user_names_are_taken_as_they_stand(server):
     for name in names:
         assert server.ask("GET", "/system", name, "x").code == 200
         assert server.ask("POST", "/instances", name, "x", data="").code == 403
+
+
+@pytest.mark.parametrize("system", ["sid", "tumbleweed"])
+def test_the_next_release_without_a_user_is_open_to_this_host_only(system, salt_version):
+    with Minion(testbed.root_with_salt(system, salt_version)) as host:
+        host.apply()
+        assert host.ask("GET", "/system").code == 200
+        for who in ((), ("orthanc", "orthanc")):
+            answer = host.ask("GET", "/system", *who, remote=True)
+            assert answer.code == 401, (who, str(answer))
+        assert host.apply().changes == {}
 
 
 def test_a_script_of_the_administrator_cannot_take_the_filter_away(server, users):

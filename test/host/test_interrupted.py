@@ -24,6 +24,7 @@ import pytest
 KILLS = int(os.environ.get("ORTHANC_TEST_KILLS", "50"))
 SEED = int(os.environ.get("ORTHANC_TEST_SEED", "1895"))
 FOLDER = "/etc/orthanc"
+DROP_IN = "/etc/systemd/system/orthanc.service.d/formula.conf"
 # In the command line and the mounts of every process of a trial start.
 TRIAL = "orthanc-preflight"
 # Every set of files holds its own name in several of them; this is how it is found.
@@ -275,6 +276,8 @@ def test_a_killed_run_leaves_one_set_of_files_and_the_next_one_finishes(server):
         current = the_set(texts(server), model)
         assert current in (old, new), what
         noted = json.loads(server.path(f"{FOLDER}.last-good").read_text())
+        # The drop-in of the unit is the same in all of them.
+        assert noted.pop(DROP_IN) == server.read(DROP_IN)
         the_set(noted, {entry: text for entry, text in model.items() if entry in noted})
         assert_no_trial(server)
         hits[f"{doing}, {'old' if current == old else 'new'} set"] += 1

@@ -7,6 +7,7 @@ import orthanc_conf
 import pytest
 import testbed
 from minion import Minion
+from ways import NEWEST, OLDEST
 
 DATA = "/var/lib/orthanc/OrthancStorage"
 
@@ -34,6 +35,9 @@ def open_to_others(host) -> str:
     return host.run(f"find {DATA} -perm /007").out
 
 
+@pytest.mark.parametrize(
+    ("minion", "salt_version"), [("leap", OLDEST), ("tumbleweed", NEWEST)], indirect=["minion"]
+)
 def test_nobody_else_reads_an_image(minion, users, image):
     anna = ("anna", users["anna"]["password"])
     minion.run("zypper -n -q install orthanc && systemctl start orthanc")

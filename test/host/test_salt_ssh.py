@@ -9,12 +9,26 @@ from ways import GITFS, NEWEST, OLDEST, ROOTS, SaltSsh, open_for_ssh, put_into_g
 
 PASSWORD = "Geheim-4711"
 PILLAR = {"users": {"anna": {"password": PASSWORD, "role": "admin"}}, "remote_access": True}
+# All parts of the formula; what they need is not there, because they are only rendered.
+ALL_PARTS = {
+    **PILLAR,
+    "https": {"enabled": True, "certificate": "salt://chain.pem", "key": "salt://key.pem"},
+    "postgresql": {"enabled": True},
+    "plugins": [{"source": "salt://one-1.0", "insecure": True, "name": "libOne.so"}],
+    "backup_key": {"enabled": True},
+    "links": {"enabled": True},
+}
+IDS = {
+    *("orthanc-packages", "orthanc-database", "orthanc-nginx-tried", "orthanc-plugin-libOne.so"),
+    *("orthanc-config", "orthanc-serving", "orthanc-link-config", "orthanc-backup-key"),
+}
 SLS = "#!py\ndef run():\n    {}\n    return {{}}\n"
 # What is packed counts as well.
 FIND = f"""
-find /tmp /var /root /home /opt -type f | while read file; do
-    case $file in *gz) tar -xzOf $file ;; *) cat $file ;; esac 2>/dev/null |
-        grep -qF {PASSWORD} && echo $file
+grep -rlsF {PASSWORD} / /dev/shm --exclude-dir=proc --exclude-dir=sys --exclude-dir=dev |
+    grep -v ^/etc/orthanc
+find / /tmp /run -xdev -name '*.t*gz' -type f | while read file; do
+    tar -xzOf $file 2>/dev/null | grep -qF {PASSWORD} && echo $file
 done; true
 """
 
@@ -28,7 +42,10 @@ class Ordinary(SaltSsh):
         self.leader.write("/etc/salt/roster", yaml.safe_dump({self.id: login}))
 
 
-@pytest.fixture(scope="module", params=[("trixie", NEWEST), ("bookworm", OLDEST)])
+DEBIAN = [("trixie", NEWEST), ("bookworm", OLDEST)]
+
+
+@pytest.fixture(scope="module", params=[*DEBIAN, ("leap", NEWEST)])
 def site(request):
     with Ordinary(*request.param) as site:
         site.pillar(**PILLAR)
@@ -48,34 +65,47 @@ def test_an_ordinary_account_with_sudo(site):
     assert site.state().changes == {}
 
 
+@pytest.mark.parametrize("site", DEBIAN, indirect=True, scope="module")
 def test_rendering_asks_nothing_of_the_target(site):
     """Compiling the whole formula takes as many commands on the target as compiling nothing."""
     site.leader.write("/srv/salt/nothing.sls", SLS.format(""))
     site.leader.write("/srv/salt/asking.sls", SLS.format('__salt__["cmd.run"]("true")'))
     site.target.write("/etc/ssh/sshd_config.d/log.conf", "LogLevel VERBOSE\n")
-    site.target.run("systemctl restart ssh")
+    site.target.run("systemctl restart ssh 2>/dev/null || systemctl restart sshd")
+    site.pillar(**ALL_PARTS)
 
-    def commands(sls: str) -> int:
-        counted = "journalctl --unit ssh | grep -c 'Starting session'; true"
+    def compiled(sls: str) -> tuple[int, set[str]]:
+        """Return how many commands that took on the target, and the IDs of the states."""
+        counted = "journalctl | grep -c 'Starting session: command'; true"
         before = int(site.target.run(counted).out)
-        site.returned(f"state.show_low_sls {sls}")
-        return int(site.target.run(counted).out) - before
+        low = site.returned(f"state.show_low_sls {sls}")
+        return int(site.target.run(counted).out) - before, {chunk["__id__"] for chunk in low}
 
-    commands("nothing")
-    assert commands("asking") > commands("nothing") > 0
-    assert commands("orthanc") == commands("nothing")
+    compiled("nothing")
+    nothing, _ = compiled("nothing")
+    asking, _ = compiled("asking")
+    orthanc, ids = compiled("orthanc")
+    assert ids >= IDS
+    assert asking > nothing > 0
+    assert orthanc == nothing
 
 
 def test_what_stays_on_the_target_and_the_switch_that_avoids_it(site):
-    site.state()
+    site.pillar(**PILLAR)
+    assert site.state().ok
     (left,) = left_behind(site)
-    assert re.fullmatch(r"/var/tmp/\.\w+_salt/salt_state\.tgz", left)
-    wiped = site.salt("--wipe state.apply orthanc")
-    assert "Geheim" not in wiped.out + wiped.err
+    assert re.fullmatch(r"/var/tmp/\.admin_\w+_salt/salt_state\.tgz", left)
+    assert site.target.run(f"test -r {left}", user="admin").ok
+    assert not site.target.run(f"test -r {left}", user="nobody", check=False).ok
+    wiped = site.run("--wipe state.apply orthanc")
+    assert wiped.ok, str(wiped)
+    assert wiped.changes == {}
+    assert PASSWORD not in str(wiped)
     assert left_behind(site) == []
     assert site.target.run("ls -d /var/tmp/.*_salt", check=False).out == ""
 
 
+@pytest.mark.parametrize("site", DEBIAN, indirect=True, scope="module")
 def test_from_gitfs(site):
     """As the README says: salt-ssh takes custom modules from local folders only."""
     put_into_git(site.leader)

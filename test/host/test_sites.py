@@ -1,4 +1,6 @@
-"""One master, two sites on two systems: each gets its own pillar, and nothing of the other's."""
+"""One master, two sites on two systems: each gets its own pillar, and nothing of the other's.
+One of them is asked before it has the formula's modules.
+"""
 
 import contextlib
 
@@ -33,6 +35,15 @@ def test_two_sites_from_one_pillar_tree(salt, systems, backend):
         start_master(master, ROOTS if backend == "roots" else {**ROOTS, **GITFS})
         for id, host in hosts.items():
             start_minion(master, host, id)
+        unsynced = master.run("salt -t 300 north-1 state.apply orthanc", check=False).out
+        assert "not on this minion yet; nothing was changed" in unsynced
+        assert "Failed:    1" in unsynced
+        assert "changed=" not in unsynced
+        assert not north.path("/etc/orthanc").exists()
+        assert not north.run("dpkg -s orthanc", check=False).ok
+        master.run("salt -t 300 north-1 saltutil.sync_all")
+        synced = master.run("salt -t 300 north-1 state.apply orthanc", timeout=600).out
+        assert "Failed:     0" in synced, synced
         applied = master.run("salt -t 300 '*' state.highstate", check=False, timeout=600).out
         assert applied.count("Failed:     0") == len(SITES), applied
         again = master.run("salt -t 300 '*' state.highstate", check=False, timeout=600).out

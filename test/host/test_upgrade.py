@@ -40,6 +40,7 @@ def test_from_debian_13_to_sid(salt_version, users, image):
         assert minion.run("cat /etc/orthanc/*.json").out == written
         assert minion.path("/etc/orthanc/advanced.json.dpkg-dist").exists()
         minion.wait_for_port()
+        assert minion.run("systemctl show -P NRestarts orthanc").out.strip() == "0"
         system = minion.ask("GET", "/system", *anna, remote=True).json
         assert system["Version"].startswith("1.1") and not system["Version"].startswith("1.12.")
         assert system["Name"] == "Before"
@@ -51,6 +52,8 @@ def test_from_debian_13_to_sid(salt_version, users, image):
         run = minion.apply(**settings)
         # The one option that has another form in the new release.
         changed = {"OverwriteInstances": {"old": True, "new": "Always"}}
+        # The packages have reset the modes of their files.
+        assert set(run.changes) == {"orthanc-access", "orthanc-config", "orthanc-serving"}
         assert run.changes["orthanc-config"] == {"/etc/orthanc/orthanc.json": changed}
         assert tried.changes["orthanc-config"] == run.changes["orthanc-config"]
         pid = minion.pid()

@@ -68,8 +68,7 @@ def test_spm(host, first_site):
     host.write("/srv/pillar/top.sls", "base: {'*': [orthanc]}")
     readme.follow(host, "SPM")
     host.run(f"rm -rf {FORMULA}")
-    roots = "--file-root=/srv/spm/salt --pillar-root=/srv/pillar"
-    host.run(f"salt-call --local {roots} --retcode-passthrough state.apply orthanc sync_mods=all")
+    host.run("salt-call --local --retcode-passthrough state.apply orthanc sync_mods=all")
     assert serves(host, first_site)
     assert (
         host.read("/srv/spm/pillar/orthanc.sls.orig")
