@@ -71,6 +71,7 @@ class Clients:
         self.headers = {"Authorization": f"Basic {token}"}
         self.answered: list[float] = []
         self.failed: list[tuple[float, str]] = []
+        self.repeated: list[float] = []
         self.seen: collections.Counter = collections.Counter()
         self.over = threading.Event()
         kinds = [True] * keeping + [False] * opening
@@ -144,6 +145,8 @@ class Clients:
             with contextlib.suppress(ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine):
                 connection.request(method, path, body, self.headers)
                 answer = connection.getresponse()
+            if not answer:
+                self.repeated.append(time.monotonic())
         if not answer:
             connection = Connection(self.host, self.port, self.context, self.timeout)
             connection.connect()

@@ -7,6 +7,8 @@ import testbed
 from minion import Server
 
 NAME = "db.hospital.example"
+# Where it is reached too, besides its own port.
+OTHER_PORT = 5433
 # Leads to the server as well, but its certificate does not have this name.
 OTHER_NAME = "other.hospital.example"
 ROLE = "pacs"
@@ -31,15 +33,23 @@ class Database(Server):
     def __enter__(self) -> Database:
         super().__enter__()
         self.run("apt-get install -y -qq postgresql >/dev/null", timeout=300)
-        server = self.authority.sign(NAME)
-        self.write("/etc/postgresql/server.crt", server.pem)
-        self.write("/etc/postgresql/server.key", server.key)
-        self.run("chown postgres: /etc/postgresql/server.*; chmod 600 /etc/postgresql/server.key")
+        self.show(self.authority.sign(NAME))
         self.write("/etc/postgresql/15/main/conf.d/tls.conf", SETTINGS)
         self.run(f"echo '{ACCESS}' >> /etc/postgresql/15/main/pg_hba.conf")
         self.run("systemctl restart postgresql@15-main")
         self.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD $word${PASSWORD}$word$")
+        self.run(
+            f"systemd-run -q --socket-property=ListenStream={OTHER_PORT} --unit=other"
+            " /lib/systemd/systemd-socket-proxyd 127.0.0.1:5432"
+        )
         return self
+
+    def show(self, pair: pki.Pair) -> None:
+        """Let the server show this certificate from now on."""
+        self.write("/etc/postgresql/server.crt", pair.pem)
+        self.write("/etc/postgresql/server.key", pair.key)
+        self.run("chown postgres: /etc/postgresql/server.*; chmod 600 /etc/postgresql/server.key")
+        self.run("systemctl reload postgresql@15-main")
 
     def sql(self, statement: str, name: str = "postgres") -> str:
         """Return what a statement gives to the superuser."""

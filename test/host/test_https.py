@@ -56,6 +56,9 @@ def test_clients_get_https_and_nothing_else(server, users, ca):
     assert plain.code == 400
     assert b"Orthanc" not in plain.body
     assert b"ApiVersion" not in plain.body
+    # An nginx that came for Orthanc serves nothing else, but for what openSUSE's nginx.conf has.
+    opened = server.ask("GET", "/", remote=True, port=80).code
+    assert opened == (404 if "leap" in str(server.layers) else 0)
     behind = server.ask("GET", "/system", *anna, remote=True, port=18042)
     assert behind.code in (0, 401)
     assert server.ask("GET", "/system", *anna, port=18042).code == 200
@@ -100,6 +103,10 @@ def test_dicomweb(server, users, image, ca):
         )
         assert stored.code == 200, stored
         assert f"https://{NAME}:8042/dicom-web/studies/" in stored.body.decode()
+    refused = {"data": f"@{path}", "headers": (kind,), **how}
+    rita = login(users, "rita")
+    assert server.ask("POST", "/dicom-web/studies", *rita, **refused).code == 403
+    assert server.ask("POST", "/dicom-web/studies", **refused).code == 401
     found = server.ask("GET", "/dicom-web/studies?PatientName=Test*", *wim, **how).json
     (url,) = {study["00081190"]["Value"][0] for study in found}
     assert url.startswith(f"https://{NAME}:8042/dicom-web/studies/")
@@ -116,14 +123,24 @@ def test_dicomweb(server, users, image, ca):
 
 def test_webdav(server, users, image, ca):
     anna, how = login(users, "anna"), {"remote": True, "ca": ca}
-    listed = server.ask("PROPFIND", "/webdav/", *anna, headers=("Depth: 1",), **how)
-    assert listed.code == 207, listed
-    assert b"uploads" in listed.body
+    others = [login(users, name) for name in ("rita", "wim")]
+    for who in (anna, *others):
+        listed = server.ask("PROPFIND", "/webdav/", *who, headers=("Depth: 1",), **how)
+        assert listed.code == 207, listed
+        assert b"uploads" in listed.body
     assert (
         b"uploads"
         not in server.ask("PROPFIND", "/webdav/", *anna, headers=("Depth: 0",), **how).body
     )
     folder = "/webdav/uploads/new"
+    for method, path, data in (
+        *(("PROPFIND", "/webdav/", None), ("MKCOL", folder, None), ("DELETE", folder, None)),
+        ("PUT", "/webdav/uploads/x.dcm", f"@{image()}"),
+    ):
+        assert server.ask(method, path, data=data, **how).code == 401, method
+        for who in others if method != "PROPFIND" else ():
+            answer = server.ask(method, path, *who, data=data, **how)
+            assert answer.code == 403, (method, who, answer)
     assert server.ask("MKCOL", folder, *anna, **how).code == 201
     count = len(server.ask("GET", "/instances", *anna, **how).json)
     uploaded = server.ask("PUT", f"{folder}/x.dcm", *anna, data=f"@{image()}", **how)
@@ -133,8 +150,8 @@ def test_webdav(server, users, image, ca):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     moved = (f"Destination: https://{NAME}:8042{folder}/y.dcm",)
-    direct = server.ask("MOVE", f"{folder}/x.dcm", *anna, headers=moved, port=18042)
-    assert server.ask("MOVE", f"{folder}/x.dcm", *anna, headers=moved, **how).code == direct.code
+    answer = server.ask("MOVE", f"{folder}/x.dcm", *anna, headers=moved, **how)
+    assert answer.code == 400, answer
 
 
 def test_a_certificate_is_renewed_under_load(server, users, ca):
@@ -174,6 +191,8 @@ def test_ten_thousand_requests(server, users, ca):
     with Clients(server.address, anna, ca, keeping=4, opening=2, pause=0) as clients:
         clients.wait_for(10_000)
     assert clients.failed == []
+    # A connection that is kept is closed only where nginx says so in its answer.
+    assert clients.repeated == []
     assert len(clients.answered) >= 10_000
     assert pids(server) == before
     assert server.run("systemctl show -P NRestarts orthanc nginx").out.split() == ["0", "0"]
@@ -181,6 +200,16 @@ def test_ten_thousand_requests(server, users, ca):
 
 def test_an_upload_of_600_megabytes(server, users, image, ca):
     """What comes is passed on as it comes: nginx keeps it neither in memory nor in files."""
+    kept = "find -L $(pgrep nginx | sed 's,.*,/proc/&/fd,') -type f -size +64M"
+
+    def parts(read):
+        for number, part in enumerate(iter(lambda: read(2**20), b"")):
+            if number == 300:
+                # What goes nowhere for a moment would be kept, if it were.
+                time.sleep(2)
+                assert server.run(kept).out == ""
+            yield part
+
     before, anna = pids(server), login(users, "anna")
     size = 600 * 2**20
     path = image(Rows=2**14, Columns=size // 2**14, PixelData=bytes(size))
@@ -188,30 +217,41 @@ def test_an_upload_of_600_megabytes(server, users, image, ca):
     with path.open("rb") as file:
         sent = hashlib.file_digest(file, "md5").hexdigest()
         file.seek(0)
-        stored = json.load(client.send("POST", "/instances", file, path.stat().st_size))
+        stored = json.load(client.send("POST", "/instances", parts(file.read), path.stat().st_size))
     path.unlink()
     fetched = hashlib.md5()
     answer = client.send("GET", f"{stored['Path']}/file")
-    while part := answer.read(2**20):
+    for part in parts(answer.read):
         fetched.update(part)
     assert fetched.hexdigest() == sent
     peaks = server.run("grep -h VmHWM $(pgrep nginx | sed 's,.*,/proc/&/status,')").out.split()
     assert max(int(word) for word in peaks if word.isdigit()) < 64 * 1024, peaks
-    assert server.run("find /var/lib/nginx /var/cache/nginx -size +1M 2>/dev/null; true").out == ""
     deleted = server.ask("DELETE", stored["Path"], *anna, remote=True, ca=ca)
     assert deleted.code == 200
     assert pids(server) == before
 
 
+def link_openssl(host) -> str:
+    """Make OpenSSL's libraries known by the names that Orthanc loads; return their folder."""
+    folder = host.run("dirname $(ldconfig -p | grep -m1 -o '/.*libssl.so.3')").out.strip()
+    host.run(f"cd {folder} && ln -sf libcrypto.so.3 libcrypto.so && ln -sf libssl.so.3 libssl.so")
+    return folder
+
+
 def test_orthancs_own_https_is_refused_where_it_crashes(server, users, ca):
-    before, written = pids(server), files(server)
     https = {"enabled": True, "certificate": CHAIN, "key": KEY, "terminator": "orthanc"}
+    server.pillar(**pillar(users, https=https))
+    if "bookworm" in str(server.layers):
+        # Without the package libssl-dev, this is all that civetweb knows.
+        comment = server.state(test=True).failed["orthanc-config"]
+        assert "already in use" in comment
+        assert "terminator: nginx" in comment
+    link_openssl(server)
+    before, written = pids(server), files(server)
     with Clients(server.address, login(users, "anna"), ca) as clients:
-        server.pillar(**pillar(users, https=https))
         for test in (True, False):
             comment = server.state(test=test).failed["orthanc-config"]
-            # Without the package libssl-dev, that is all that civetweb knows.
-            assert re.search("crashed: SIGSEGV|Cannot initialize SSL|already in use", comment)
+            assert "crashed: SIGSEGV" in comment
             assert "terminator: nginx" in comment
         clients.wait_for(10)
     assert clients.failed == []
@@ -241,6 +281,37 @@ def test_it_is_there_after_a_boot(server, users, ca):
     assert answer.code == 200
     server.pillar(**pillar(users))
     assert server.state().changes == {}
+
+
+# Lets the filter, which the formula defines after it, tell in the log where a request is said to
+# come from, if the request asks for that.
+HEADERS = """
+setmetatable(_G, {__newindex = function(globals, name, value)
+  rawset(globals, name, name ~= "IncomingHttpRequestFilter" and value or function(...)
+    local headers = select(5, ...)
+    local names = headers["x-tell"] and {"x-forwarded-for", "x-real-ip", "forwarded"} or {}
+    for _, name in ipairs(names) do
+      print("said to Orthanc: " .. name .. " " .. tostring(headers[name]))
+    end
+    return value(...)
+  end)
+end})
+"""
+
+
+def test_orthanc_is_told_the_real_address_of_a_client(server, users, ca):
+    server.write("/srv/headers.lua", HEADERS)
+    server.apply(**pillar(users, config={"LuaScripts": ["/srv/headers.lua"]}))
+    claims = ("X-Forwarded-For: 192.0.2.7", "X-Real-IP: 192.0.2.7", "Forwarded: for=192.0.2.7")
+    how = {"headers": ("X-Tell: yes", *claims), "remote": True, "ca": ca}
+    assert server.ask("GET", "/system", *login(users, "anna"), **how).code == 200
+    log = server.run("cat /var/log/orthanc/*.log 2>/dev/null || journalctl -u orthanc").out
+    said = dict(re.findall(r"said to Orthanc: (\S+) (\S+)", log))
+    address = server.network.gateway
+    assert said == {
+        **{"x-forwarded-for": address, "x-real-ip": address},
+        "forwarded": f"host={NAME}:8042;proto=https",
+    }
 
 
 @pytest.mark.parametrize("server", ["bookworm"], indirect=True, scope="module")
@@ -291,8 +362,8 @@ def test_orthancs_own_https_where_it_works(system, salt_version, users, ca, tmp_
     with Minion(testbed.root_with_salt(system, salt_version)) as host:
         host.pillar(users=users)
         assert host.state("orthanc.packages").ok
-        folder = host.run("dirname $(ldconfig -p | grep -m1 -o '/.*libssl.so.3')").out.strip()
-        host.run(f"cd {folder} && ln -sf libcrypto.so.3 libcrypto.so && rm -f libssl.so")
+        folder = link_openssl(host)
+        host.run(f"rm {folder}/libssl.so")
         host.path(f"{folder}/libssl.so").write_bytes(whole.read_bytes())
         for terminator in ("orthanc", "nginx", "orthanc"):
             pair = MIDDLE.sign(NAME)
@@ -310,6 +381,11 @@ def test_orthancs_own_https_where_it_works(system, salt_version, users, ca, tmp_
         pem = "/etc/orthanc/orthanc-formula-https.pem"
         assert host.run(f"stat -c '%a %U %G' {pem}").out.split() == ["640", "root", "orthanc"]
         assert host.read(pem) == pair.chain + pair.key
+        https = {"enabled": True, "terminator": "orthanc", "self_signed": True}
+        host.apply(**pillar(users, https=https))
+        shown = handshake(host, "-CAfile", str(host.path(pem)), "-verify_ip", host.address)
+        assert "Verify return code: 0 (ok)" in shown
+        assert host.state().changes == {}
 
 
 def test_a_newer_orthanc_listens_on_this_host_only(salt_version, users, ca):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import socket
 import time
 
 import pki
 import pytest
+import testbed
 from clients import Clients
 from https import CHAIN, KEY, MIDDLE, OTHER_SITE, PAIR, ROOT, handshake, login, pids, put, renew
-from minion import NAME
+from minion import NAME, Minion
 
 FILES = """
 cd /etc && find orthanc orthanc.last-good nginx -printf '%p %y %M %u %g %s %T@ %i\\n' | sort
@@ -26,19 +28,38 @@ ENDED = MIDDLE.sign(NAME, starts=-20, ends=-1)
 COMING = MIDDLE.sign(NAME, starts=1)
 OTHER = MIDDLE.sign(NAME)
 WEAK = pki.make(NAME, rsa_key=True, bits=1024)
+# How nginx comes to each system without the formula, and where it has the sites of others.
+NGINX = {
+    "bookworm": ("apt-get install -y -qq nginx", "sites-enabled"),
+    "trixie": ("apt-get install -y -qq nginx", "sites-enabled"),
+    "leap": ("zypper -n -q install nginx", "vhosts.d"),
+}
+ON_DEBIAN_12 = pytest.mark.parametrize("server", ["bookworm"], indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
-def server(minion, users, image):
-    """Debian 12 with HTTPS, and another site of its nginx."""
-    minion.run("apt-get install -y -qq nginx >/dev/null")
-    minion.write("/etc/nginx/sites-enabled/other", OTHER_SITE)
-    minion.run("systemctl reload nginx")
-    put(minion, PAIR)
-    minion.apply(**pillar(users))
-    anna = login(users, "anna")
-    assert minion.ask("POST", "/instances", *anna, data=f"@{image()}", port=18042).code == 200
-    return minion
+def servers(salt_version, users, image):
+    """Each system with HTTPS, and another site of an nginx that was there before."""
+    with contextlib.ExitStack() as hosts:
+        found = {}
+        for system, (install, folder) in NGINX.items():
+            host = hosts.enter_context(Minion(testbed.root_with_salt(system, salt_version)))
+            host.write(f"/etc/nginx/{folder}/other.conf", OTHER_SITE)
+            host.run(f"{install} >/dev/null; systemctl restart nginx")
+            host.wait_for_port(80)
+            host.welcome = welcome(host)
+            put(host, PAIR)
+            host.apply(**pillar(users))
+            path, anna = image(), login(users, "anna")
+            stored = host.ask("POST", "/instances", *anna, data=f"@{path}", port=18042)
+            assert stored.code == 200, str(stored)
+            found[system] = host
+        yield found
+
+
+@pytest.fixture(scope="module", params=NGINX)
+def server(request, servers):
+    return servers[request.param]
 
 
 def pillar(users, https=(), **more):
@@ -51,23 +72,46 @@ def other_site(host) -> str:
     return host.ask("GET", "/", port=8099, remote=True).body.decode()
 
 
+def welcome(host) -> tuple[int, bytes]:
+    """Return what nginx itself answers, on the port of its default site."""
+    answer = host.ask("GET", "/", port=80, remote=True)
+    return answer.code, answer.body
+
+
+def test_what_nginx_served_before_it_serves_on(server):
+    assert other_site(server) == "another site"
+    assert server.welcome[0] == (404 if "leap" in str(server.layers) else 200)
+    assert welcome(server) == server.welcome
+
+
+# Tried on each system, and all others on Debian 12.
+WRONG = [
+    ("/srv/none.pem", KEY, "certificate", "there is no file /srv/none.pem"),
+    (CHAIN, OTHER.key, "key", "does not belong"),
+    (MIDDLE.pem + PAIR.pem, KEY, "certificate", "did not sign"),
+]
+MORE_WRONG = [
+    (CHAIN, "salt://none.pem", "key", "there is no salt://none.pem"),
+    (ENDED.chain, ENDED.key, "certificate", "ended on"),
+    (COMING.chain, COMING.key, "certificate", "only from"),
+    (PAIR.pem + ROOT.pem, KEY, "certificate", "did not sign"),
+    (CHAIN, PAIR.encrypted_key, "key", "is encrypted"),
+    (CHAIN, "/srv/tls", "key", "there is no file /srv/tls"),
+    (CHAIN, PAIR.key.replace(PAIR.key[60:90], "A" * 30), "key", "damaged"),
+    (CHAIN, "/srv/tls/key.pem\n", "key", "an absolute path"),
+    # What only nginx knows.
+    (WEAK.pem, WEAK.key, "", "key too small"),
+]
+
+
 @pytest.mark.parametrize(
-    ("certificate", "key", "place", "words"),
+    ("server", "certificate", "key", "place", "words"),
     [
-        ("/srv/none.pem", KEY, "certificate", "there is no file /srv/none.pem"),
-        (CHAIN, "salt://none.pem", "key", "there is no salt://none.pem"),
-        (CHAIN, OTHER.key, "key", "does not belong"),
-        (ENDED.chain, ENDED.key, "certificate", "ended on"),
-        (COMING.chain, COMING.key, "certificate", "only from"),
-        (MIDDLE.pem + PAIR.pem, KEY, "certificate", "did not sign"),
-        (PAIR.pem + ROOT.pem, KEY, "certificate", "did not sign"),
-        (CHAIN, PAIR.encrypted_key, "key", "is encrypted"),
-        (CHAIN, "/srv/tls", "key", "there is no file /srv/tls"),
-        (CHAIN, PAIR.key.replace(PAIR.key[60:90], "A" * 30), "key", "damaged"),
-        (CHAIN, "/srv/tls/key.pem\n", "key", "an absolute path"),
-        # What only nginx knows.
-        (WEAK.pem, WEAK.key, "", "key too small"),
+        *((system, *case) for system in NGINX for case in WRONG),
+        *(("bookworm", *case) for case in MORE_WRONG),
     ],
+    indirect=["server"],
+    scope="module",
 )
 def test_a_wrong_pair_is_refused_and_nothing_happens(
     server, users, ca, certificate, key, place, words
@@ -99,13 +143,20 @@ def slowly(read):
         yield part
 
 
-def test_what_is_under_way_goes_on(server, users, ca, image):
+def test_what_is_under_way_goes_on(servers, users, ca, image):
     """While nginx takes new certificates, and for longer than it waits by default.
 
-    A modality says nothing, and an image comes and goes over a slow line.
+    On all systems at the same time, because it takes so long.
     """
-    anna, how = login(users, "anna"), {"remote": True, "ca": ca}
     path = image(Rows=2**12, Columns=LARGE // 2**12, PixelData=bytes(LARGE))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for done in [pool.submit(go_on, host, users, ca, path) for host in servers.values()]:
+            done.result()
+
+
+def go_on(server, users, ca, path) -> None:
+    """A modality says nothing, and an image comes and goes over a slow line."""
+    anna, how = login(users, "anna"), {"remote": True, "ca": ca}
     slow = Clients(server.address, anna, ca)
 
     def upload() -> str:
@@ -118,12 +169,12 @@ def test_what_is_under_way_goes_on(server, users, ca, image):
         answer = slow.send("GET", f"{url}/file")
         return b"".join(slowly(lambda: answer.read(LARGE // PARTS)))
 
-    with path.open("rb") as file:
-        url = json.load(slow.send("POST", "/instances", file, path.stat().st_size))["Path"]
     with socket.create_server(("", 0)) as mute, concurrent.futures.ThreadPoolExecutor() as pool:
         address = {"Host": server.network.gateway, "Port": mute.getsockname()[1]}
         modalities = {"mute": {"AET": "MUTE", "Timeout": SLOW, **address}}
         server.apply(**pillar(users, modalities=modalities))
+        with path.open("rb") as file:
+            url = json.load(slow.send("POST", "/instances", file, path.stat().st_size))["Path"]
         words = ("POST", "/modalities/mute/echo", *anna)
         silence = pool.submit(server.ask, *words, data="{}", limit=2 * SLOW, **how)
         uploaded, downloaded = pool.submit(upload), pool.submit(download, url)
@@ -154,6 +205,7 @@ def reached(host, user, ca) -> str:
     return "http" if host.ask("GET", "/system", *user, remote=True).code == 200 else "not at all"
 
 
+@ON_DEBIAN_12
 def test_on_and_off(server, users, ca):
     anna = login(users, "anna")
     away = {}
@@ -176,6 +228,7 @@ def test_on_and_off(server, users, ca):
     assert max(away.values()) < 15
 
 
+@ON_DEBIAN_12
 def test_ports_change_places_and_hosts_are_shut_out(server, users, ca):
     anna = login(users, "anna")
     server.apply(**pillar(users))
@@ -203,6 +256,7 @@ def test_ports_change_places_and_hosts_are_shut_out(server, users, ca):
     assert reached(server, anna, ca) == "https"
 
 
+@ON_DEBIAN_12
 def test_a_taken_port_is_refused(server, users, ca):
     server.apply(**pillar(users))
     before = server.run(FILES).out
@@ -226,6 +280,7 @@ def without(settings):
     return {name: value for name, value in settings.items() if name != "https"}
 
 
+@ON_DEBIAN_12
 def test_the_old_server_returns_where_nginx_does_not_follow(server, users, ca):
     """What no trial has shown: there is none here, or nginx does not do as it is told."""
     anna = login(users, "anna")
@@ -259,6 +314,7 @@ def test_the_old_server_returns_where_nginx_does_not_follow(server, users, ca):
     assert other_site(server) == "another site"
 
 
+@ON_DEBIAN_12
 def test_https_returns_where_orthanc_does_not_start_without_it(server, users, ca):
     server.apply(**pillar(users))
     site = "cat /etc/nginx/conf.d/orthanc-formula.conf"
@@ -276,6 +332,7 @@ def test_https_returns_where_orthanc_does_not_start_without_it(server, users, ca
     "marker", ["orthanc/.unproven", "nginx/conf.d/orthanc-formula.conf.unloaded"]
 )
 @pytest.mark.parametrize("https", [True, False])
+@ON_DEBIAN_12
 def test_a_killed_run_is_taken_up_again(server, users, ca, marker, https):
     server.apply(**(plain(users) if https else pillar(users)))
     server.pillar(**(pillar(users) if https else plain(users)))
@@ -346,6 +403,7 @@ def test_a_pair_of_the_pillar_is_for_root_only_and_shown_nowhere(server, users, 
     assert reached(server, login(users, "anna"), ca) == "https"
 
 
+@ON_DEBIAN_12
 def test_clean_leaves_the_other_site_alone(server, users, ca):
     put(server, PAIR)
     server.apply(**pillar(users))

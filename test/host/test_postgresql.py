@@ -12,7 +12,7 @@ import pytest
 import readme
 import testbed
 from clients import Clients
-from database import NAME, OTHER_NAME, PASSWORD, ROLE, Database
+from database import NAME, OTHER_NAME, OTHER_PORT, PASSWORD, ROLE, Database
 from minion import Minion
 from ways import NEWEST, OLDEST, WAYS
 
@@ -76,6 +76,14 @@ class Site:
         return int(
             self.host.run(f"find {folders} -path '*/??/??/*' -type f 2>/dev/null | wc -l").out
         )
+
+    def section(self) -> dict:
+        """Return what Orthanc is told of the database, which stands in one file only."""
+        path = "/etc/orthanc/postgresql.json"
+        assert self.host.run("grep -l ConnectionUri /etc/orthanc/*.json").out.split() == [path]
+        assert self.host.run(f"stat -c '%a %U %G' {path}").out.split() == ["640", "root", "orthanc"]
+        assert not self.host.run(f"cat {path}", user="nobody", check=False).ok
+        return json.loads(self.host.read(path))["PostgreSQL"]
 
     def refused(self, state: str, words: tuple, tests=(False,), **settings) -> None:
         """Apply settings that must be refused by a state, while the server serves on."""
@@ -189,7 +197,7 @@ def test_a_database_on_the_host(local, image):
     changed = {path for path in written ^ host.written() if "postgresql" not in path}
     assert not [path for path in changed if "pgsql" not in path]
 
-    assert not host.run("cat /etc/orthanc/postgresql.json", user="nobody", check=False).ok
+    assert local.section()["ConnectionUri"].startswith("postgresql:///orthanc")
     assert not host.run("psql orthanc -c 'SELECT 1'", user="nobody", check=False).ok
 
     host.run("systemctl restart postgresql")
@@ -272,7 +280,10 @@ def test_a_database_on_another_host(remote, database, image):
     ca = "/etc/orthanc/orthanc-formula-postgresql-ca.pem"
     assert remote.host.run(f"stat -c '%a %U %G' {ca}").out.split() == ["640", "root", "orthanc"]
     assert remote.host.read(ca) == database.authority.pem
-    assert not remote.host.run("cat /etc/orthanc/postgresql.json", user="nobody", check=False).ok
+    section = remote.section()
+    assert NAME in section["ConnectionUri"]
+    assert section["MaximumConnectionRetries"] == 10
+    assert section["ConnectionRetryInterval"] == 4
     # On openSUSE the plugin's package brings a server along, which does not run.
     assert not remote.host.run("dpkg -s postgresql", check=False).ok
     assert not remote.host.run("pgrep -x postgres", check=False).ok
@@ -290,14 +301,36 @@ def test_a_database_on_another_host(remote, database, image):
     assert remote.images() == stored
 
 
+def test_orthanc_waits_for_a_database_that_comes_later(remote, database):
+    host, stored = remote.host, remote.images()
+    database.run("systemctl stop postgresql@15-main")
+    host.run("systemctl stop orthanc; systemctl start --no-block orthanc")
+    # In this time it has tried more than once.
+    time.sleep(6)
+    waiting = host.pid()
+    assert waiting
+    assert host.ask("GET", "/system").code == 0
+    database.run("systemctl start postgresql@15-main")
+    assert remote.images() == stored
+    assert host.pid() == waiting
+    assert host.run("systemctl show -P NRestarts orthanc").out.strip() == "0"
+
+
+def test_a_wrong_name_and_a_missing_database_are_refused(remote):
+    for change, words in (
+        ({"host": OTHER_NAME}, ("does not match host name", OTHER_NAME)),
+        ({"database": "missing"}, ('database "missing" does not exist',)),
+    ):
+        settings = remote.settings(**{**REMOTE, **change})
+        remote.refused("orthanc-database-reached", ("orthanc:postgresql", *words), **settings)
+
+
 @pytest.mark.parametrize("remote", ["bookworm"], indirect=True, scope="module")
 @pytest.mark.parametrize(
     ("change", "state", "words"),
     [
         ({"password": "WrongWord"}, "database-reached", ["password authentication failed"]),
-        ({"database": "missing"}, "database-reached", ['database "missing" does not exist']),
         ({"ca_source": "salt://foreign-ca.pem"}, "database-reached", ["certificate verify failed"]),
-        ({"host": OTHER_NAME}, "database-reached", ["does not match host name", OTHER_NAME]),
         ({"port": 5999}, "database-reached", ["port 5999", "Connection refused"]),
         ({"host": "UNUSED"}, "database-reached", ["port 5432", "No route to host"]),
         ({"host": "nowhere.example"}, "database-reached", ["nowhere.example"]),
@@ -336,14 +369,18 @@ def test_another_database_must_know_the_images(remote, database):
     remote.apply(**REMOTE)
 
 
-def test_a_server_that_is_not_verified_is_warned_about(remote):
-    settings = {**REMOTE, "host": OTHER_NAME, "verify": False}
+def test_a_server_that_is_not_verified_is_warned_about(remote, database):
+    """And is reached on another port, behind which the server sees its own address."""
+    settings = {**REMOTE, "host": OTHER_NAME, "port": OTHER_PORT, "verify": False}
     del settings["ca_source"]
     run = remote.apply(**settings)
     (warning,) = [line for line in run.states["orthanc-pillar"]["warnings"] if "postgresql" in line]
     assert warning.startswith("orthanc:postgresql:verify: the server behind other.hospital.example")
     assert "PostgreSQL" in remote.index()
+    seen = f"SELECT DISTINCT client_addr FROM pg_stat_activity WHERE usename = '{ROLE}'"
+    assert database.sql(seen) == "127.0.0.1"
     run = remote.apply(**REMOTE)
+    assert database.sql(seen) == remote.host.address
     assert "postgresql" not in str(run.states["orthanc-pillar"].get("warnings"))
 
 
@@ -377,7 +414,29 @@ def test_the_certificate_lies_where_the_pillar_says(remote, database):
     remote.apply(**REMOTE)
 
 
-@pytest.mark.parametrize("remote", ["bookworm"], indirect=True, scope="module")
+def test_a_file_of_the_administrators_and_a_certificate_that_signed_itself(remote, database):
+    """The one stays as it is, and the other is its own authority."""
+    own = "/srv/own.pem"
+    remote.host.write(own, f"Subject: the CA\n{database.authority.pem}")
+    before = remote.host.run(f"stat -c '%a %U %i %y' {own}; sha256sum {own}").out
+    settings = {**REMOTE, "ca": own}
+    del settings["ca_source"]
+    remote.apply(**settings)
+    assert "PostgreSQL" in remote.index()
+    assert own in urllib.parse.unquote(remote.section()["ConnectionUri"])
+    assert remote.host.state().changes == {}
+    pair = pki.make(NAME)
+    database.show(pair)
+    remote.refused(
+        "orthanc-database-reached", ("certificate verify failed",), **remote.settings(**settings)
+    )
+    remote.apply(**{**REMOTE, "ca_source": pair.pem})
+    assert "PostgreSQL" in remote.index()
+    database.show(database.authority.sign(NAME))
+    remote.apply(**REMOTE)
+    assert remote.host.run(f"stat -c '%a %U %i %y' {own}; sha256sum {own}").out == before
+
+
 def test_sqlite_in_spite_of_it_is_a_failure(remote):
     """As where the plugin is not the one that it is taken for."""
     plugins = "/usr/share/orthanc/plugins"

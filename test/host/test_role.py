@@ -21,6 +21,11 @@ LINKS = {
 }
 ANNA = ("anna", "Anna's password")
 ADMIN, ALICE, BOB = ("admin", "admin"), ("alice", "bob"), ("bob", "alice")
+# What tells the version that is installed, and the packages that are held; for openSUSE or not.
+VERSION = {
+    True: ("rpm -q --qf '%{VERSION}-%{RELEASE}' orthanc", "zypper -n locks"),
+    False: ("dpkg-query -Wf '${Version}' orthanc", "apt-mark showhold"),
+}
 FIND = json.dumps({"Level": "Patient", "Query": {}})
 
 
@@ -106,8 +111,11 @@ def test_each_parameter_on_and_off(minion, image, tmp_path):
     for link, target in targets.items():
         assert minion.run(f"readlink {link}").out.strip() == target
 
+    version, held = VERSION[minion.suse]
+    assert "orthanc" not in minion.run(held).out
     minion.apply(
         **common,
+        version=minion.run(version).out,
         port=8050,
         dicom={"enabled": True},
         limit_find=0,
@@ -123,11 +131,13 @@ def test_each_parameter_on_and_off(minion, image, tmp_path):
     assert logged(minion, "Secret^Somebody")
     for link in targets:
         assert not minion.run(f"test -L {link}", check=False).ok
+    assert "orthanc" in minion.run(held).out
 
     minion.apply(**common)
     assert minion.ask("GET", "/system", *ANNA).code == 200
     assert minion.ask("GET", "/system", *ANNA, port=8050).code == 0
     assert dicom.client("echoscu", minion.address).returncode != 0
+    assert "orthanc" not in minion.run(held).out
     assert minion.state().changes == {}
 
 

@@ -1,5 +1,7 @@
 """Every parameter of the GNU Health role has a key in the pillar and tests that show it."""
 
+import ast
+import functools
 import pathlib
 import re
 import subprocess
@@ -11,8 +13,20 @@ from role_parameters import ROWS
 FORMULA = pathlib.Path(__file__).resolve().parents[2]
 # How many parameters the role has.
 NUMBER = 42
-# In the name of a case: a host that stands in for openSUSE.
-SUSE = {"leap", "tumbleweed"}
+# As the names of cases and of fixtures have them.
+SYSTEMS = {"bookworm", "trixie", "leap"}
+# The fixtures of the host layer whose host is a Debian 12, for all tests that name no system.
+DEBIAN_12 = {"minion", "fresh_minion"}
+
+
+@functools.lru_cache(None)
+def fixtures(path: str) -> dict[str, set[str]]:
+    """Return the names of the fixtures that each test of a file asks for."""
+    return {
+        part.name: {argument.arg for argument in part.args.args}
+        for part in ast.parse((FORMULA / path).read_text()).body
+        if isinstance(part, ast.FunctionDef)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +37,13 @@ def systems():
     found = {}
     for line in done.stdout.splitlines():
         name, _, case = line.partition("[")
-        on = {"Debian"}
-        if "opensuse" in name or SUSE & set(re.split("[^a-z]", case)):
-            on = {"openSUSE"}
+        path, _, function = name.partition("::")
+        if not function:
+            continue
+        asked = fixtures(path)[function]
+        on = SYSTEMS & {*re.split("[^a-z]", case), *asked}
+        if not case and asked & DEBIAN_12:
+            on = {"bookworm"}
         found.setdefault(name.removeprefix("test/"), set()).update(on)
     return found
 
@@ -36,11 +54,9 @@ def test_no_parameter_is_missing_or_there_twice():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.role.split()[0])
-def test_every_row_names_tests_that_run_there(row, systems):
-    assert row.debian, "no test shows it on Debian"
-    assert row.suse, "no test shows it on openSUSE"
-    assert [test for test in row.debian if "Debian" not in systems.get(test, ())] == []
-    assert [test for test in row.suse if "openSUSE" not in systems.get(test, ())] == []
+def test_every_row_names_tests_that_run_on_each_system(row, systems):
+    assert [test for test in row.tests if not systems.get(test)] == []
+    assert set().union(*(systems[test] for test in row.tests)) == SYSTEMS
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.role.split()[0])
