@@ -183,6 +183,12 @@ def test_a_wrong_hash_is_refused(server, first, web, folder, users):
         assert f"{source.split('?')[0]} " in comment, str(run)
         assert words in comment, str(run)
     assert run.changes == {}
+    server.pillar(users=users, plugins=[first, {"source": f"{web.url}/{path.name}"}])
+    asked = len(web.requests)
+    run = server.state()
+    assert "orthanc:plugins:1:source_hash" in run.failed["orthanc-pillar"], str(run)
+    assert run.changes == {}
+    assert len(web.requests) == asked
     assert len(files(server)) == 2
     assert (server.pid(), server.run(STATE).out) == (pid, before)
 
