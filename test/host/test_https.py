@@ -185,6 +185,21 @@ def test_a_certificate_is_renewed_under_load(server, users, ca):
     assert pids(server) == before
 
 
+def test_an_authority_that_was_forgotten_comes_with_the_next_run(server, users):
+    """The server's own certificate is the same one, before and after."""
+    server.pillar(**pillar(users))
+    before = pids(server)
+    for text, count, warned in ((PAIR.pem, 1, True), (PAIR.chain, 2, False)):
+        server.write(CHAIN, text)
+        run = server.state()
+        assert set(run.changes) == {"orthanc-serving"}, str(run)
+        assert handshake(server, "-showcerts").count("BEGIN CERTIFICATE") == count
+        warnings = str(run.states["orthanc-pillar"].get("warnings"))
+        assert ("CN=Intermediate CA is neither in the file" in warnings) is warned
+        assert server.state().changes == {}
+    assert pids(server) == before
+
+
 def test_ten_thousand_requests(server, users, ca):
     before = pids(server)
     anna = login(users, "anna")
