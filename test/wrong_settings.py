@@ -648,7 +648,7 @@ WRONG_PILLARS = pillar_table(
             (
                 {"remote_access": True, "config": {"AuthenticationEnabled": False}},
                 "config:AuthenticationEnabled",
-                "must not be false",
+                "must be true",
                 {"RemoteAccessAllowed": True, "AuthenticationEnabled": False},
                 "swallows",
             ),
