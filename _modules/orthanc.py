@@ -32,6 +32,8 @@ __virtualname__ = "orthanc"
 REALM = "Orthanc Secure Area"
 # Where Debian's package logs; openSUSE's does into the journal.
 PACKAGES_LOG = "/var/log/orthanc"
+# For how many seconds after its start an Orthanc that does not listen yet is left to itself.
+SETTLING = 10
 # How long a service may be seen as not running before waiting for it is given up: systemd
 # restarts it after 0.1 s where the unit says so.
 GRACE = 3
@@ -109,11 +111,50 @@ def restart(service):
 
         salt '*' orthanc.restart orthanc
     """
+    _settle()
     if salt.utils.systemd.booted(__context__):
         # Its drop-in may have been written, or put back.
         for words in (["daemon-reload"], ["reset-failed", service]):
             __salt__["cmd.run_all"](["systemctl", *words], python_shell=False, ignore_retcode=True)
     return __salt__["service.restart"](service)
+
+
+def _settle() -> None:
+    """
+    Wait until an Orthanc that has just been started, as by its package, listens on a port.
+
+    Up to then it may be making its index, and one that is stopped in the middle of that leaves an
+    index with which no Orthanc starts any more.
+    """
+    deadline = time.monotonic() + SETTLING
+    while time.monotonic() < deadline and any(map(_is_starting, glob.glob("/proc/[0-9]*"))):
+        time.sleep(0.1)
+
+
+def _is_starting(process: str) -> bool:
+    """Return whether a process, a folder below /proc, is an Orthanc that does not listen yet."""
+    # It may have ended meanwhile.
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        if os.path.basename(os.readlink(f"{process}/exe")).lower() != "orthanc":
+            return False
+        with salt.utils.files.fopen(f"{process}/stat") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        with salt.utils.files.fopen("/proc/uptime") as file:
+            age = float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+        sockets = {os.readlink(link) for link in glob.glob(f"{process}/fd/*")}
+        return age < SETTLING and not sockets & _listening_sockets()
+    return False
+
+
+def _listening_sockets() -> set:
+    """Return the sockets of this host that listen, as links to them are named."""
+    found = set()
+    for table in glob.glob("/proc/net/tcp*"):
+        with salt.utils.files.fopen(table) as file:
+            rows = [line.split() for line in file.read().splitlines()[1:]]
+        # 0A: the state LISTEN
+        found |= {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
+    return found
 
 
 def close_to_others(name):
