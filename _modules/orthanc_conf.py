@@ -138,27 +138,6 @@ SHORT = 6
 SERVER = "orthanc"
 # How renameat2(2) swaps two folders in one step.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
-# White space is only what JSON calls so, and comments are allowed almost wherever it is.
-BLANK = re.compile(r"[ \t\r\n]*")
-BLANK_OR_COMMENT = re.compile(r"(?:[ \t\r\n]+|//[^\r\n]*|/\*.*?\*/)*", re.DOTALL)
-TOKEN = re.compile(
-    r'(?P<text>"[^"\\]*(?:\\.[^"\\]*)*")'
-    r"|(?P<number>[-+0-9][0-9]*(?:\.[0-9]*)?(?:[eE][-+]?[0-9]*)?)"
-    r"|true|false|null|[][{}:,]",
-    re.DOTALL,
-)
-# A part of a text that does not stand for itself; a bare \ is one that none of the others fits.
-# Control characters stand for themselves up to Orthanc 1.12; 1.13 refuses them at its trial start.
-ESCAPE = re.compile(
-    r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([0-9a-fA-F]{4})"
-    r"|\\u((?![dD][89abAB])[0-9a-fA-F]{4})"
-    r'|\\(["/\\bfnrt])'
-    r"|\\"
-)
-ESCAPED = {'"': '"', "/": "/", "\\": "\\", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-WORDS = {"true": True, "false": False, "null": None}
-# How deep objects and lists may stand in each other, the outermost included.
-MAX_DEPTH = 256
 
 
 def __virtual__():
@@ -222,49 +201,6 @@ def place(options: dict, main_file: str, option_files: dict) -> dict:
     for option, value in options.items():
         files[owners.get(option, main_file)][option] = value
     return files
-
-
-def parse(text: str) -> dict:
-    """
-    Read JSON as Orthanc does: with comments, trailing commas and a byte order mark.
-
-    text
-        The content of a file.
-
-    Raises ValueError where Orthanc would refuse the file. What stands behind the closing brace
-    does not matter to Orthanc, and of two values for one key it takes the last. An integer that
-    64 bits do not hold becomes a float.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_conf.parse '{"HttpPort": 8042, // a comment'
-    """
-    reader = _Reader(text)
-    try:
-        options = reader.value()
-    except RecursionError:
-        raise reader.error("nested too deeply") from None
-    if not isinstance(options, dict):
-        raise reader.error("the file must hold an object: {...}")
-    return options
-
-
-def dump(options: dict) -> str:
-    """
-    Return options as the text of a file, always the same for the same options.
-
-    options
-        A mapping from option name to value.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_conf.dump '{"HttpPort": 8042}'
-    """
-    return json.dumps(options, indent=2, sort_keys=True) + "\n"
 
 
 def differences(old: dict, new: dict, path: str = "") -> dict:
@@ -390,7 +326,7 @@ def _validate_path(path: str) -> dict:
     for entry in _json_files(path) if os.path.isdir(path) else [os.path.basename(path)]:
         place = os.path.join(folder, entry)
         try:
-            contents[place] = parse(_read(place))
+            contents[place] = __salt__["orthanc_json.parse"](_read(place))
         except (OSError, ValueError) as err:
             problems.append(f"{place}: Orthanc does not start with this file: {err}")
     for place, content in contents.items():
@@ -879,7 +815,7 @@ def _compare(name: str, options: dict, configuration: dict, texts: dict) -> tupl
     wanted = place(options, main_file, option_files)
     on_host = _read_folder(name)
     contents = {
-        entry: dump(content)
+        entry: __salt__["orthanc_json.dump"](content)
         for entry, content in wanted.items()
         # A file of a package that is not installed is written only if it has something to say.
         if content or entry in on_host or entry == main_file or not option_files.get(entry)
@@ -1082,7 +1018,7 @@ def _read_folder(name: str) -> dict:
     for entry in _json_files(name):
         path = os.path.join(name, entry)
         try:
-            files[entry] = parse(_read(path))
+            files[entry] = __salt__["orthanc_json.parse"](_read(path))
         except (OSError, ValueError) as err:
             log.debug("%s: %s", path, err)
             files[entry] = None
@@ -1100,7 +1036,7 @@ def _is_ours(name: str, entry: str) -> bool:
         return entry.startswith(OWN)
     content = _read(os.path.join(name, entry))
     try:
-        return dump(parse(content)) == content
+        return __salt__["orthanc_json.dump"](__salt__["orthanc_json.parse"](content)) == content
     except ValueError:
         return False
 
@@ -1282,101 +1218,3 @@ def _write(path: str, text: str, gid: int, mode: int = FILE_MODE) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-
-
-class _Reader:
-    """Reads the values of a text, one after the other."""
-
-    def __init__(self, text: str):
-        self.text = text
-        self.position = 1 if text.startswith("\ufeff") else 0
-
-    def error(self, problem: str) -> ValueError:
-        """Return the error to raise; it says the line that was reached."""
-        line = len(re.findall(r"\r\n?|\n", self.text[: self.position])) + 1
-        return ValueError(f"line {line}: {problem}")
-
-    def peek(self, blank: re.Pattern = BLANK_OR_COMMENT):
-        """Go over what is blank, and return the match of the next token, or None."""
-        self.position = blank.match(self.text, self.position).end()
-        return TOKEN.match(self.text, self.position)
-
-    def take(self, expected: str, blank: re.Pattern = BLANK_OR_COMMENT) -> bool:
-        """Say whether the next token is the expected one, and go over it if so."""
-        token = self.peek(blank)
-        if token is None or token.group() != expected:
-            return False
-        self.position = token.end()
-        return True
-
-    def value(self, depth: int = 1):
-        """Read a value of any kind. Each level of it takes one call, and only one."""
-        if depth > MAX_DEPTH:
-            raise self.error("nested too deeply")
-        if self.take("{"):
-            options: dict = {}
-            while not self.take("}"):
-                key = self.key()
-                options[key] = self.value(depth + 1)
-                if self.take("}"):
-                    break
-                if not self.take(","):
-                    raise self.error("expected , or }")
-            return options
-        if self.take("["):
-            items: list = []
-            # Orthanc stumbles over a comment in an empty list, or behind the last comma.
-            while not self.take("]", BLANK):
-                items.append(self.value(depth + 1))
-                if self.take("]"):
-                    break
-                if not self.take(","):
-                    raise self.error("expected , or ]")
-            return items
-        return self.plain()
-
-    def key(self) -> str:
-        token = self.peek()
-        if token is None or not token.group("text"):
-            raise self.error('expected a key in "quotes", or }')
-        key = self.plain()
-        if not self.take(":", BLANK):
-            raise self.error("expected : right after the key")
-        return key
-
-    def plain(self):
-        """Read a value that holds no others."""
-        token = self.peek()
-        found = token.group() if token else ""
-        if found in WORDS:
-            value = WORDS[found]
-        elif token and token.group("text"):
-            value = ESCAPE.sub(self.unescape, found[1:-1])
-        elif token and token.group("number"):
-            value = self.number(found)
-        else:
-            raise self.error("expected a value")
-        self.position = token.end()
-        return value
-
-    def unescape(self, match) -> str:
-        high, low, code, letter = match.groups()
-        if letter:
-            return ESCAPED[letter]
-        if code:
-            return chr(int(code, 16))
-        if high:
-            return chr(0x10000 + ((int(high, 16) & 0x3FF) << 10) + (int(low, 16) & 0x3FF))
-        raise self.error("a text holds a wrong \\ escape")
-
-    def number(self, found: str):
-        sign, digits = (-1, found[1:]) if found[0] == "-" else (1, found)
-        digits = digits.lstrip("0") or "0"
-        if digits.isdigit() and len(digits) <= 20:
-            number = sign * int(digits)
-            if -(2**63) <= number < 2**64:
-                return number
-        try:
-            return float(found)
-        except ValueError:
-            raise self.error(f"{found} is not a number") from None

@@ -1676,7 +1676,7 @@ def installed(command):
             # Options that are commented out stand below the outermost brace.
             sample.update(dict.fromkeys(re.findall(r'(?m)^  //\s*"(\w+)"\s*:', text)))
             try:
-                sample.update(__salt__["orthanc_conf.parse"](text))
+                sample.update(__salt__["orthanc_json.parse"](text))
             except ValueError as err:
                 log.warning("the sample configuration of %s cannot be read: %s", command, err)
         __context__[key] = {"version": version, "sample": sample}

@@ -241,7 +241,7 @@ def _fill(
     texts = {
         **dict.fromkeys(managed),
         **texts,
-        managed[0]: __salt__["orthanc_conf.dump"](trial),
+        managed[0]: __salt__["orthanc_json.dump"](trial),
     }
     for entry, text in texts.items():
         if os.path.isabs(entry):

@@ -3,7 +3,7 @@
 import json
 
 import dicom
-import orthanc_conf
+import orthanc_json
 import pytest
 import testbed
 from minion import Minion
@@ -95,7 +95,7 @@ def test_the_packages_own_configuration_is_replaced(minion, users):
     minion.run("zypper -n -q install orthanc")
     shipped = minion.read("/etc/orthanc/Configuration.json")
     newest = "Tumbleweed" in minion.read("/etc/os-release")
-    assert (orthanc_conf.parse(shipped)["Plugins"] == []) is newest
+    assert (orthanc_json.parse(shipped)["Plugins"] == []) is newest
     assert minion.run("systemctl is-enabled orthanc", check=False).out.strip() == "disabled"
     assert minion.pid() == 0
     minion.apply(users=users, packages=["orthanc", "orthanc-dicomweb"])

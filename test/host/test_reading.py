@@ -4,7 +4,7 @@ import json
 import re
 
 import json_cases
-import orthanc_conf
+import orthanc_json
 import orthanc_options
 import pytest
 import testbed
@@ -87,7 +87,7 @@ def test_no_option_of_the_samples_is_a_false_alarm(installed):
         texts.append(host.read(path))
     plugins = host.run("ls /usr/share/orthanc/plugins").out.split()
     for text in texts:
-        options = orthanc_conf.parse(text)
+        options = orthanc_json.parse(text)
         sample = dict.fromkeys(options)
         assert options
         for known in ({}, sample):
@@ -97,7 +97,7 @@ def test_no_option_of_the_samples_is_a_false_alarm(installed):
     for text in texts:
         for line in re.findall(r'(?m)^  // ("\w+"\s*:.*)$', text):
             try:
-                options = orthanc_conf.parse("{" + line + "}")
+                options = orthanc_json.parse("{" + line + "}")
             except ValueError:
                 continue
             examples += 1
@@ -112,7 +112,7 @@ def test_options_have_the_form_that_this_orthanc_takes(installed, overwrite):
     for given in (overwrite, "Always" if overwrite else "Never"):
         adapted = orthanc_options.adapt({**options, "OverwriteInstances": given}, version)
         assert isinstance(adapted["OverwriteInstances"], str) is (version == "1.13.0")
-        host.write("/srv/orthanc.json", orthanc_conf.dump(adapted))
+        host.write("/srv/orthanc.json", orthanc_json.dump(adapted))
         host.run("mkdir -p /srv/s; timeout -s KILL 20 Orthanc /srv/orthanc.json > /srv/log 2>&1 &")
         # Up to 1.12, it dies of a word here.
         host.run("timeout 20 sh -c 'until grep -q \"has started\" /srv/log; do sleep .1; done'")

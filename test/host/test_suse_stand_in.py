@@ -7,7 +7,7 @@ also runs alone.
 import json
 import time
 
-import orthanc_conf
+import orthanc_json
 import pytest
 import testbed
 from minion import Minion
@@ -90,7 +90,7 @@ def test_orthanc_is_installed_as_opensuse_does_it(host):
 
 
 def test_its_configuration_is_that_of_opensuse(host):
-    options = orthanc_conf.parse(host.read("/etc/orthanc/Configuration.json"))
+    options = orthanc_json.parse(host.read("/etc/orthanc/Configuration.json"))
     assert options["Name"] == "MyOrthanc@openSUSE"
     assert options["StorageDirectory"] == "/var/lib/orthanc/OrthancStorage"
     assert options["DicomServerEnabled"] is True
@@ -103,7 +103,7 @@ def test_its_configuration_is_that_of_opensuse(host):
         assert options["Plugins"] == []
         assert not {"IndexDirectory", "RegisteredUsers", "AuthenticationEnabled"} & set(options)
     built_in = host.run("timeout 20 /usr/sbin/orthanc --config=-", user="orthanc").out
-    assert orthanc_conf.parse(built_in) == options
+    assert orthanc_json.parse(built_in) == options
 
 
 def test_orthanc_serves_hardened_and_logs_to_the_journal(host, image):

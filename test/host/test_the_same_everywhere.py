@@ -6,7 +6,7 @@ import json
 import pathlib
 
 import dicom
-import orthanc_conf
+import orthanc_json
 import pytest
 import yaml
 from ways import NEWEST, OLDEST, SALT_VERSIONS, WAYS
@@ -112,7 +112,7 @@ def effective(host, family: str) -> dict:
     """Return the options of all files together, with the map's values named instead of given."""
     given: dict = {}
     for name in host.run("ls /etc/orthanc/*.json").out.split():
-        content = orthanc_conf.parse(host.read(name))
+        content = orthanc_json.parse(host.read(name))
         assert not set(given) & set(content), f"{name} holds an option of another file"
         given.update(content)
     text = json.dumps(given)

@@ -1,21 +1,17 @@
 """The formula's data, without Salt."""
 
+import importlib
 import pathlib
 
 import orthanc_conf
-import orthanc_database
-import orthanc_nginx
-import orthanc_options
-import orthanc_preflight
-import orthanc_tls
 import pytest
 import yaml
 
+FORMULA = pathlib.Path(__file__).resolve().parents[2]
 # The execution modules call each other as Salt lets them.
-MODULES = (
-    *(orthanc_conf, orthanc_database, orthanc_nginx, orthanc_options, orthanc_preflight),
-    *(orthanc_tls,),
-)
+MODULES = [
+    importlib.import_module(path.stem) for path in sorted((FORMULA / "_modules").glob("*.py"))
+]
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
     for module in MODULES
@@ -26,8 +22,6 @@ for module in MODULES:
     module.__salt__ = FUNCTIONS
     module.__context__ = {}
     module.__pillar__ = {}
-
-FORMULA = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 import copy
 import json
 
-import json_cases
 import orthanc_conf as engine
+import orthanc_json
 import orthanc_options
 import pytest
 from hypothesis import given
@@ -76,41 +76,6 @@ def test_every_file_of_the_table_is_named_even_if_it_holds_nothing():
     }
 
 
-@given(st.dictionaries(st.text(), VALUES, max_size=4))
-def test_what_is_written_is_read_back(options):
-    text = engine.dump(options)
-    assert json.loads(text) == options
-    assert engine.parse(text) == options
-    assert text.isascii()
-
-
-# Raw control characters are read up to Orthanc 1.12 only; the engine reads them too.
-CASES = [
-    (name, text, expected if "levels" in name else json_cases.OLDER.get(name, expected))
-    for name, text, expected in json_cases.CASES
-]
-
-
-@pytest.mark.parametrize(("text", "expected"), [pytest.param(*c[1:], id=c[0]) for c in CASES])
-def test_parse_reads_as_orthanc_does(text, expected):
-    text = text.decode("utf-8", errors="surrogateescape")
-    if expected == json_cases.REFUSED:
-        with pytest.raises(ValueError):
-            engine.parse(text)
-    else:
-        assert repr(engine.parse(text)) == repr(expected)
-
-
-@given(
-    st.text() | st.text('{}[]",:/*\\\n tru0-e.') | st.binary().map(lambda raw: raw.decode("latin"))
-)
-def test_any_text_is_read_or_refused(text):
-    try:
-        assert isinstance(engine.parse(text), dict)
-    except ValueError as err:
-        assert str(err).startswith("line ")
-
-
 @pytest.mark.parametrize(
     ("old", "new", "changes"),
     [
@@ -134,7 +99,7 @@ def test_differences(old, new, changes):
 @given(OPTIONS, OPTIONS)
 def test_there_are_differences_exactly_where_something_differs(old, new):
     assert engine.differences(old, old) == {}
-    assert bool(engine.differences(old, new)) == (engine.dump(old) != engine.dump(new))
+    assert bool(engine.differences(old, new)) == (orthanc_json.dump(old) != orthanc_json.dump(new))
 
 
 SECRET = "Geheim-4711"
