@@ -395,7 +395,7 @@ def judge(name, configuration, host=True):
     problems = _sentences(_mistakes(name, options, wanted, here, expected), wanted["sources"])
     owned = place(options, wanted["main_file"], wanted["option_files"])
     problems += _strangers(name, owned, options, on_host)
-    problems += _sentences(_left_behind(before, options), wanted["sources"])
+    problems += _sentences(_left_behind(before, _with_places(options, name)), wanted["sources"])
     problems += _shared_folders(wanted) if host else []
     verdict = __salt__["orthanc_tls.judge"](wanted["certificates"], wanted["saltenv"])
     problems += verdict["problems"]
@@ -716,10 +716,16 @@ def _in_use(name: str, service: str, on_host: dict) -> dict:
     options = merge([content or {} for content in found.values()])
     if not options:
         return {}
-    for option, default in (("StorageDirectory", STORAGE), ("IndexDirectory", None)):
-        value = options.get(option) or default or options["StorageDirectory"]
-        options[option] = os.path.join(folder, value) if isinstance(value, str) else value
-    return options
+    return _with_places(options, folder)
+
+
+def _with_places(options: dict, folder: str) -> dict:
+    """Return options with the places of images and index, which Orthanc gives itself if need be."""
+    found = dict(options)
+    for option in ("StorageDirectory", "IndexDirectory"):
+        value = found.get(option, found.get("StorageDirectory", STORAGE))
+        found[option] = os.path.join(folder, value) if isinstance(value, str) else value
+    return found
 
 
 def _shared_folders(wanted: dict) -> list[str]:
@@ -1067,7 +1073,7 @@ def _left_behind(before: dict, options: dict) -> list:
         in_use = has_images(before.get("StorageDirectory", old)) and is_used(old)
         if in_use and not is_used(new):
             sentence = (
-                f"the server keeps its images in {old}, and {new} holds none of them; leave it at"
+                f"the server keeps its images in {old}, and {new} holds none of them; set it to"
                 f" {old}, or stop the server and move the folder first"
             )
             problems.append(([option], sentence))

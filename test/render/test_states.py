@@ -217,6 +217,23 @@ def test_images_are_not_left_behind_where_their_place_is_not_written_down(manage
     assert managed({**moved, "IndexDirectory": str(images)}).result is True
 
 
+def test_an_option_that_is_taken_out_moves_what_its_default_is_elsewhere(managed, tmp_path):
+    images, index = tmp_path / "images", tmp_path / "index"
+    (images / "0a").mkdir(parents=True)
+    index.mkdir()
+    (index / "index").touch()
+    separate = {"StorageDirectory": str(images), "IndexDirectory": str(index)}
+    assert managed(separate).result is True
+    for taken_out in separate:
+        ret = managed(separate, {taken_out: None})
+        assert ret.result is False
+        assert f"orthanc:config:{taken_out}: the server keeps its images in" in ret.comment
+        assert f"set it to {separate[taken_out]}," in ret.comment
+    # Relative ones are below the folder of the configuration.
+    assert managed({"StorageDirectory": "images", "IndexDirectory": "index"}).result is True
+    assert managed({"StorageDirectory": "images", "IndexDirectory": "other"}).result is False
+
+
 @TEST_MODES
 def test_folders_of_others_are_not_closed(states, tmp_path, test):
     (tmp_path / "real/0a").mkdir(parents=True)
