@@ -136,6 +136,11 @@ NEW = ".new"
 SHORT = 6
 # The package of the server, by the name that the tables of orthanc_options have for it.
 SERVER = "orthanc"
+# Where packages of Debian and openSUSE have their plugins; not all of these are read by Orthanc.
+PLUGIN_FOLDERS = (
+    *("/usr/share/orthanc/plugins", "/usr/lib64/share/orthanc/plugins"),
+    *("/usr/lib/orthanc", "/usr/lib64/orthanc"),
+)
 # How renameat2(2) swaps two folders in one step.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
@@ -343,14 +348,15 @@ def _validate_path(path: str) -> dict:
     allowed = (__pillar__.get("orthanc") or {}).get("plugin_sections") or []
     # One file of several may leave it to another one which plugins there are.
     judge_plugins = here and (os.path.isdir(path) or "Plugins" in options)
-    found = __salt__["orthanc_options.check"](
-        options,
-        version=here.get("version"),
-        sample=here.get("sample"),
-        plugins=_plugins(options, folder) if judge_plugins else None,
-        allowed=allowed,
-    )
-    advice = __salt__["orthanc_options.advice"](options)
+    host = {
+        "version": here.get("version"),
+        "sample": here.get("sample"),
+        "plugins": _plugins(options, folder) if judge_plugins else None,
+        "allowed": allowed,
+    }
+    found = __salt__["orthanc_options.check"](options, **host)
+    advice = __salt__["orthanc_options.doubts"](options, **host)
+    advice += __salt__["orthanc_options.advice"](options)
     advice += __salt__["orthanc_database.advice"](options)
 
     def sentences(pairs):
@@ -392,7 +398,9 @@ def judge(name, configuration, host=True):
     options = _options(wanted, expected)
     on_host = _read_folder(name) if host else {}
     before = _in_use(name, wanted["service"], on_host) if host else {}
-    problems = _sentences(_mistakes(name, options, wanted, here, expected), wanted["sources"])
+    judged_for = _judged_for(name, options, wanted, here, expected)
+    found = __salt__["orthanc_options.check"](options, **judged_for)
+    problems = _sentences(found, wanted["sources"])
     owned = place(options, wanted["main_file"], wanted["option_files"])
     problems += _strangers(name, owned, options, on_host)
     problems += _sentences(_left_behind(before, _with_places(options, name)), wanted["sources"])
@@ -411,7 +419,8 @@ def judge(name, configuration, host=True):
             "orthanc: this host has no such pillar, but its server has users; check the top file of"
             " the pillar, or set `orthanc: {}` to go back to a server without users"
         )
-    advice = __salt__["orthanc_options.advice"](options)
+    advice = __salt__["orthanc_options.doubts"](options, **judged_for)
+    advice += __salt__["orthanc_options.advice"](options)
     advice += __salt__["orthanc_database.advice"](options)
     return {
         "problems": problems,
@@ -670,20 +679,19 @@ def _options(wanted: dict, version: str | None) -> dict:
     return __salt__["orthanc_options.adapt"](merge(wanted["layers"]), version)
 
 
-def _mistakes(name: str, options: dict, wanted: dict, here: dict, expected: str | None) -> list:
-    """Return what the tables of options say, as pairs of an option's path and a sentence."""
+def _judged_for(name: str, options: dict, wanted: dict, here: dict, expected: str | None) -> dict:
+    """Return what ``orthanc_options`` has to know of this host, besides the options."""
     packages, installed = wanted["packages"], expected == here.get("version")
     if here and installed:
         # What comes with the server itself is there by now, or it does not come.
         packages = [package for package in packages if package != SERVER]
-    return __salt__["orthanc_options.check"](
-        options,
-        version=expected,
-        sample=here.get("sample") if installed else None,
-        plugins=_plugins(options, name) if here else None,
-        packages=packages,
-        allowed=wanted["sections"],
-    )
+    return {
+        "version": expected,
+        "sample": here.get("sample") if installed else None,
+        "plugins": _plugins(options, name) if here else None,
+        "packages": packages,
+        "allowed": wanted["sections"],
+    }
 
 
 def _strangers(name: str, wanted: dict, options: dict, on_host: dict) -> list[str]:
@@ -806,13 +814,29 @@ def _sentences(pairs: list, sources: dict | None, secrets: dict | None = None) -
 
 
 def _plugins(options: dict, folder: str) -> list[str]:
-    """Return the names of the files of all plugins that Orthanc would load."""
-    files = []
+    """
+    Return the plugins of this host as ``orthanc_options.check`` wants them: the names of the files
+    that Orthanc would load, and the whole paths of those that packages bring and it would not.
+    """
+    loaded: list = []
     plugins = options.get("Plugins")
     for entry in plugins if isinstance(plugins, list) else []:
         path = os.path.join(folder, str(entry))
-        files += os.listdir(path) if os.path.isdir(path) else [os.path.basename(path)]
-    return files
+        inside = os.listdir(path) if os.path.isdir(path) else None
+        loaded += [path] if inside is None else [os.path.join(path, name) for name in inside]
+    known = {os.path.realpath(path) for path in loaded}
+    others: dict = {}
+    for place in PLUGIN_FOLDERS:
+        for path in sorted(glob.glob(os.path.join(place, "*.so*"))):
+            others.setdefault(os.path.realpath(path), path)
+    names = [_versioned_name(path) for path in loaded]
+    return names + [path for real, path in others.items() if real not in known]
+
+
+def _versioned_name(path: str) -> str:
+    """Return the name of a file, or that behind a link if that only has a version more."""
+    name, behind = os.path.basename(path), os.path.basename(os.path.realpath(path))
+    return behind if behind.startswith(f"{name}.") else name
 
 
 def _compare(name: str, options: dict, configuration: dict, texts: dict) -> tuple[dict, dict]:

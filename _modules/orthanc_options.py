@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 __virtualname__ = "orthanc_options"
 
 # What Salt offers; all else here makes the tables.
-__load__ = ["adapt", "advice", "check", "installed", "is_before", "redact", "untouchable"]
+__load__ = [
+    *("adapt", "advice", "check", "doubts", "installed", "is_before", "redact", "untouchable"),
+]
 
 
 def __virtual__():
@@ -47,15 +49,23 @@ Either = namedtuple("Either", "kinds")
 Words = namedtuple("Words", "since")
 # A list whose items are told apart by their position, and how many of them there may be.
 Row = namedtuple("Row", "lengths kinds")
-# What only versions from ``since`` to ``until`` know, both inclusive.
-Option = namedtuple("Option", "kind since until", defaults=("", ""))
+# What only versions from ``since`` to ``until`` know, both inclusive, and only the one plugin whose
+# file has ``library`` in its name, where several share a section.
+Option = namedtuple("Option", "kind since until library", defaults=("", "", ""))
 # An option that later versions take in another form: ``old`` before the version ``since``.
 Changed = namedtuple("Changed", "old since new")
 # A mapping with keys that must be there, each a tuple of its names.
 Required = namedtuple("Required", "keys kind")
+# A mapping that a plugin hands on to the browser unread; ``names`` are those that are known.
+Open = namedtuple("Open", "names")
+# Of what a value has to be known: a name for people, the version (None where nobody can tell it),
+# and of a plugin the pieces of the names of its files that are there, each with its version.
+Release = namedtuple("Release", "name version libraries", defaults=({},))
 # The section of a plugin: a piece of the name of its file (or several, of which one must be
 # there), the package that brings it, and the keys of the section.
 Section = namedtuple("Section", "library package keys")
+# What options are judged for; see ``check``.
+Host = namedtuple("Host", "version sample plugins packages")
 # An option outside of all sections that only a plugin reads.
 PluginOption = namedtuple("PluginOption", "library package kind")
 
@@ -559,6 +569,9 @@ ADVISED_AGAINST = {
 # and new value.
 NEW_FORMS = {"OverwriteInstances": ("1.13.0", ((False, "Never"), (True, "Always")))}
 
+# Options that some versions, from the first to the second one, read by another name only (M).
+OLD_NAMES = {"RejectedSopClasses": ("1.12.6", "1.12.7", "RejectSopClasses")}
+
 # The value of HttpBindAddresses that older versions can do without.
 LOOPBACK = ["127.0.0.1"]
 
@@ -625,119 +638,163 @@ OBJECT_STORAGE = {
     },
 }
 
-WINDOWING_PRESETS = listed({"Name": TEXT, "WindowCenter": NUMBER, "WindowWidth": NUMBER})
-
 EDUCATION_USERS = {
     "Authentication": words("None", "Login", "RestrictedHttpHeader", "HttpHeader"),
     "Credentials": named(TEXT),
     "RestrictedHeaders": TEXTS,
 }
 
-# Orthanc Explorer 2 hands this block to the browser without looking at it
-EXPLORER_UI = {
-    "EnableStudyList": FLAG,
-    "EnableUpload": FLAG,
-    "EnableAddSeries": FLAG,
-    "AddSeriesDefaultTags": ANY,
-    "EnableDicomModalities": FLAG,
-    "EnableDicomWebServers": FLAG,
-    "EnableDeleteResources": FLAG,
-    "EnableDownloadZip": FLAG,
-    "EnableDownloadDicomDir": FLAG,
-    "EnableDownloadDicomFile": FLAG,
-    "EnableAnonymization": FLAG,
-    "EnableAnonimization": FLAG,  # old spelling, still read
-    "EnableModification": FLAG,
-    "EnableSendTo": FLAG,
-    "EnableApiViewMenu": FLAG,
-    "EnableWorklists": FLAG,
-    "EnableSettings": FLAG,
-    "EnablePermissionsEdition": FLAG,
-    "EnableAuditLogs": FLAG,
-    "EnableJobsList": FLAG,
-    "EnableLinkToLegacyUi": FLAG,
-    "EnableChangePassword": FLAG,
-    "EnableViewerQuickButton": FLAG,
-    "EnableReportQuickButton": FLAG,
-    "EnableQuickViewerButton": FLAG,
-    "EnableQuickReportButton": FLAG,
-    "EnableEditLabels": FLAG,
-    "EnableLabels": FLAG,
-    "AvailableLabels": TEXTS,
-    "EnableLabelsCount": FLAG,
-    "EnableMultiLabelsSearch": FLAG,
-    "EnableShares": FLAG,
-    "DefaultShareDuration": COUNT,
-    "ShareDuration": COUNT,
-    "ShareDurations": listed(COUNT),
-    "AnonymizeSharesByDefault": FLAG,
-    "EnableAnonymizedShares": FLAG,
-    "EnableStandardShares": FLAG,
-    "EnableSharesByEmail": FLAG,
-    "ShareEmailTemplate": ANY,
-    "ShareEmailContentTemplate": ANY,
-    "ShareEmailLayoutTemplate": ANY,  # may be null
-    "ShareEmailTitle": ANY,
-    "EnableInboxLinks": FLAG,
-    "InboxLinksDuration": COUNT,
-    "InboxLinkDuration": COUNT,
-    "EnableInboxLinksByEmail": FLAG,
-    "InboxLinksEmailContentTemplate": ANY,
-    "InboxLinksEmailLayoutTemplate": ANY,  # may be null
-    "InboxLinksEmailTitle": ANY,
-    "EnableOpenInOhifViewer": FLAG,
-    "OhifViewerPublicRoot": TEXT,
-    "EnableOpenInOhifViewer3": FLAG,
-    "OhifViewer3PublicRoot": TEXT,
-    "EnableOpenInMedDreamViewer": FLAG,
-    "EnableMedDreamInstantLinks": FLAG,
-    "MedDreamViewerPublicRoot": TEXT,
-    "EnableOpenInWeasisViewer": FLAG,
-    "EnableOpenInStoneViewer": FLAG,
-    "EnableOpenInVolView": FLAG,
-    "VolViewPublicRoot": TEXT,
-    "StoneWebViewerPublicRoot": TEXT,
-    "ViewersIcons": named(TEXT),
-    "ViewerIcons": named(TEXT),
-    "ViewersOrdering": TEXTS,
-    "MaxStudiesDisplayed": COUNT,
-    "PageLoadSize": COUNT,
-    "MaxMyJobsHistorySize": COUNT,
-    "StudyListSearchMode": words("search-as-you-type", "search-button"),
-    "StudyListSearchAsYouTypeMinChars": COUNT,
-    "StudyListSearchAsYouTypeDelay": COUNT,
-    "StudyListEmptyIfNoSearch": FLAG,
-    "StudyListContentIfNoSearch": words("default-ordering", "most-recents", "empty"),
-    "DefaultOrdering": TEXT,
-    "AutoAddWildcardsToSearchFields": FLAG,
-    "ShowOrthancName": FLAG,
-    "UploadReportTags": TEXTS,
-    "UploadReportMaxTags": COUNT,
-    "StudyListColumns": TEXTS,
-    "PatientMainTags": TEXTS,
-    "StudyMainTags": TEXTS,
-    "SeriesMainTags": TEXTS,
-    "ModalitiesFilter": TEXTS,
-    "WorklistsColumns": TEXTS,
-    "NewWorklistDefaultTags": ANY,
-    "AvailableLanguages": TEXTS,
-    "DefaultLanguage": ANY,  # null = language of the browser
-    "TranslateDicomTags": FLAG,
+# The keys of the viewer of Osimis, which shares a section with Orthanc's own (S)
+OSIMIS_WEB_VIEWER = {
+    "RestrictTransferSyntaxes": TEXTS,
+    "AlwaysShowNotForDiagnosticUsageDisclaimer": FLAG,
+    "AnnotationStorageEnabled": FLAG,
+    "CacheEnabled": FLAG,
+    "CombinedToolBehaviour": ANY,
+    "CombinedToolEnabled": FLAG,
+    "CrossHairEnabled": FLAG,
+    "CustomCommandEnabled": FLAG,
+    "CustomCommandIconClass": TEXT,
+    "CustomCommandIconLabel": TEXT,
+    "CustomCommandLuaCode": TEXT,
+    "CustomOverlayProviderUrl": TEXT,
     "DateFormat": TEXT,
-    "PatientNameCapture": TEXT,
-    "PatientNameFormatting": TEXT,
-    "Modifications": {
-        "AllowedModes": listed(words("modify-new-uids", "modify-keep-uids", "duplicate")),
-        "DefaultMode": words("modify-new-uids", "modify-keep-uids", "duplicate"),
-        "SeriesAllowedModes": listed(words("modify-new-uids", "modify-keep-uids", "duplicate")),
-        "SeriesDefaultMode": words("modify-new-uids", "modify-keep-uids", "duplicate"),
-    },
-    "ShowSamePatientStudiesFilter": TEXTS,
-    "DownloadStudyFileNameTemplate": TEXT,
-    "DownloadSeriesFileNameTemplate": TEXT,
-    "DownloadInstanceFileNameTemplate": TEXT,
-    "CustomButtons": ANY,
+    "DefaultLanguage": TEXT,
+    "DefaultSelectedTool": TEXT,
+    "DefaultStudyIslandsDisplayMode": words("grid", "list", "oneCol"),
+    "DisplayOverlayIcons": FLAG,
+    "DisplayOverlayText": FLAG,
+    "DocumentationUrl": TEXT,
+    "DownloadAsJpegEnabled": FLAG,
+    "GdcmEnabled": FLAG,
+    "HighQualityImagePreloadingEnabled": FLAG,
+    "InstanceInfoCacheEnabled": FLAG,
+    "KeyImageCaptureEnabled": FLAG,
+    "KeyboardShortcuts": ANY,
+    "KeyboardShortcutsEnabled": FLAG,
+    "LiveshareEnabled": FLAG,
+    "MouseWheelBehaviour": ANY,
+    "OpenAllPatientStudies": FLAG,
+    "PrintEnabled": FLAG,
+    "ReduceTimelineHeightOnSingleFrameSeries": FLAG,
+    "ReferenceLinesEnabled": FLAG,
+    "SeriesToIgnore": ANY,
+    "SeriesToIgnoreFromMetadata": ANY,
+    "ShortTermCacheDebugLogsEnabled": FLAG,
+    "ShortTermCacheEnabled": FLAG,
+    "ShortTermCachePath": TEXT,
+    "ShortTermCachePrefetchOnInstanceStored": FLAG,
+    "ShortTermCacheSize": INTEGER,
+    "ShowInfoPopupAtStartup": words("always", "never", "user"),
+    "ShowInfoPopupButtonEnabled": FLAG,
+    "ShowNoReportIconInSeriesList": FLAG,
+    "ShowStudyInformationBreadcrumb": FLAG,
+    "StudyDownloadEnabled": FLAG,
+    "SynchronizedBrowsingEnabled": FLAG,
+    "ToggleOverlayIconsButtonEnabled": FLAG,
+    "ToggleOverlayTextButtonEnabled": FLAG,
+    "ToolbarButtonSize": words("small", "large"),
+    "ToolbarLayoutMode": words("flat", "tree"),
+    "VideoDisplayEnabled": FLAG,
+    "WindowingBehaviour": ANY,
+    "WindowingPresets": ANY,
 }
+
+# Up to release 1.14.1 (S)
+EXPLORER_UI = (
+    "EnableStudyList",
+    "EnableUpload",
+    "EnableAddSeries",
+    "AddSeriesDefaultTags",
+    "EnableDicomModalities",
+    "EnableDicomWebServers",
+    "EnableDeleteResources",
+    "EnableDownloadZip",
+    "EnableDownloadDicomDir",
+    "EnableDownloadDicomFile",
+    "EnableAnonymization",
+    "EnableAnonimization",
+    "EnableModification",
+    "EnableSendTo",
+    "EnableApiViewMenu",
+    "EnableWorklists",
+    "EnableSettings",
+    "EnablePermissionsEdition",
+    "EnableAuditLogs",
+    "EnableJobsList",
+    "EnableLinkToLegacyUi",
+    "EnableChangePassword",
+    "EnableViewerQuickButton",
+    "EnableReportQuickButton",
+    "EnableQuickViewerButton",
+    "EnableQuickReportButton",
+    "EnableEditLabels",
+    "EnableLabels",
+    "AvailableLabels",
+    "EnableLabelsCount",
+    "EnableMultiLabelsSearch",
+    "EnableShares",
+    "DefaultShareDuration",
+    "ShareDuration",
+    "ShareDurations",
+    "AnonymizeSharesByDefault",
+    "EnableAnonymizedShares",
+    "EnableStandardShares",
+    "EnableSharesByEmail",
+    "ShareEmailTemplate",
+    "ShareEmailContentTemplate",
+    "ShareEmailLayoutTemplate",
+    "ShareEmailTitle",
+    "EnableInboxLinks",
+    "InboxLinksDuration",
+    "EnableInboxLinksByEmail",
+    "InboxLinksEmailContentTemplate",
+    "InboxLinksEmailLayoutTemplate",
+    "InboxLinksEmailTitle",
+    "EnableOpenInOhifViewer",
+    "OhifViewerPublicRoot",
+    "EnableOpenInOhifViewer3",
+    "OhifViewer3PublicRoot",
+    "EnableOpenInMedDreamViewer",
+    "EnableMedDreamInstantLinks",
+    "MedDreamViewerPublicRoot",
+    "EnableOpenInWeasisViewer",
+    "ViewersIcons",
+    "ViewerIcons",
+    "ViewersOrdering",
+    "MaxStudiesDisplayed",
+    "PageLoadSize",
+    "MaxMyJobsHistorySize",
+    "StudyListSearchMode",
+    "StudyListSearchAsYouTypeMinChars",
+    "StudyListSearchAsYouTypeDelay",
+    "StudyListEmptyIfNoSearch",
+    "StudyListContentIfNoSearch",
+    "DefaultOrdering",
+    "AutoAddWildcardsToSearchFields",
+    "ShowOrthancName",
+    "UploadReportTags",
+    "UploadReportMaxTags",
+    "StudyListColumns",
+    "PatientMainTags",
+    "StudyMainTags",
+    "SeriesMainTags",
+    "ModalitiesFilter",
+    "WorklistsColumns",
+    "NewWorklistDefaultTags",
+    "AvailableLanguages",
+    "DefaultLanguage",
+    "TranslateDicomTags",
+    "DateFormat",
+    "PatientNameCapture",
+    "PatientNameFormatting",
+    "Modifications",
+    "ShowSamePatientStudiesFilter",
+    "DownloadStudyFileNameTemplate",
+    "DownloadSeriesFileNameTemplate",
+    "DownloadInstanceFileNameTemplate",
+    "CustomButtons",
+)
 
 SECTIONS = {
     # --- Databases ---------------------------------------------------------------------------
@@ -758,14 +815,14 @@ SECTIONS = {
             "Lock": FLAG,
             "MaximumConnectionRetries": COUNT,
             "ConnectionRetryInterval": COUNT,
-            "IndexConnectionsCount": POSITIVE,
-            "TransactionMode": words("ReadCommitted", "Serializable"),  # 6.0
-            "EnableVerboseLogs": FLAG,  # 6.0
-            "HousekeepingInterval": POSITIVE,  # 7.0
-            "AllowInconsistentChildCounts": FLAG,  # 7.2
-            "UseDynamicConnectionPool": FLAG,  # 9.0
-            "Schema": TEXT,  # 10.0
-            "ApplicationName": TEXT,  # 10.0
+            "IndexConnectionsCount": Option(POSITIVE, since="4.0"),
+            "TransactionMode": Option(words("ReadCommitted", "Serializable"), since="6.0"),
+            "EnableVerboseLogs": Option(FLAG, since="6.0"),
+            "HousekeepingInterval": Option(POSITIVE, since="7.0"),
+            "AllowInconsistentChildCounts": Option(FLAG, since="7.2"),
+            "UseDynamicConnectionPool": Option(FLAG, since="9.0"),
+            "Schema": Option(TEXT, since="10.0"),
+            "ApplicationName": Option(TEXT, since="10.0"),
         },
     ),
     # https://orthanc.uclouvain.be/book/plugins/mysql.html
@@ -787,7 +844,7 @@ SECTIONS = {
             "Lock": FLAG,
             "MaximumConnectionRetries": COUNT,
             "ConnectionRetryInterval": COUNT,
-            "IndexConnectionsCount": POSITIVE,
+            "IndexConnectionsCount": Option(POSITIVE, since="4.0"),
         },
     ),
     # https://orthanc.uclouvain.be/book/plugins/odbc.html
@@ -942,11 +999,14 @@ SECTIONS = {
     "DelayedDeletion": Section(
         library="DelayedDeletion",
         package="orthanc",
-        keys={
-            "Enable": FLAG,  # true by default as soon as the section exists
-            "ThrottleDelayMs": COUNT,
-            "Path": TEXT,
-        },
+        keys=Option(
+            {
+                "Enable": FLAG,  # true by default as soon as the section exists
+                "ThrottleDelayMs": COUNT,
+                "Path": TEXT,
+            },
+            since="1.11.1",
+        ),
     ),
     # https://orthanc.uclouvain.be/book/plugins/indexer.html
     "Indexer": Section(
@@ -963,32 +1023,35 @@ SECTIONS = {
     "Housekeeper": Section(
         library="Housekeeper",
         package="orthanc",
-        keys={
-            "Enable": FLAG,
-            "GlobalPropertyId": between(1024, 2147483647),  # a smaller one aborts Orthanc
-            "Force": FLAG,
-            "ForceReconstructFiles": FLAG,
-            "ThrottleDelay": COUNT,
-            "Schedule": {
-                "Monday": TEXTS,
-                "Tuesday": TEXTS,
-                "Wednesday": TEXTS,
-                "Thursday": TEXTS,
-                "Friday": TEXTS,
-                "Saturday": TEXTS,
-                "Sunday": TEXTS,
+        keys=Option(
+            {
+                "Enable": FLAG,
+                "GlobalPropertyId": between(1024, 2147483647),  # a smaller one aborts Orthanc
+                "Force": FLAG,
+                "ForceReconstructFiles": Option(FLAG, since="1.12.9"),
+                "ThrottleDelay": COUNT,
+                "Schedule": {
+                    "Monday": TEXTS,
+                    "Tuesday": TEXTS,
+                    "Wednesday": TEXTS,
+                    "Thursday": TEXTS,
+                    "Friday": TEXTS,
+                    "Saturday": TEXTS,
+                    "Sunday": TEXTS,
+                },
+                "Triggers": {
+                    "StorageCompressionChange": FLAG,
+                    "MainDicomTagsChange": FLAG,
+                    "UnnecessaryDicomAsJsonFiles": FLAG,
+                    "IngestTranscodingChange": FLAG,
+                    "DicomWebCacheChange": Option(FLAG, since="1.12.2"),
+                },
+                "LimitMainDicomTagsReconstructLevel": Option(
+                    words("Patient", "Study", "Series", "Instance", "All"), since="1.12.4"
+                ),
             },
-            "Triggers": {
-                "StorageCompressionChange": FLAG,
-                "MainDicomTagsChange": FLAG,
-                "UnnecessaryDicomAsJsonFiles": FLAG,
-                "IngestTranscodingChange": FLAG,
-                "DicomWebCacheChange": FLAG,
-            },
-            "LimitMainDicomTagsReconstructLevel": words(
-                "Patient", "Study", "Series", "Instance", "All"
-            ),
-        },
+            since="1.11.0",
+        ),
     ),
     # --- DICOM and web services --------------------------------------------------------------
     # https://orthanc.uclouvain.be/book/plugins/dicomweb.html
@@ -998,7 +1061,7 @@ SECTIONS = {
         keys={
             "Enable": FLAG,
             "Root": TEXT,
-            "PublicRoot": TEXT,
+            "PublicRoot": Option(TEXT, since="1.8"),
             "EnableWado": FLAG,
             "WadoRoot": TEXT,
             "Host": TEXT,
@@ -1012,11 +1075,13 @@ SECTIONS = {
             "SeriesMetadata": METADATA_MODE,
             "StudiesMetadataExtrapolatedTags": TEXTS,
             "SeriesMetadataExtrapolatedTags": TEXTS,
-            "EnableMetadataCache": FLAG,
-            "EnablePerformanceLogs": FLAG,
-            "MetadataWorkerThreadsCount": COUNT,
-            "WadoRsLoaderThreadsCount": COUNT,
-            "OtherBinaryMode": words("BulkDataURI", "InlineBinary", "ArrayOfValues"),  # 1.24
+            "EnableMetadataCache": Option(FLAG, since="1.15"),
+            "EnablePerformanceLogs": Option(FLAG, since="1.21"),
+            "MetadataWorkerThreadsCount": Option(COUNT, since="1.14"),
+            "WadoRsLoaderThreadsCount": Option(COUNT, since="1.21"),
+            "OtherBinaryMode": Option(
+                words("BulkDataURI", "InlineBinary", "ArrayOfValues"), since="1.24"
+            ),
         },
     ),
     # https://orthanc.uclouvain.be/book/plugins/google-cloud-platform.html
@@ -1043,40 +1108,46 @@ SECTIONS = {
             "RefreshInternal": COUNT,  # misspelling of the first version
         },
     ),
-    # https://orthanc.uclouvain.be/book/plugins/worklists-plugin-new.html
+    # Two plugins share this section: the sample that comes with Orthanc, and its successor.
     # https://orthanc.uclouvain.be/book/plugins/worklists-plugin.html
+    # https://orthanc.uclouvain.be/book/plugins/worklists-plugin-new.html
     "Worklists": Section(
         library=("ModalityWorklists", "OrthancWorklists"),
         package="orthanc",
         keys={
             "Enable": FLAG,
             "Database": TEXT,
-            "Directory": TEXT,
-            "SaveInOrthancDatabase": FLAG,  # not together with a folder
             "FilterIssuerAet": FLAG,
             "LimitAnswers": COUNT,
-            "DeleteWorklistsOnStableStudy": FLAG,
-            "DeleteWorklistsDelay": COUNT,  # only with SaveInOrthancDatabase
-            "HousekeepingInterval": COUNT,
-            "SetStudyInstanceUidIfMissing": FLAG,
-            "LogMatchedWorklistIds": FLAG,
+            "Directory": Option(TEXT, library="OrthancWorklists"),
+            # not together with a folder
+            "SaveInOrthancDatabase": Option(FLAG, library="OrthancWorklists"),
+            "DeleteWorklistsOnStableStudy": Option(FLAG, library="OrthancWorklists"),
+            # only with SaveInOrthancDatabase
+            "DeleteWorklistsDelay": Option(COUNT, library="OrthancWorklists"),
+            "HousekeepingInterval": Option(COUNT, library="OrthancWorklists"),
+            "SetStudyInstanceUidIfMissing": Option(FLAG, library="OrthancWorklists"),
+            "LogMatchedWorklistIds": Option(FLAG, since="0.9.3", library="OrthancWorklists"),
         },
     ),
     # https://orthanc.uclouvain.be/book/plugins/multitenant-dicom.html
     "MultitenantDicom": Section(
         library="MultitenantDicom",
         package="orthanc",
-        keys={
-            "Servers": listed(
-                {
-                    "AET": TEXT,
-                    "Port": PORT,
-                    "Labels": TEXTS,  # AET, Port and Labels are mandatory
-                    "LabelsConstraint": words("All", "Any", "None"),
-                    "LabelsStoreLevels": listed(LEVEL),
-                }
-            ),
-        },
+        keys=Option(
+            {
+                "Servers": listed(
+                    {
+                        "AET": TEXT,
+                        "Port": PORT,
+                        "Labels": TEXTS,  # AET, Port and Labels are mandatory
+                        "LabelsConstraint": words("All", "Any", "None"),
+                        "LabelsStoreLevels": listed(LEVEL),
+                    }
+                ),
+            },
+            since="1.12.0",
+        ),
     ),
     # https://orthanc.uclouvain.be/book/plugins/transfers.html
     "Transfers": Section(
@@ -1100,7 +1171,7 @@ SECTIONS = {
         package="orthanc-tcia",
         keys={
             "Enable": FLAG,
-            "BaseUrl": TEXT,
+            "BaseUrl": Option(TEXT, since="1.3"),
         },
     ),
     # https://orthanc.uclouvain.be/book/plugins/serve-folders.html
@@ -1136,7 +1207,7 @@ SECTIONS = {
             "WebServiceIdentifier": TEXT,
             "WebServiceUsername": TEXT,
             "WebServicePassword": TEXT,
-            "EnableAuditLogs": FLAG,
+            "EnableAuditLogs": Option(FLAG, since="0.10.0"),
             "TokenHttpHeaders": SOME_TEXTS,
             "TokenGetArguments": SOME_TEXTS,
             "UncheckedResources": TEXTS,
@@ -1144,18 +1215,20 @@ SECTIONS = {
             "UncheckedLevels": listed(ACCESS_LEVEL),  # not together with CheckedLevel
             "CheckedLevel": ACCESS_LEVEL,
             "StandardConfigurations": listed(
-                words(
-                    "osimis-web-viewer",
-                    "stone-webviewer",
-                    "orthanc-explorer-2",
-                    "ohif",
-                    "volview",
-                    "stl",
+                Words(
+                    {
+                        "osimis-web-viewer": "",
+                        "stone-webviewer": "",
+                        "orthanc-explorer-2": "",
+                        "ohif": "0.5.3",
+                        "volview": "0.8.2",
+                        "stl": "0.10.2",
+                    }
                 )
             ),
             # [method, pattern, permissions] and perhaps a remark
             "Permissions": listed(TEXTS),
-            "ExtraPermissions": listed(TEXTS),
+            "ExtraPermissions": Option(listed(TEXTS), since="0.10.0"),
         },
     ),
     # https://orthanc.uclouvain.be/book/plugins/education.html
@@ -1198,40 +1271,49 @@ SECTIONS = {
             "CustomLogoPath": TEXT,
             "CustomFavIconPath": TEXT,
             "CustomTitle": TEXT,
-            "UiOptions": EXPLORER_UI,
-            "Keycloak": {
-                "Enable": FLAG,
-                "Url": TEXT,
-                "Realm": TEXT,
-                "ClientId": TEXT,
-                "CheckLoginIframe": FLAG,
-            },
-            "Tokens": {
-                "InstantLinksValidity": COUNT,
-                "ShareType": TEXT,
-                "RequiredForLinks": FLAG,
-                "LandingOptions": ANY,
-            },
+            # These go to the browser as they are (S).
+            "UiOptions": Open(EXPLORER_UI),
+            "Keycloak": Open(
+                (
+                    "Enable",
+                    "Url",
+                    "Realm",
+                    "ClientId",
+                    "CheckLoginIframe",
+                )
+            ),
+            "Tokens": Open(
+                (
+                    "InstantLinksValidity",
+                    "ShareType",
+                    "RequiredForLinks",
+                    "LandingOptions",
+                )
+            ),
             "Shares": ANY,  # version 0.x
             "PublicRoot": ANY,  # version 0.x
             "OrthancApiPublicRoot": ANY,  # version 0.x
-            "AdvancedOptions": {
-                "DownloadInstantLinksUseRestApiWithAuthHeaders": FLAG,
-                "InstantLinksReuseTokenFromUri": TEXT,
-                "AdaptUiOnReadOnlySystems": FLAG,
-            },
-            "Inbox": {
-                "Enable": FLAG,
-                "EnableAnonymousAccess": FLAG,
-                "Title": TEXT,
-                "IntroTextHtml": TEXT,
-                "SuccessTextHtml": TEXT,
-                "FailureTextHtml": TEXT,
-                "CommitUrl": TEXT,
-                "FormValidationUrl": TEXT,
-                "ProcessingMonitoringUrl": TEXT,
-                "FormFields": ANY,
-            },
+            "AdvancedOptions": Open(
+                (
+                    "DownloadInstantLinksUseRestApiWithAuthHeaders",
+                    "InstantLinksReuseTokenFromUri",
+                    "AdaptUiOnReadOnlySystems",
+                )
+            ),
+            "Inbox": Open(
+                (
+                    "Enable",
+                    "EnableAnonymousAccess",
+                    "Title",
+                    "IntroTextHtml",
+                    "SuccessTextHtml",
+                    "FailureTextHtml",
+                    "CommitUrl",
+                    "FormValidationUrl",
+                    "ProcessingMonitoringUrl",
+                    "FormFields",
+                )
+            ),
             "Emails": {
                 "Server": WEB_SERVICE,
             },
@@ -1244,99 +1326,48 @@ SECTIONS = {
         library=("OrthancWebViewer", "OsimisWebViewer"),
         package="orthanc-webviewer",
         keys={
-            "CachePath": TEXT,
-            "Cache": TEXT,  # first version
-            "CacheSize": POSITIVE,
-            "Threads": POSITIVE,
-            "EnableGdcm": FLAG,  # up to 2.5
-            "RestrictTransferSyntaxes": TEXTS,
-            # From here on: only the viewer of Osimis
-            "AlwaysShowNotForDiagnosticUsageDisclaimer": FLAG,
-            "AnnotationStorageEnabled": FLAG,
-            "CacheEnabled": FLAG,
-            "CombinedToolBehaviour": ANY,
-            "CombinedToolEnabled": FLAG,
-            "CrossHairEnabled": FLAG,
-            "CustomCommandEnabled": FLAG,
-            "CustomCommandIconClass": TEXT,
-            "CustomCommandIconLabel": TEXT,
-            "CustomCommandLuaCode": TEXT,
-            "CustomOverlayProviderUrl": TEXT,
-            "DateFormat": TEXT,
-            "DefaultLanguage": TEXT,
-            "DefaultSelectedTool": TEXT,
-            "DefaultStudyIslandsDisplayMode": words("grid", "list", "oneCol"),
-            "DisplayOverlayIcons": FLAG,
-            "DisplayOverlayText": FLAG,
-            "DocumentationUrl": TEXT,
-            "DownloadAsJpegEnabled": FLAG,
-            "GdcmEnabled": FLAG,
-            "HighQualityImagePreloadingEnabled": FLAG,
-            "InstanceInfoCacheEnabled": FLAG,
-            "KeyImageCaptureEnabled": FLAG,
-            "KeyboardShortcuts": ANY,
-            "KeyboardShortcutsEnabled": FLAG,
-            "LicenseString": TEXT,
-            "LiveshareEnabled": FLAG,
-            "MouseWheelBehaviour": ANY,
-            "OpenAllPatientStudies": FLAG,
-            "PrintEnabled": FLAG,
-            "ReduceTimelineHeightOnSingleFrameSeries": FLAG,
-            "ReferenceLinesEnabled": FLAG,
-            "SeriesToIgnore": ANY,
-            "SeriesToIgnoreFromMetadata": ANY,
-            "ShortTermCacheDebugLogsEnabled": FLAG,
-            "ShortTermCacheDecoderThreadsCount": INTEGER,
-            "ShortTermCacheEnabled": FLAG,
-            "ShortTermCachePath": TEXT,
-            "ShortTermCachePrefetchOnInstanceStored": FLAG,
-            "ShortTermCacheSize": INTEGER,
-            "ShowInfoPopupAtStartup": words("always", "never", "user"),
-            "ShowInfoPopupButtonEnabled": FLAG,
-            "ShowNoReportIconInSeriesList": FLAG,
-            "ShowStudyInformationBreadcrumb": FLAG,
-            "StudyDownloadEnabled": FLAG,
-            "SynchronizedBrowsingEnabled": FLAG,
-            "ToggleOverlayIconsButtonEnabled": FLAG,
-            "ToggleOverlayTextButtonEnabled": FLAG,
-            "ToolbarButtonSize": words("small", "large"),
-            "ToolbarLayoutMode": words("flat", "tree"),
-            "VideoDisplayEnabled": FLAG,
-            "WindowingBehaviour": ANY,
-            "WindowingPresets": ANY,
+            "CachePath": Option(TEXT, library="OrthancWebViewer"),
+            "Cache": Option(TEXT, library="OrthancWebViewer"),  # still read in place of CachePath
+            "CacheSize": Option(POSITIVE, library="OrthancWebViewer"),
+            "Threads": Option(POSITIVE, library="OrthancWebViewer"),
+            "EnableGdcm": Option(FLAG, until="2.5", library="OrthancWebViewer"),
+            **{
+                name: Option(kind, library="OsimisWebViewer")
+                for name, kind in OSIMIS_WEB_VIEWER.items()
+            },
         },
     ),
     # https://orthanc.uclouvain.be/book/plugins/stone-webviewer.html
-    # Read by the JavaScript of the viewer, hence no check when Orthanc starts
+    # The whole section goes to the browser as it is (S).
     "StoneWebViewer": Section(
         library="StoneWebViewer",
         package="",
-        keys={
-            "DateFormat": TEXT,
-            "TimeFormat": TEXT,
-            "WindowingPresets": WINDOWING_PRESETS,
-            "CombinedToolEnabled": FLAG,
-            "CombinedToolBehaviour": named(
-                words("Crosshair", "Windowing", "Pan", "Rotate", "Zoom", "MagnifyingGlass")
-            ),
-            "PrintEnabled": FLAG,
-            "DownloadAsJpegEnabled": FLAG,
-            "DownloadStudyEnabled": FLAG,
-            "DownloadDicomDir": FLAG,
-            "ExpectedMessageOrigin": TEXT,
-            "DicomWebRoot": TEXT,
-            "DicomWebHttpHeaders": named(TEXT),
-            "DicomCacheSize": COUNT,
-            "OrthancApiRoot": TEXT,
-            "InstitutionLogo": TEXT,
-            "SkipSeriesFromModalities": TEXTS,
-            "ShowInfoPanelAtStartup": words("Always", "Never", "User"),
-            "ShowUserPreferencesButton": FLAG,
-            "ShowNotForDiagnosticUsageDisclaimer": FLAG,
-            "AnnotationsColor": listed(between(0, 255)),
-            "HighlightedAnnotationsColor": listed(between(0, 255)),
-            "ScreenshotTemplate": TEXT,
-        },
+        keys=Open(
+            (
+                "DateFormat",
+                "TimeFormat",
+                "WindowingPresets",
+                "CombinedToolEnabled",
+                "CombinedToolBehaviour",
+                "PrintEnabled",
+                "DownloadAsJpegEnabled",
+                "DownloadStudyEnabled",
+                "DownloadDicomDir",
+                "ExpectedMessageOrigin",
+                "DicomWebRoot",
+                "DicomWebHttpHeaders",
+                "DicomCacheSize",
+                "OrthancApiRoot",
+                "InstitutionLogo",
+                "SkipSeriesFromModalities",
+                "ShowInfoPanelAtStartup",
+                "ShowUserPreferencesButton",
+                "ShowNotForDiagnosticUsageDisclaimer",
+                "AnnotationsColor",
+                "HighlightedAnnotationsColor",
+                "ScreenshotTemplate",
+            )
+        ),
     ),
     # https://orthanc.uclouvain.be/book/plugins/ohif.html
     "OHIF": Section(
@@ -1353,20 +1384,24 @@ SECTIONS = {
     "WholeSlideImaging": Section(
         library="OrthancWSI",
         package="orthanc-wsi",
-        keys={
-            "EnableIIIF": FLAG,
-            "OrthancPublicURL": TEXT,
-            "ServeMirador": FLAG,
-            "ServeOpenSeadragon": FLAG,
-            "ForcePowersOfTwoScaleFactors": FLAG,
-            # 4.0
-            "EnableAnnotations": FLAG,
-            "EnableAnnotationsSharing": FLAG,
-            "EnableLearnerToLearnerSharing": FLAG,
-            "Instructors": TEXTS,
-            "AuthenticationSource": TEXT,  # None, RegisteredUsers, HttpHeader, Plugin
-            "AuthenticationHttpHeader": TEXT,
-        },
+        keys=Option(
+            {
+                "EnableIIIF": FLAG,
+                "OrthancPublicURL": TEXT,
+                "ServeMirador": FLAG,
+                "ServeOpenSeadragon": FLAG,
+                "ForcePowersOfTwoScaleFactors": FLAG,
+                "EnableAnnotations": Option(FLAG, since="4.0"),
+                "EnableAnnotationsSharing": Option(FLAG, since="4.0"),
+                "EnableLearnerToLearnerSharing": Option(FLAG, since="4.0"),
+                "Instructors": Option(TEXTS, since="4.0"),
+                "AuthenticationSource": Option(
+                    words("None", "RegisteredUsers", "HttpHeader", "Plugin"), since="4.0"
+                ),
+                "AuthenticationHttpHeader": Option(TEXT, since="4.0"),
+            },
+            since="2.0",
+        ),
     ),
     # https://orthanc.uclouvain.be/book/plugins/stl.html
     "STL": Section(
@@ -1374,8 +1409,8 @@ SECTIONS = {
         package="orthanc-stl",
         keys={
             "EnableNIfTI": FLAG,
-            "EnableNexus": FLAG,
-            "3DHOP": {"CanvasStyle": TEXT},
+            "EnableNexus": Option(FLAG, since="1.1"),
+            "3DHOP": Option({"CanvasStyle": TEXT}, since="1.3"),
         },
     ),
     # --- Images ------------------------------------------------------------------------------
@@ -1404,12 +1439,15 @@ SECTIONS = {
     "Python": Section(
         library="OrthancPython",
         package="orthanc-python",
-        keys={
-            "Path": TEXT,
-            "Verbose": FLAG,
-            "AllowThreads": FLAG,
-            "DisplayMemoryUsage": FLAG,
-        },
+        keys=Option(
+            {
+                "Path": TEXT,
+                "Verbose": FLAG,
+                "AllowThreads": Option(FLAG, since="4.3"),
+                "DisplayMemoryUsage": FLAG,
+            },
+            since="4.1",
+        ),
     ),
     # https://orthanc.uclouvain.be/book/plugins/java.html
     "Java": Section(
@@ -1422,6 +1460,20 @@ SECTIONS = {
         },
     ),
 }
+
+# The package of the server, and of the plugins that come with it.
+SERVER = "orthanc"
+# Packages of plugins that an OS family does not have: searched in Debian 12, 13 and unstable, and
+# in openSUSE:Factory.
+NOT_PACKAGED = {
+    "Debian": frozenset(
+        f"orthanc-{name}" for name in ("authorization", "indexer", "ohif", "stl", "tcia")
+    )
+}
+# Above all versions
+NEWEST = "9999"
+# The version in the name of a plugin's file, as Debian and openSUSE give it.
+RELEASE_IN_NAME = re.compile(r"\.so\.(\d+(?:\.\d+)*)$")
 
 # Options outside of a section that only a plugin reads
 PLUGIN_OPTIONS = {
@@ -1537,6 +1589,12 @@ def adapt(options: dict, version: str | None = None) -> dict:
                 adapted[option] = old
             elif version and not is_before(version, since) and _is(options, option, old):
                 adapted[option] = new
+    for option, (since, until, old) in OLD_NAMES.items():
+        value, other = options.get(option), options.get(old)
+        its_own = version and not is_before(version, since) and not is_before(until, version)
+        if its_own and isinstance(value, list) and isinstance(other, (list, type(None))):
+            adapted[old] = [*(other or ()), *value]
+            del adapted[option]
     bound = options.get("HttpBindAddresses") == LOOPBACK
     if bound and options.get("RemoteAccessAllowed") is False and is_before(version, "1.12.10"):
         # There is no such option yet, and what comes from elsewhere is refused all the same.
@@ -1560,13 +1618,15 @@ def check(options, version=None, sample=None, plugins=None, packages=(), allowed
         (None where the sample only mentions the option). They are known, whatever the tables say.
 
     plugins
-        The names of the files of all plugins; None leaves open whether a plugin is there.
+        The names of the files of all plugins that are loaded, as the links to them end; a version
+        behind ``.so`` is believed. And the whole paths of others that are there. None leaves open
+        whether a plugin is there.
 
     packages
         The names of packages that will be there: their plugins count as well.
 
     allowed
-        The names of options that are of a plugin which nobody knows.
+        The names of options of plugins for which somebody vouches; see ``doubts``.
 
     CLI Example:
 
@@ -1574,32 +1634,16 @@ def check(options, version=None, sample=None, plugins=None, packages=(), allowed
 
         salt '*' orthanc_options.check '{"HttpPrt": 8042}' 1.12.7
     """
-    sample = sample or {}
-    known = {**sample, **OPTIONS, **SECTIONS, **PLUGIN_OPTIONS}
+    host = Host(version, sample or {}, plugins, packages)
     problems = []
     for option, value in options.items():
         path, before = [str(option)], len(problems)
-        if option in OPTIONS:
-            kind = OPTIONS[option]
-            if option in sample and isinstance(kind, Option):
-                kind = kind.kind
-            problems += _mistakes(value, kind, path, version)
-        elif option in SECTIONS or option in PLUGIN_OPTIONS:
-            plugin = SECTIONS.get(option) or PLUGIN_OPTIONS[option]
-            problems += _mistakes(value, plugin[-1], path, version)
-            if plugins is not None and plugin.package not in packages and not _idle(value):
-                problems += _missing_plugin(plugin, plugins, path)
-        elif option in sample:
-            problems += _mistakes(value, _kind_of(sample[option]), path, version)
-        elif option not in allowed:
-            sentence = f"unknown option, {_nearest(option, known)}"
-            if isinstance(value, dict):
-                sentence += "; if a plugin that the formula does not know reads it, name it in"
-                sentence += " orthanc:plugin_sections"
-            problems.append((path, sentence))
+        if option not in allowed or option in OPTIONS:
+            problems += _unlike_tables(option, value, host)
         if len(problems) == before:
             problems += _not_json(value, path)
         problems += _substitutions(value, path)
+    problems += _old_names(options, version)
     for settings, since, reason in CONFLICTS:
         if not is_before(version, since) and all(_is(options, *pair) for pair in settings.items()):
             problems.append(([next(iter(settings))], reason))
@@ -1607,6 +1651,29 @@ def check(options, version=None, sample=None, plugins=None, packages=(), allowed
     if options.get("DicomServerEnabled", True) and _whole(port) and port == dicom and _whole(dicom):
         problems.append((["DicomPort"], f"must not be {dicom}, which is the port for HTTP"))
     return problems
+
+
+def doubts(options, version=None, sample=None, plugins=None, packages=(), allowed=()):
+    """
+    Return what ``check`` would say of the options of plugins for which somebody vouches, in the
+    same form: the tables may be older than the plugin, but they may also be right.
+
+    options, version, sample, plugins, packages, allowed
+        See ``check``. Of what the tables do not know at all nothing is said.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_options.doubts '{"Gdcm": {"Speed": 2}}' allowed='[Gdcm]'
+    """
+    host = Host(version, sample or {}, plugins, packages)
+    return [
+        (path, f"{sentence} (not refused, because orthanc:plugin_sections names {option})")
+        for option in options
+        if option in allowed and (option in SECTIONS or option in PLUGIN_OPTIONS)
+        for path, sentence in _unlike_tables(option, options[option], host)
+    ]
 
 
 def advice(options):
@@ -1717,9 +1784,63 @@ def _numbers(version: str) -> tuple:
     return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
-def _mistakes(value, kind, path: list, version: str | None) -> list:
+def _unlike_tables(option, value, host: Host) -> list:
+    """Return what is wrong with an option by the tables, in the form of ``check``."""
+    path, sample = [str(option)], host.sample
+    orthanc = Release("Orthanc", host.version or NEWEST)
+    if option in OPTIONS:
+        kind = OPTIONS[option]
+        if option in sample and isinstance(kind, Option):
+            kind = kind.kind
+        return _mistakes(value, kind, path, orthanc)
+    if option in SECTIONS or option in PLUGIN_OPTIONS:
+        plugin = SECTIONS.get(option) or PLUGIN_OPTIONS[option]
+        found = _mistakes(value, plugin[-1], path, _release(plugin, host))
+        missing = path not in [where for where, _ in found] and not _idle(value)
+        return found + (_missing_plugin(plugin, host, path) if missing else [])
+    if option in sample:
+        return _mistakes(value, _kind_of(sample[option]), path, orthanc)
+    known = {**sample, **OPTIONS, **SECTIONS, **PLUGIN_OPTIONS}
+    sentence = f"unknown option, {_nearest(option, known)}"
+    if isinstance(value, dict):
+        sentence += "; if a plugin that the formula does not know reads it, name it in"
+        sentence += " orthanc:plugin_sections"
+    return [(path, sentence)]
+
+
+def _pieces(plugin) -> tuple:
+    return plugin.library if isinstance(plugin.library, tuple) else (plugin.library,)
+
+
+def _release(plugin, host: Host) -> Release:
+    """Return of which release of a plugin its options have to be known."""
+    found = {
+        piece: RELEASE_IN_NAME.search(file)
+        for piece in _pieces(plugin)
+        for file in host.plugins or ()
+        if not file.startswith("/") and piece.lower() in file.lower()
+    }
+    libraries = {piece: number and number.group(1) for piece, number in found.items()}
+    if plugin.package == SERVER:
+        return Release("Orthanc", host.version or NEWEST, libraries)
+    versions = [number for number in libraries.values() if number]
+    name = plugin.package or _pieces(plugin)[0]
+    return Release(name, min(versions, key=_numbers) if versions else None, libraries)
+
+
+def _old_names(options: dict, version: str | None) -> list:
+    """Return the options that this version of Orthanc reads by another name only."""
+    return [
+        ([option], f"Orthanc {version} reads it by the name {old} only; write that")
+        for option, (since, until, old) in OLD_NAMES.items()
+        if option in options and version and not is_before(version, since)
+        if not is_before(until, version)
+    ]
+
+
+def _mistakes(value, kind, path: list, release: Release) -> list:
     """Return a pair of path and sentence for each place where the value is not of its kind."""
-    return MISTAKES[type(kind)](value, kind, path, version)
+    return MISTAKES[type(kind)](value, kind, path, release)
 
 
 def _not_of(value, kind, path: list) -> list:
@@ -1729,34 +1850,45 @@ def _not_of(value, kind, path: list) -> list:
     return [(path, f"must be {wanted}, but is {shown}")]
 
 
-def _of_kind(value, kind: Kind, path: list, version: str | None) -> list:
+def _of_kind(value, kind: Kind, path: list, release: Release) -> list:
     return [] if kind.test(value) else _not_of(value, kind, path)
 
 
-def _of_option(value, kind: Option, path: list, version: str | None) -> list:
+def _of_option(value, kind: Option, path: list, release: Release) -> list:
+    name, version, here = release.name, release.version, release.libraries
+    if kind.library:
+        name, version = kind.library, here.get(kind.library)
+        if here and kind.library not in here:
+            return [
+                (path, f"only {name} reads it, this host has {' and '.join(here)}; take it out")
+            ]
     if kind.since and is_before(version, kind.since):
-        return [(path, f"needs Orthanc {kind.since}, this host has {version}; take it out")]
-    if kind.until and is_before(kind.until, version or "9999"):
-        return [(path, f"is ignored by Orthanc after {kind.until}; take it out")]
-    return _mistakes(value, kind.kind, path, version)
+        return [(path, f"needs {name} {kind.since}, this host has {version}; take it out")]
+    if kind.until and version and is_before(kind.until, version):
+        return [(path, f"is ignored by {name} after {kind.until}; take it out")]
+    return _mistakes(value, kind.kind, path, release)
 
 
-def _of_changed(value, kind: Changed, path: list, version: str | None) -> list:
-    form = kind.old if is_before(version, kind.since) else kind.new
-    return _mistakes(value, form, path, version)
+def _of_changed(value, kind: Changed, path: list, release: Release) -> list:
+    form = kind.old if is_before(release.version, kind.since) else kind.new
+    return _mistakes(value, form, path, release)
 
 
-def _of_words(value, kind: Words, path: list, version: str | None) -> list:
+def _of_words(value, kind: Words, path: list, release: Release) -> list:
     since = kind.since.get(value) if isinstance(value, str) else None
     if since is None:
         return _not_of(value, kind, path)
-    if is_before(version, since):
-        return [(path, f'"{value}" needs Orthanc {since}, this host has {version}')]
+    if is_before(release.version, since):
+        return [(path, f'"{value}" needs {release.name} {since}, this host has {release.version}')]
     return []
 
 
-def _of_either(value, kind: Either, path: list, version: str | None) -> list:
-    found = [_mistakes(value, one, path, version) for one in kind.kinds]
+def _of_open(value, kind: Open, path: list, release: Release) -> list:
+    return [] if isinstance(value, dict) else _not_of(value, kind, path)
+
+
+def _of_either(value, kind: Either, path: list, release: Release) -> list:
+    found = [_mistakes(value, one, path, release) for one in kind.kinds]
     if not all(found):
         return []
     # Where it looks like one of them, that one was meant.
@@ -1766,17 +1898,17 @@ def _of_either(value, kind: Either, path: list, version: str | None) -> list:
     )
 
 
-def _of_listed(value, kind: Listed, path: list, version: str | None) -> list:
+def _of_listed(value, kind: Listed, path: list, release: Release) -> list:
     if not isinstance(value, (list, tuple)):
         return _not_of(value, kind, path)
     return [
         mistake
         for number, item in enumerate(value)
-        for mistake in _mistakes(item, kind.kind, [*path, str(number)], version)
+        for mistake in _mistakes(item, kind.kind, [*path, str(number)], release)
     ]
 
 
-def _of_row(value, kind: Row, path: list, version: str | None) -> list:
+def _of_row(value, kind: Row, path: list, release: Release) -> list:
     if not isinstance(value, (list, tuple)):
         return _not_of(value, kind, path)
     if len(value) not in kind.lengths:
@@ -1785,36 +1917,36 @@ def _of_row(value, kind: Row, path: list, version: str | None) -> list:
     return [
         mistake
         for number, item in enumerate(value)
-        for mistake in _mistakes(item, kind.kinds[number], [*path, str(number)], version)
+        for mistake in _mistakes(item, kind.kinds[number], [*path, str(number)], release)
     ]
 
 
-def _of_named(value, kind: Named, path: list, version: str | None) -> list:
+def _of_named(value, kind: Named, path: list, release: Release) -> list:
     if not isinstance(value, dict):
         return _not_of(value, kind, path)
     below: list = []
     for key, item in value.items():
         if kind.names.test(key):
-            below += _mistakes(item, kind.kind, [*path, key], version)
+            below += _mistakes(item, kind.kind, [*path, key], release)
         else:
             below.append(([*path, str(key)], f"the name must be {kind.names.wanted}"))
     return below
 
 
-def _of_required(value, kind: Required, path: list, version: str | None) -> list:
+def _of_required(value, kind: Required, path: list, release: Release) -> list:
     if not isinstance(value, dict):
         return _not_of(value, kind, path)
     missing = [([*path, keys[0]], "missing") for keys in kind.keys if not set(keys) & set(value)]
-    return _mistakes(value, kind.kind, path, version) + missing
+    return _mistakes(value, kind.kind, path, release) + missing
 
 
-def _of_mapping(value, kind: dict, path: list, version: str | None) -> list:
+def _of_mapping(value, kind: dict, path: list, release: Release) -> list:
     if not isinstance(value, dict):
         return _not_of(value, kind, path)
     below: list = []
     for key, item in value.items():
         if key in kind:
-            below += _mistakes(item, kind[key], [*path, key], version)
+            below += _mistakes(item, kind[key], [*path, key], release)
         else:
             below.append(([*path, str(key)], f"unknown key, {_nearest(key, kind)}"))
     return below
@@ -1825,6 +1957,7 @@ MISTAKES = {
     Option: _of_option,
     Changed: _of_changed,
     Words: _of_words,
+    Open: _of_open,
     Either: _of_either,
     Listed: _of_listed,
     Row: _of_row,
@@ -1920,17 +2053,29 @@ def _idle(section) -> bool:
     return not section or (bool(switches) and not any(switches))
 
 
-def _missing_plugin(plugin, plugins, path: list) -> list:
-    """Return the sentence for options of a plugin whose file is not there."""
-    pieces = plugin.library if isinstance(plugin.library, tuple) else (plugin.library,)
-    if any(piece.lower() in name.lower() for piece in pieces for name in plugins):
+def _missing_plugin(plugin, host: Host, path: list) -> list:
+    """Return the sentence for options of a plugin that is not loaded."""
+    if host.plugins is None or plugin.package in host.packages:
         return []
-    remedy = f"put {' or '.join(pieces)} into a folder of the option Plugins"
-    if plugin.package == "orthanc":
-        remedy = "it comes with a later Orthanc; take it out"
+    of_it = [
+        file
+        for file in host.plugins
+        for piece in _pieces(plugin)
+        if piece.lower() in os.path.basename(file).lower()
+    ]
+    if any(not file.startswith("/") for file in of_it):
+        return []
+    reason, remedy = "no plugin of this host reads it, so it would be ignored", "take it out"
+    absent = NOT_PACKAGED.get(__grains__.get("os_family"), ())
+    if of_it:
+        reason = f"{of_it[0]} reads it, but is not loaded, so it would be ignored"
+        remedy = "name that file in the option Plugins, or leave Plugins out"
+    elif plugin.package in absent or plugin.package in ("", SERVER):
+        files = " or ".join(f"lib{piece}.so" for piece in _pieces(plugin))
+        remedy = f"no package brings it here: name a download of {files} in orthanc:plugins"
     elif plugin.package:
         remedy = f"add {plugin.package} to orthanc:packages"
-    return [(path, f"no plugin of this host reads it, so it would be ignored; {remedy}")]
+    return [(path, f"{reason}; {remedy}")]
 
 
 def _kind_of(value):

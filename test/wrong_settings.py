@@ -276,7 +276,7 @@ WRONG = table(
             (
                 {"OrthancExplorer2": {"Enable": True}},
                 "",
-                "put OrthancExplorer2 into a folder of the option Plugins",
+                "name a download of libOrthancExplorer2.so in orthanc:plugins",
                 SWALLOWS,
             ),
         ],

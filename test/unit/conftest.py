@@ -22,6 +22,7 @@ for module in MODULES:
     module.__salt__ = FUNCTIONS
     module.__context__ = {}
     module.__pillar__ = {}
+    module.__grains__ = {}
 
 
 @pytest.fixture(scope="session")
