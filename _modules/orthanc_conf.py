@@ -93,7 +93,6 @@ import os
 import re
 import shutil
 import tempfile
-import urllib.parse
 
 import salt.utils.files
 import salt.utils.platform
@@ -132,8 +131,6 @@ ORIGINALS = "before-formula"
 LAST_GOOD = ".last-good"
 # Stands beside the folder while a new set of files is written.
 NEW = ".new"
-# A secret of fewer characters is hidden in a line only where it is a word of its own.
-SHORT = 6
 # The package of the server, by the name that the tables of orthanc_options have for it.
 SERVER = "orthanc"
 # Where packages of Debian and openSUSE have their plugins; not all of these are read by Orthanc.
@@ -141,6 +138,8 @@ PLUGIN_FOLDERS = (
     *("/usr/share/orthanc/plugins", "/usr/lib64/share/orthanc/plugins"),
     *("/usr/lib/orthanc", "/usr/lib64/orthanc"),
 )
+# Keys that people write where JSON has no comments.
+COMMENT = re.compile(r"(?i)\W|_|(?:comment|note|help|readme)\w*$")
 # How renameat2(2) swaps two folders in one step.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
@@ -327,11 +326,13 @@ def _validate_pillar() -> dict:
 
 def _validate_path(path: str) -> dict:
     folder = path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
-    contents, problems, owners = {}, [], {}
+    contents, problems, warnings, owners = {}, [], [], {}
     for entry in _json_files(path) if os.path.isdir(path) else [os.path.basename(path)]:
         place = os.path.join(folder, entry)
         try:
-            contents[place] = __salt__["orthanc_json.parse"](_read(place))
+            found = __salt__["orthanc_json.read"](_read(place))
+            contents[place] = found["options"]
+            warnings += [f"{place}: {remark}" for remark in found["remarks"]]
         except (OSError, ValueError) as err:
             problems.append(f"{place}: Orthanc does not start with this file: {err}")
     for place, content in contents.items():
@@ -360,13 +361,30 @@ def _validate_path(path: str) -> dict:
     advice += __salt__["orthanc_database.advice"](options)
 
     def sentences(pairs):
-        return [
-            f"{owners.get(where[0], path)}: {':'.join(where)}: {line}"
-            for where, text in pairs
-            for line in _scrub([text], options)
-        ]
+        return [f"{owners.get(where[0], path)}: {':'.join(where)}: {text}" for where, text in pairs]
 
-    return {"problems": problems + sentences(found), "warnings": sentences(advice)}
+    # What is in the environment of the service is not known here.
+    found = [pair for pair in found if not _has_variable(options, pair[0])]
+    comments = [pair for pair in found if _is_comment(*pair)]
+    found = [pair for pair in found if pair not in comments]
+    warnings += sentences((where, "nobody reads it, like a comment") for where, _ in comments)
+    return {"problems": problems + sentences(found), "warnings": warnings + sentences(advice)}
+
+
+def _has_variable(options: dict, path: list) -> bool:
+    """Return whether an option, or a key on the way to it, holds an environment variable."""
+    value = options
+    for name in path:
+        if isinstance(value, dict):
+            value = value.get(name)
+        elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
+            value = value[int(name)]
+    return any("${" in text for text in [*path, value] if isinstance(text, str))
+
+
+def _is_comment(path: list, sentence: str) -> bool:
+    """Return whether a key that nobody knows seems to be a comment, which JSON has not."""
+    return sentence.startswith("unknown") and COMMENT.match(path[-1]) is not None
 
 
 def judge(name, configuration, host=True):
@@ -412,7 +430,7 @@ def judge(name, configuration, host=True):
         problems += _overwritten(name, files)
         arguments = (before, options, wanted["user"], wanted["group"], files)
         left_behind = __salt__["orthanc_database.left_behind"](*arguments)
-        problems += _sentences(left_behind, wanted["sources"], options)
+        problems += _sentences(left_behind, wanted["sources"])
     loses_users = before.get("RegisteredUsers") and not options.get("RegisteredUsers")
     if loses_users and not wanted["allow_no_users"]:
         problems.append(
@@ -424,7 +442,7 @@ def judge(name, configuration, host=True):
     advice += __salt__["orthanc_database.advice"](options)
     return {
         "problems": problems,
-        "warnings": _sentences(advice, wanted["sources"], options) + verdict["warnings"],
+        "warnings": _sentences(advice, wanted["sources"]) + verdict["warnings"],
     }
 
 
@@ -458,7 +476,7 @@ def database_problems(name, configuration):
     arguments = (options, wanted["user"], wanted["group"], files)
     found = __salt__["orthanc_database.problems"](*arguments)
     found = found or __salt__["orthanc_database.left_behind"](before, *arguments)
-    return _sentences(found, wanted["sources"], options)
+    return _sentences(found, wanted["sources"])
 
 
 def apply(name, configuration, test=False):
@@ -530,7 +548,7 @@ def _plan(name: str, wanted: dict, coming: bool = True) -> tuple[dict, dict]:
     if lacking and not coming:
         raise CommandExecutionError(f"{lacking[0]} is not there; apply orthanc.plugins first")
     texts = {**wanted["texts"], **_pems(name, wanted["pems"])}
-    files, changes = _compare(name, options, wanted, texts)
+    files, changes = _compare(name, options, wanted, texts, here.get("sample") or {})
     # Before the first run the folder is not there yet, in test mode.
     if files and wanted["preflight"] and here and os.path.isdir(name):
         _try(name, options, wanted, texts, lacking)
@@ -549,10 +567,10 @@ def _try(name: str, options: dict, wanted: dict, texts: dict, lacking: list) -> 
         coming=lacking,
         site=wanted["site"],
     )
-    errors = _sentences(found["problems"], wanted["sources"], options)
+    errors = _sentences(found["problems"], wanted["sources"])
     if found["errors"]:
         errors.append("Orthanc does not start with this configuration. It says:")
-        errors += _scrub(found["errors"], options)
+        errors += found["errors"]
     if errors:
         raise CommandExecutionError("\n".join(errors))
 
@@ -794,13 +812,8 @@ def _pems(name: str, pems: dict | None) -> dict:
     }
 
 
-def _sentences(pairs: list, sources: dict | None, secrets: dict | None = None) -> list[str]:
-    """
-    Return one line for each pair of an option's path and a sentence, with the pillar path.
-
-    secrets
-        The options whose secrets the sentences may quote; they are taken out.
-    """
+def _sentences(pairs: list, sources: dict | None) -> list[str]:
+    """Return one line for each pair of an option's path and a sentence, with the pillar path."""
     lines = []
     for path, sentence in pairs:
         origin = f"orthanc:config:{':'.join(path)}"
@@ -809,7 +822,7 @@ def _sentences(pairs: list, sources: dict | None, secrets: dict | None = None) -
             if source:
                 origin = ":".join([source, *path[depth:]])
                 break
-        lines += [f"{origin}: {line}" for line in _scrub([sentence], secrets or {})]
+        lines.append(f"{origin}: {sentence}")
     return lines
 
 
@@ -839,8 +852,15 @@ def _versioned_name(path: str) -> str:
     return behind if behind.startswith(f"{name}.") else name
 
 
-def _compare(name: str, options: dict, configuration: dict, texts: dict) -> tuple[dict, dict]:
-    """Return the files to write, and the changes; see ``_plan``."""
+def _compare(
+    name: str, options: dict, configuration: dict, texts: dict, sample: dict
+) -> tuple[dict, dict]:
+    """
+    Return the files to write, and the changes; see ``_plan``.
+
+    sample
+        Orthanc's own defaults. An option that leaves a file with that value changes nothing.
+    """
     main_file, option_files = configuration["main_file"], configuration["option_files"]
     wanted = place(options, main_file, option_files)
     on_host = _read_folder(name)
@@ -861,10 +881,19 @@ def _compare(name: str, options: dict, configuration: dict, texts: dict) -> tupl
         if text is None:
             changes[path] = {"old": "present", "new": None}
         elif entry in wanted:
-            changes[path] = differences(on_host.get(entry) or {}, wanted[entry])
+            old = {
+                option: value
+                for option, value in (on_host.get(entry) or {}).items()
+                if option in wanted[entry] or not _is_default(option, value, sample)
+            }
+            changes[path] = differences(old, wanted[entry])
         if not changes.get(path):
             changes[path] = {"old": None if current is None else "other text", "new": "written"}
     return files, changes
+
+
+def _is_default(option: str, value, sample: dict) -> bool:
+    return option in sample and value == sample[option] and type(value) is type(sample[option])
 
 
 def scrub(name, lines):
@@ -883,43 +912,9 @@ def scrub(name, lines):
 
         salt '*' orthanc_conf.scrub /etc/orthanc '["the line of a log"]'
     """
-    return _scrub(lines, merge([content or {} for content in _read_folder(name).values()]))
-
-
-def _scrub(lines: list, options: dict) -> list[str]:
-    shown = {o: __salt__["orthanc_options.redact"](o, value) for o, value in options.items()}
-    parts = {part for secret in _secrets(options, shown) for part in _parts(secret)}
-    # The longest first: one secret may be a part of another one.
-    for part in sorted(parts, key=len, reverse=True):
-        pattern = re.escape(part)
-        if len(part) < SHORT:
-            pattern = rf"(?<!\w){pattern}(?!\w)"
-        lines = [re.sub(pattern, "(hidden)", line) for line in lines]
-    return list(lines)
-
-
-def _secrets(value, shown) -> list[str]:
-    """Return the texts in a value that are not in what may be shown of it."""
-    if isinstance(value, dict):
-        pairs = [(item, shown[key]) for key, item in value.items()]
-    elif isinstance(value, (list, tuple)):
-        pairs = list(zip(value, shown if isinstance(shown, list) else [shown] * len(value)))
-    else:
-        return [value] if isinstance(value, str) and value != shown else []
-    return [secret for pair in pairs for secret in _secrets(*pair)]
-
-
-def _parts(secret: str) -> list[str]:
-    """
-    Return what of a secret may stand alone in a line: a line of it, a piece of the password in a
-    URL, or of one among the keywords of a connection.
-    """
-    parts = [secret, *secret.splitlines()]
-    for between in re.findall(r"://[^:]*:(.*)@", secret):
-        parts += [*re.split(r"[@:/?#]", between), urllib.parse.unquote(between)]
-    for behind in re.findall(r"(?s)password\s*=(.*)", secret):
-        parts += [part for part in re.split(r"[\s='\"\\]", behind) if len(part) >= SHORT]
-    return [part for part in parts if part.strip()]
+    return __salt__["orthanc_secrets.scrub"](
+        lines, merge([content or {} for content in _read_folder(name).values()])
+    )
 
 
 def remove(name, files):

@@ -107,9 +107,10 @@ def advice(options):
         return []
     key = _key(section)
     path = ["PostgreSQL", key, "sslmode"] if key == "ConnectionUri" else ["PostgreSQL", key]
+    servers = _quoted(", ".join(far), options)
     sentence = (
-        f"the server behind {', '.join(far)} is not verified, so whoever stands in between can read"
-        " the password and the images; use sslmode=verify-full, with the certificate of its CA"
+        f"the server behind {servers} is not verified, so whoever stands in between can read the"
+        " password and the images; use sslmode=verify-full, with the certificate of its CA"
     )
     return [(path, sentence)]
 
@@ -145,7 +146,8 @@ def problems(options, user="orthanc", group="orthanc", texts=None):
     if result["retcode"]:
         lines = [line.strip() for line in result["stderr"].splitlines() if line.strip()]
         words = re.sub(r"^psql: (error: )?", "", " ".join(lines)) or f"it took over {PATIENCE} s"
-        return [(path, f"the database cannot be used. PostgreSQL says: {words}")]
+        said = _quoted(words, options)
+        return [(path, f"the database cannot be used. PostgreSQL says: {said}")]
     allowed, encoding, remedy = result["stdout"].strip().split("|", 2)
     found = []
     if allowed != "t":
@@ -187,7 +189,8 @@ def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
     if stored[0]:
         # A database that does not answer may hold images.
         images = _holds(before, user, group) is not False
-        kept, aside = _place(_section(before)), "rename that database"
+        kept = _quoted(_place(_section(before)) or "another database", before)
+        aside = "rename that database"
     else:
         images, kept, aside = has_images(storage), storage, f"move {storage} aside"
     if not images:
@@ -202,6 +205,7 @@ def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
     # One on another host is asked again when psql is there.
     if known or (known is None and _is_far(options)):
         return []
+    old, new = _quoted(old, before), _quoted(new, options)
     sentence = (
         f"the images in {kept} are known to the index of this server, {old}, and not to {new}: they"
         f" would be out of sight. To begin anew without them, stop the server and {aside}; to take"
@@ -312,6 +316,11 @@ def _command(statement: str, port, database: str = SUPERUSER, **variables) -> st
     if result["retcode"]:
         raise CommandExecutionError(result["stderr"].strip() or result["stdout"])
     return result["stdout"].strip()
+
+
+def _quoted(text: str, options: dict) -> str:
+    """Return what a sentence quotes without the secrets of the options, such as a mistyped URI."""
+    return __salt__["orthanc_secrets.scrub"]([text], options)[0]
 
 
 def _section(options: dict) -> dict:

@@ -100,22 +100,6 @@ def read(text: str) -> dict:
     return {"options": options, "remarks": reader.remarks}
 
 
-def is_unknown(value) -> bool:
-    """
-    Return whether a value holds an environment variable, so that nobody can judge it here.
-
-    value
-        What ``read`` gave for a key.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_json.is_unknown '${NAME}'
-    """
-    return isinstance(value, str) and VARIABLE.search(value) is not None
-
-
 def dump(options: dict) -> str:
     """
     Return options as the text of a file, always the same for the same options.

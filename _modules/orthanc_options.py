@@ -1556,13 +1556,22 @@ def redact(name: str, value):
         return {key: redact(f"{name}:{key}", item) for key, item in value.items()}
     if any(name == option or name.startswith(f"{option}:") for option in SECRET_OPTIONS):
         return HIDDEN
-    if SECRET_KEYS.search(name):
+    if SECRET_KEYS.search(name) or _is_of_nobody(name):
         return HIDDEN
     if isinstance(value, (list, tuple)):
         return [redact(name, item) for item in value]
     if isinstance(value, str) and SECRET_VALUES.search(value):
         return HIDDEN
     return value
+
+
+def _is_of_nobody(name: str) -> bool:
+    """Return whether a key stands in a section that nobody knows, or is unknown in its section."""
+    section, *below = name.split(":")
+    if not below or section in OPTIONS or section in PLUGIN_OPTIONS:
+        return False
+    keys = SECTIONS[section].keys if section in SECTIONS else {}
+    return isinstance(keys, dict) and below[0] not in keys
 
 
 def adapt(options: dict, version: str | None = None) -> dict:

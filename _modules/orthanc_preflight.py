@@ -273,6 +273,7 @@ def _watch(process, output, trial: dict) -> list[str]:
         time.sleep(0.02)
     lines = _lines(output)
     errors = [line for line in lines if re.match(r"E\d{4}", line)] or lines[-5:]
+    errors = __salt__["orthanc_secrets.scrub"](errors, trial)
     if any("Lua command" in line for line in errors):
         errors.append(
             f"(it does not say in which of the scripts: {', '.join(trial['LuaScripts'])})"
@@ -539,11 +540,11 @@ def _database_problems(
         for section, where in databases(options).items()
         if section != "PostgreSQL" or tried is None
     }
-    silent = [problem for item in untried.items() for problem in _silence(*item)]
+    silent = [problem for item in untried.items() for problem in _silence(*item, options)]
     return [*(tried or []), *silent]
 
 
-def _silence(section: str, where: tuple) -> list:
+def _silence(section: str, where: tuple, options: dict) -> list:
     """Return that nothing answers where a database is to be, if that is so."""
     option, address = where
     try:
@@ -555,7 +556,9 @@ def _silence(section: str, where: tuple) -> list:
             socket.create_connection(address, timeout=5).close()
     except (OSError, UnicodeError) as err:
         where = address if isinstance(address, str) else "{} port {}".format(*address)
-        sentence = f"no database answers at {where} ({err}); start it first"
+        # Of a mistyped URI, a part of the password may pass for the host.
+        where, reason = __salt__["orthanc_secrets.scrub"]([where, str(err)], options)
+        sentence = f"no database answers at {where} ({reason}); start it first"
         return [([section, option], sentence)]
     return []
 

@@ -46,9 +46,14 @@ def test_clean_and_back_again(fresh_minion, users, image):
 def test_what_was_there_before_is_kept(fresh_minion, users):
     minion = fresh_minion
     minion.run("DEBIAN_FRONTEND=noninteractive apt-get install -y orthanc")
-    by_hand = '{ // by hand\n "Name": "Old server", "HttpPort": 8099,}\n'
+    by_hand = '{ // by hand\n "Name": "Old server", "HttpPort": 8099, "StableAge": 60,}\n'
     minion.write("/etc/orthanc/orthanc.json", by_hand)
-    minion.apply(users=users)
+    run = minion.apply(users=users)
+    # What leaves the file with the value that Orthanc itself gives it is no change.
+    shown = run.states["orthanc-config"]["changes"]["/etc/orthanc/orthanc.json"]
+    assert shown["Name"] == {"old": "Old server"}
+    assert shown["HttpPort"]["old"] == 8099
+    assert "StableAge" not in shown
     minion.apply(users=users, port=8043)
     assert minion.read("/etc/orthanc/before-formula/orthanc.json") == by_hand
     assert not minion.run("cat /etc/orthanc/before-formula/*", user="nobody", check=False).ok

@@ -86,9 +86,13 @@ def test_every_file_of_the_table_is_named_even_if_it_holds_nothing():
         ({}, {"a": 1}, {"a": {"new": 1}}),
         ({"a": 1}, {"a": True}, {"a": {"old": 1, "new": True}}),
         ({"a": None}, {}, {"a": {"old": None}}),
-        ({"a": {"x": 1, "y": 2}}, {"a": {"x": 1, "y": 3}}, {"a:y": {"old": 2, "new": 3}}),
+        (
+            {"UserMetadata": {"x": 1, "y": 2}},
+            {"UserMetadata": {"x": 1, "y": 3}},
+            {"UserMetadata:y": {"old": 2, "new": 3}},
+        ),
         ({"a": {}}, {}, {"a": {"old": {}}}),
-        ({"a": {"x": 1}}, {"a": 5}, {"a:x": {"old": 1}}),
+        ({"UserMetadata": {"x": 1}}, {"UserMetadata": 5}, {"UserMetadata:x": {"old": 1}}),
         ({"a": [1]}, {"a": [1, "b"]}, {"a": {"old": [1], "new": [1, "b"]}}),
     ],
 )
@@ -178,17 +182,61 @@ def test_a_problem_is_named_by_the_pillar_path_it_comes_from(path, origin, monke
     assert verdict["problems"] == [f"{origin}: x"]
 
 
-def test_no_secret_of_the_options_is_left_in_a_line():
-    options = {
-        "Name": "Ward",
-        "RegisteredUsers": {"anna": "Geheim", "rita": "Geheim-2"},
-        "OrthancPeers": {"x": ["http://h/", "u", "Peer-3"]},
-        "PostgreSQL": {"Password": "Pg-4", "ConnectionUri": "postgresql://u:ab@Uri-6@db/x"},
-        "DicomWeb": {"Servers": {"y": {"HttpHeaders": {"k": "Header-5\nLine-7\n"}}}},
+@pytest.fixture
+def validate(tmp_path, monkeypatch):
+    """A function from the texts of files to what ``validate`` says of their folder."""
+    monkeypatch.setattr(engine.shutil, "which", lambda _: None)
+
+    def validate(**texts):
+        for name, text in texts.items():
+            (tmp_path / f"{name}.json").write_text(text)
+        return engine.validate(str(tmp_path))
+
+    return validate
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"HttpPort": ${PORT:-8042}}',
+        '{"HttpPort": ${PORT}, "DicomAet": "${A_TITLE_OF_MORE_THAN_16}"}',
+        '{"StorageAccessOnFind": "${X}"}',
+        '{"DicomModalities": {"ct": ["CT", "${HOST:-192.0.2.1}", ${CT_PORT}, "${MAKER}"]}}',
+        '{"DicomModalities": {"ct": {"AET": "CT", "Host": "${HOST}", "Port": "${CT_PORT}"}}}',
+        '{"RegisteredUsers": {"${USER}": "${PASSWORD}"}}',
+    ],
+)
+def test_environment_variables_are_no_mistake_in_a_file(validate, text):
+    assert validate(a=text) == {"problems": [], "warnings": []}
+
+
+def test_a_default_of_a_variable_is_judged(validate):
+    (problem,) = validate(a='{"HttpPort": ${PORT:-99999}}')["problems"]
+    assert "99999" in problem
+
+
+def test_what_orthanc_passes_over_in_a_file_is_warned_about(validate, tmp_path):
+    text = '{"StableAge": 1,\n"StableAge": 2, "_comment": "x", "//Name": "y"}\nand more'
+    place = f"{tmp_path}/a.json"
+    assert validate(a=text) == {
+        "problems": [],
+        "warnings": [
+            f'{place}: line 2: "StableAge" is there a second time, and Orthanc takes the last',
+            f"{place}: line 3: Orthanc does not read what stands behind the closing brace",
+            f"{place}: _comment: nobody reads it, like a comment",
+            f"{place}: //Name: nobody reads it, like a comment",
+        ],
     }
-    lines = ["Ward db Geheim Geheim-2", "Peer-3 Pg-4", "Header-5", "Line-7", "at Uri-6@db", "run u"]
-    shown = " ".join(engine._scrub(lines, options))
-    for secret in ("Geheim", "-2", "Peer", "Pg", "Header", "Line", "Uri", " u"):
-        assert secret not in shown
-    assert "Ward db" in shown
-    assert "run" in shown
+
+
+def test_a_misspelt_option_is_no_comment(validate):
+    assert "HttpPrt" in validate(a='{"HttpPrt": 1}')["problems"][0]
+
+
+def test_the_formulas_own_words_are_never_hidden(validate):
+    """Whatever the password is: these would be riddles."""
+    users = '"RegisteredUsers": {"a": "orthanc", "b": "unknown", "c": "option", "d": "must"}'
+    verdict = validate(a="{" + users + ', "HttpPrt": 1, "HttpPort": "1", "LimitFindResults": 0}')
+    assert len(verdict["problems"]) == 2
+    assert verdict["warnings"]
+    assert "(hidden)" not in str(verdict)

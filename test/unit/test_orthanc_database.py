@@ -1,8 +1,8 @@
 """The connection to PostgreSQL: how it is written, read, and judged."""
 
-import orthanc_conf
 import orthanc_database
 import orthanc_options
+import orthanc_secrets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,7 +121,7 @@ def test_the_password_is_hidden_in_every_form(options_file):
     keys = {"host": "db", "database": "x", "user": "u", "password": "a b/c:d%"}
     uri = options_file.connection_uri({**keys, "verify": False})
     lines = [f"no {uri}", "no a%20b%2Fc%3Ad%25 there", "no a b/c:d% there"]
-    hidden = orthanc_conf._scrub(lines, {"PostgreSQL": {"ConnectionUri": uri}})
+    hidden = orthanc_secrets.scrub(lines, {"PostgreSQL": {"ConnectionUri": uri}})
     assert hidden == ["no (hidden)", "no (hidden) there", "no (hidden) there"]
 
 

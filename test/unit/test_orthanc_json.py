@@ -74,13 +74,7 @@ def test_environment_variables(text, options):
     assert read["remarks"] == []
     if options is None:
         options = {"Name": "a${N}b", "HttpPort": "${P}", "a": ["${A}"]}
-        assert all(map(orthanc_json.is_unknown, ["a${N}b", "${P}", "${A}"]))
     assert read["options"] == options
-
-
-@pytest.mark.parametrize("value", ["", "$", "${", "${}", "${N:x}", "$N", None, 1, ["${N}"]])
-def test_what_is_no_environment_variable(value):
-    assert not orthanc_json.is_unknown(value)
 
 
 @pytest.mark.parametrize(
