@@ -224,11 +224,11 @@ def test_an_option_that_is_taken_out_moves_what_its_default_is_elsewhere(managed
     (index / "index").touch()
     separate = {"StorageDirectory": str(images), "IndexDirectory": str(index)}
     assert managed(separate).result is True
-    for taken_out in separate:
+    for taken_out, folder in separate.items():
         ret = managed(separate, {taken_out: None})
         assert ret.result is False
         assert f"orthanc:config:{taken_out}: the server keeps its images in" in ret.comment
-        assert f"set it to {separate[taken_out]}," in ret.comment
+        assert f"set it to {folder}," in ret.comment
     # Relative ones are below the folder of the configuration.
     assert managed({"StorageDirectory": "images", "IndexDirectory": "index"}).result is True
     assert managed({"StorageDirectory": "images", "IndexDirectory": "other"}).result is False
