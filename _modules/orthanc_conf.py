@@ -318,7 +318,7 @@ def _validate_pillar() -> dict:
                 return {"problems": found, "warnings": advice}
             verdict = judge(chunk["name"], chunk["configuration"], host=not found)
             return {
-                "problems": found + verdict["problems"],
+                "problems": found + verdict["problems"] + verdict["paths"],
                 "warnings": advice + verdict["warnings"],
             }
     raise CommandExecutionError("\n".join(str(line) for line in low))
@@ -363,6 +363,8 @@ def _validate_path(path: str) -> dict:
     def sentences(pairs):
         return [f"{owners.get(where[0], path)}: {':'.join(where)}: {text}" for where, text in pairs]
 
+    who = _reader(contents)
+    found += __salt__["orthanc_paths.look"](options, folder, who, command=command)["problems"]
     # What is in the environment of the service is not known here.
     found = [pair for pair in found if not _has_variable(options, pair[0])]
     comments = [pair for pair in found if _is_comment(*pair)]
@@ -387,6 +389,13 @@ def _is_comment(path: list, sentence: str) -> bool:
     return sentence.startswith("unknown") and COMMENT.match(path[-1]) is not None
 
 
+def _reader(paths) -> dict | None:
+    """Return Orthanc's account if it may read these files, which are then meant for it."""
+    who = {name: CONFIGURATION[name] for name in ("user", "group")}
+    may = __salt__["orthanc_paths.may"]
+    return who if all(may(["-r", path], **who) for path in paths) else None
+
+
 def judge(name, configuration, host=True):
     """
     Say what is wrong with a configuration, for this host and its Orthanc.
@@ -400,7 +409,9 @@ def judge(name, configuration, host=True):
     host
         False leaves out what depends on the files that are there.
 
-    Returns ``problems`` and ``warnings``, each a list of sentences with pillar path and remedy.
+    Returns ``problems`` and ``warnings``, each a list of sentences with pillar path and remedy; and
+    ``paths``, the problems with files and folders that another state may bring until Orthanc is
+    told of them.
 
     Raises SaltInvocationError if something in the configuration is missing, unknown or no mapping.
 
@@ -440,10 +451,33 @@ def judge(name, configuration, host=True):
     advice = __salt__["orthanc_options.doubts"](options, **judged_for)
     advice += __salt__["orthanc_options.advice"](options)
     advice += __salt__["orthanc_database.advice"](options)
+    looked = _look(name, options, wanted, before) if host else {"problems": [], "warnings": []}
+    advice += looked["warnings"]
     return {
         "problems": problems,
         "warnings": _sentences(advice, wanted["sources"]) + verdict["warnings"],
+        "paths": _sentences(looked["problems"], wanted["sources"]),
     }
+
+
+def _look(name: str, options: dict, wanted: dict, before: dict) -> dict:
+    """Return what is wrong with the files and folders that the options name; not of those that
+    come with the configuration, and nothing while Orthanc's account is still to come.
+    """
+    if __salt__["file.user_to_uid"](wanted["user"]) == "":
+        return {"problems": [], "warnings": []}
+    own = _at(name, {**wanted["texts"], **wanted["pems"]})
+    to_come = [path for path in wanted["plugins"] if not os.path.exists(path)]
+    # The first of several layers holds what nobody asked for.
+    known = [before, *wanted["layers"][:-1][:1]]
+    return __salt__["orthanc_paths.look"](
+        options,
+        name,
+        {part: wanted[part] for part in ("user", "group", "service")},
+        known=known,
+        coming=[*own, *to_come, *wanted["folders"].values()],
+        command=wanted["command"],
+    )
 
 
 def database_problems(name, configuration):
@@ -550,13 +584,19 @@ def _plan(name: str, wanted: dict, coming: bool = True) -> tuple[dict, dict]:
     texts = {**wanted["texts"], **_pems(name, wanted["pems"])}
     files, changes = _compare(name, options, wanted, texts, here.get("sample") or {})
     # Before the first run the folder is not there yet, in test mode.
-    if files and wanted["preflight"] and here and os.path.isdir(name):
-        _try(name, options, wanted, texts, lacking)
+    if files and here and os.path.isdir(name):
+        lines = verdict["paths"]
+        if wanted["preflight"]:
+            lines = lines + _try(name, options, wanted, texts, lacking, start=not lines)
+        if lines:
+            raise CommandExecutionError("\n".join(lines))
     return files, changes
 
 
-def _try(name: str, options: dict, wanted: dict, texts: dict, lacking: list) -> None:
-    """Let Orthanc start with the options, and raise its own reasons if it does not."""
+def _try(
+    name: str, options: dict, wanted: dict, texts: dict, lacking: list, start: bool
+) -> list[str]:
+    """Let Orthanc start with the options, and return its own reasons if it does not."""
     found = __salt__["orthanc_preflight.run"](
         *(name, options, [wanted["main_file"], *wanted["option_files"]], texts),
         command=wanted["command"],
@@ -566,13 +606,13 @@ def _try(name: str, options: dict, wanted: dict, texts: dict, lacking: list) -> 
         databases=wanted["databases"],
         coming=lacking,
         site=wanted["site"],
+        start=start,
     )
     errors = _sentences(found["problems"], wanted["sources"])
     if found["errors"]:
         errors.append("Orthanc does not start with this configuration. It says:")
         errors += found["errors"]
-    if errors:
-        raise CommandExecutionError("\n".join(errors))
+    return errors
 
 
 def restore(name, group="orthanc"):
@@ -780,9 +820,7 @@ def _shared_folders(wanted: dict) -> list[str]:
                 f"{place}: {folder} holds other things than a configuration of Orthanc, and would"
                 f" be closed to all but {user}; choose another folder"
             )
-        elif uid != "" and not __salt__["orthanc_preflight.may"](
-            ["-x", parent], user, wanted["group"]
-        ):
+        elif uid != "" and not __salt__["orthanc_paths.may"](["-x", parent], user, wanted["group"]):
             problems.append(
                 f"{place}: the account {user} may not enter {parent}; choose another folder, or"
                 f" chmod o+x {parent}"

@@ -517,31 +517,6 @@ OPTIONS = {
     "AllowFindSopClassesInStudy": Option(FLAG, until="1.5.0"),
 }
 
-# Settings that Orthanc refuses together (M): ({option: value, ...}, first release, reason).
-CONFLICTS = [
-    (
-        {"CheckRevisions": True, "StoreMD5ForAttachments": False},
-        "",
-        "revisions need StoreMD5ForAttachments",
-    ),
-    (
-        {"OverwriteInstances": "IfChanged", "StoreMD5ForAttachments": False},
-        "1.13.0",
-        '"IfChanged" compares MD5 sums, so it needs StoreMD5ForAttachments',
-    ),
-    # any value of these two but 0:
-    (
-        {"PatientLevelEnabled": False, "MaximumStorageSize": POSITIVE},
-        "1.12.11",
-        "recycling works on patients, so it needs PatientLevelEnabled",
-    ),
-    (
-        {"PatientLevelEnabled": False, "MaximumPatientCount": POSITIVE},
-        "1.12.11",
-        "recycling works on patients, so it needs PatientLevelEnabled",
-    ),
-]
-
 # Security suggestions of the Orthanc Book. Value: the advised-against one, or a kind of them.
 ADVISED_AGAINST = {
     "HttpsVerifyPeers": (False, "HTTPS peers could be impersonated"),
@@ -1653,9 +1628,9 @@ def check(options, version=None, sample=None, plugins=None, packages=(), allowed
             problems += _not_json(value, path)
         problems += _substitutions(value, path)
     problems += _old_names(options, version)
-    for settings, since, reason in CONFLICTS:
-        if not is_before(version, since) and all(_is(options, *pair) for pair in settings.items()):
-            problems.append(([next(iter(settings))], reason))
+    wrong = {path[0] for path, _ in problems}
+    conflicts = __salt__["orthanc_conflicts.problems"](options, version)
+    problems += [conflict for conflict in conflicts if conflict[0][0] not in wrong]
     port, dicom = options.get("HttpPort", 8042), options.get("DicomPort", 4242)
     if options.get("DicomServerEnabled", True) and _whole(port) and port == dicom and _whole(dicom):
         problems.append((["DicomPort"], f"must not be {dicom}, which is the port for HTTP"))

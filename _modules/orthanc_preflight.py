@@ -6,8 +6,8 @@ certificates. It lives in a mount name space of its own, in which a file system 
 the folder of the configuration: what happens there is seen by nobody, and ends with the process,
 however that ends. Images, index, ports and databases are scratch ones.
 
-What such a start cannot show is looked at beforehand: the ports, the folders of images and index,
-and whether the database answers.
+What such a start cannot show is looked at beforehand: the ports, and whether the database answers.
+(The files and folders that the options name are looked at by :py:mod:`orthanc_paths`.)
 """
 
 from __future__ import annotations
@@ -50,17 +50,10 @@ SCRATCH = "scratch"
 SCRATCH_PORTS = range(20000, 32000)
 # For how long Orthanc may take; it needs 0.1 to 2 seconds.
 PATIENCE = 60
-# The least free space that makes sense below a storage of images, in bytes.
-LEAST_SPACE = 10 * 1024 * 1024
 STARTED = "Orthanc has started"
 # What stands in the lines where Orthanc's own HTTPS is the reason; without libssl-dev it says no
 # more than that the port may be in use.
 HTTPS_FAILED = "SSL|TCP port of the HTTP server|it crashed|it did not answer"
-# The options that name files which Orthanc reads at its start, and dies without.
-READ_AT_START = (
-    *("LuaScripts", "ExternalDictionaries", "PythonScript", "SslCertificate"),
-    *("DicomTlsCertificate", "DicomTlsPrivateKey", "DicomTlsTrustedCertificates"),
-)
 
 
 def __virtual__():
@@ -81,6 +74,7 @@ def run(
     databases=(),
     coming=(),
     site=None,
+    start=True,
 ):
     """
     Try a configuration, and leave nothing behind.
@@ -116,6 +110,9 @@ def run(
     site
         The path of the site of nginx that gives its port up before Orthanc is restarted.
 
+    start
+        False only looks, and does not start Orthanc.
+
     Returns ``problems``, pairs of an option's path and a sentence, and ``errors``, lines that
     Orthanc itself wrote before it gave up. Both are empty for a good configuration, and for every
     one where a mount name space cannot be had; the log says so.
@@ -131,13 +128,10 @@ def run(
     """
     problems = [
         *_ports_problems(options, command, service, site),
-        *_plugin_problems(name, options, command, coming),
-        *_file_problems(name, options, texts, user, group),
-        *_folder_problems(options, user, group),
         *_database_problems(name, options, texts, user, group, databases),
     ]
     errors = []
-    if not problems:
+    if start and not problems:
         if coming:
             there = [path for path in options["Plugins"] if path not in coming]
             options = {**options, "Plugins": there}
@@ -418,112 +412,6 @@ def _may_open_low_ports(service: str) -> bool:
         python_shell=False,
     )
     return "cap_net_bind_service" in shown.lower() or "User=\n" in shown + "\n"
-
-
-def _plugin_problems(name: str, options: dict, command: str, coming: list) -> list:
-    """
-    Return the files of plugins that are not there, or that are no libraries for this processor:
-    for those Orthanc says that there is no such file.
-    """
-    problems = []
-    for number, item in enumerate(options.get("Plugins") or []):
-        path = os.path.join(name, item)
-        # Of a folder that is not there nothing is loaded; Orthanc's own sample names such a one.
-        if not item.endswith(".so") or item in coming or os.path.isdir(path):
-            continue
-        if not os.path.exists(path):
-            problems.append((["Plugins", str(number)], f"{path} is not there"))
-        elif not _architecture(path):
-            problems.append((["Plugins", str(number)], f"{path} is no shared library"))
-        elif _architecture(command) not in (None, _architecture(path)):
-            sentence = (
-                f"{path} is built for another processor than this host's Orthanc; take the file for"
-                f" {os.uname().machine}"
-            )
-            problems.append((["Plugins", str(number)], sentence))
-    return problems
-
-
-def _architecture(path: str):
-    """Return what a program or library says of the processor that it is for; None if it is none."""
-    with salt.utils.files.fopen(path, "rb") as file:
-        header = file.read(20)
-    # ELF: 32 or 64 bits, order of bytes, machine
-    return (header[4:6], header[18:20]) if header[:4] == b"\x7fELF" else None
-
-
-def _file_problems(name: str, options: dict, texts: dict, user: str, group: str) -> list:
-    """Return the files that Orthanc is told to read, and cannot."""
-    problems = []
-    for option in READ_AT_START:
-        value = options.get(option) or []
-        several = isinstance(value, list)
-        for number, file in enumerate(value if several else [value]):
-            path = os.path.join(name, file)
-            if os.path.dirname(path) == name and os.path.basename(path) in texts:
-                continue
-            if not may(["-f", path, "-a", "-r", path], user, group):
-                problems.append(
-                    (
-                        [option, str(number)] if several else [option],
-                        f"{path} is no file that the user {user} can read; put it there, or give"
-                        f" the group {group} the right to read it and its folders",
-                    )
-                )
-    return problems
-
-
-def _folder_problems(options: dict, user: str, group: str) -> list:
-    """Return the folders of images and index that cannot be written to."""
-    problems = []
-    storage = options.get("StorageDirectory")
-    for option in ("StorageDirectory", "IndexDirectory"):
-        folder = options.get(option) or storage
-        if not isinstance(folder, str) or not folder.startswith("/"):
-            continue
-        there = os.path.isdir(folder)
-        while not os.path.isdir(folder):
-            folder = os.path.dirname(folder)
-        state = os.statvfs(folder)
-        free = state.f_bavail * state.f_frsize
-        if state.f_flag & os.ST_RDONLY:
-            problems.append(([option], f"{folder} is on a file system that is read-only"))
-        elif free < LEAST_SPACE or (state.f_files and not state.f_favail):
-            problems.append(
-                ([option], f"the file system of {folder} is full ({free // 2**20} MiB are free)")
-            )
-        elif there and not may(["-w", folder, "-a", "-x", folder], user, group):
-            problems.append(
-                ([option], f"{folder} cannot be written to by the user {user}; give it to {user}")
-            )
-    return problems
-
-
-def may(words, user, group):
-    """
-    Return whether test(1), run by an account of this host, says yes.
-
-    words
-        What it is asked, a list of texts.
-
-    user, group
-        The names of the account and of its group.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_preflight.may '["-r", "/etc/orthanc/orthanc.json"]' orthanc orthanc
-    """
-    result = __salt__["cmd.run_all"](
-        [
-            *("setpriv", "--reuid", user, "--regid", group, "--init-groups", "--"),
-            *("test", *words),
-        ],
-        python_shell=False,
-        ignore_retcode=True,
-    )
-    return result["retcode"] == 0
 
 
 def _database_problems(

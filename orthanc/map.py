@@ -150,10 +150,6 @@ UNSYNCED = (
     "the formula's own modules are not on this minion yet; nothing was changed. Bring them with"
     " `salt-call saltutil.sync_all`, or add sync_mods=all to state.apply"
 )
-# What the section PostgreSQL of Orthanc says about the connection, which the formula writes.
-CONNECTION_KEYS = (
-    *("ConnectionUri", "Host", "Port", "Database", "Username", "Password", "EnableSsl"),
-)
 ACCESS_PATHS = ("orthanc:users", "orthanc:demo_users", "orthanc:remote_access", "orthanc:config")
 # Options that say who may reach Orthanc over HTTPS, and behind nginx also where it listens.
 OWN_HTTPS = ("SslEnabled", "SslCertificate")
@@ -406,11 +402,12 @@ def check_section(config: dict, path: str) -> list[str]:
         return [f"{where}: must not be null together with {path}:enabled"]
     if not isinstance(section, dict):
         return []  # judged with the other options
-    problems = [
-        f"{where}:{key}: is not looked at together with {path}:enabled; use the keys of {path}"
-        for key in CONNECTION_KEYS
-        if key in section
-    ]
+    problems = []
+    if "ConnectionUri" in section:
+        problems.append(
+            f"{where}:ConnectionUri: is not looked at together with {path}:enabled; use the keys of"
+            f" {path}"
+        )
     if section.get("EnableIndex", True) is not True:
         problems.append(
             f"{where}:EnableIndex: must be true together with {path}:enabled, otherwise the index"
@@ -521,6 +518,11 @@ def check_host(settings: dict) -> list[str]:
         problems.append(
             "orthanc:config:HttpBindAddresses: must contain 127.0.0.1, where the formula asks"
             " whether Orthanc serves"
+        )
+    if settings["config"].get("HttpServerEnabled", True) is False:
+        problems.append(
+            "orthanc:config:HttpServerEnabled: must be true, because the formula asks over HTTP"
+            " whether Orthanc serves; leave remote_access at false, so that nobody else gets in"
         )
     if settings["package"] not in settings["packages"]:
         problems.append(f"orthanc:packages: must contain {settings['package']}, the server itself")

@@ -140,7 +140,12 @@ WRONG = table(
             ({"Dictionary": {"0015,1020": ["da", "Mine", 1, 1]}}, "0015,1020:0", '"DA"', DIES),
         ],
         "newer option": [
-            ({"MaximumStorageMode": "Reject"}, "", "needs Orthanc 1.11.2", NEW_IN_1_12),
+            (
+                {"MaximumStorageMode": "Reject", "MaximumPatientCount": 9},
+                "",
+                "needs Orthanc 1.11.2",
+                NEW_IN_1_12,
+            ),
             ({"ReadOnly": True}, "", "needs Orthanc 1.12.5", NEW_IN_1_12),
             ({"DicomTlsMinimumProtocolVersion": 4}, "", "needs Orthanc 1.12.4", NEW_IN_1_12),
             (

@@ -63,7 +63,28 @@ DICOM = {"enabled": True}
             {"config": {"LuaScripts": ["/srv/closed.lua"]}},
             ["orthanc:config:LuaScripts:0", "closed"],
         ),
-        ({"config": {"LuaScripts": ["missing.lua"]}}, ["/etc/orthanc/missing.lua is no file"]),
+        # What Orthanc needs at its start or later on, and all at once.
+        (
+            {
+                "config": {
+                    "LuaScripts": ["missing.lua"],
+                    "TemporaryDirectory": "/root",
+                    "Worklists": {"Enable": True, "Database": "/srv/worklists"},
+                    "ServeFolders": {"/doc": "/srv/none"},
+                    "HttpsCACertificates": "/srv/none.pem",
+                },
+                "peers": {"p": {"Url": "https://p/", "CertificateFile": "/srv/closed.lua"}},
+                "dicom": {"enabled": True},
+            },
+            [
+                "/etc/orthanc/missing.lua is no file",
+                "TemporaryDirectory: /root cannot be read by the user orthanc; choose a folder for",
+                "orthanc:config:Worklists:Database: there is no folder /srv/worklists; make it",
+                "orthanc:config:ServeFolders:/doc: there is no folder /srv/none",
+                "orthanc:config:HttpsCACertificates: /srv/none.pem is no file",
+                "orthanc:peers:p:CertificateFile: /srv/closed.lua cannot be read by the user",
+            ],
+        ),
         ({"paths": {"plugins": "/srv/plugins"}}, ["libBroken.so"]),
         ({"config": {"Plugins": ["/srv/plugins/libBroken.so"]}}, ["libBroken.so"]),
         ({"config": {"Plugins": ["/srv/libNone.so"]}}, ["orthanc:config:Plugins:0: /srv/libNone"]),
@@ -124,6 +145,35 @@ def test_a_failure_that_a_trial_shows_never_touches_the_host(server, users, sett
     assert server.run(FILES).out == files
     assert server.run(REMAINS).out.split() == ["1"]
     assert server.ask("GET", "/system", "anna", users["anna"]["password"]).code == 200
+
+
+def test_what_the_unit_hides_is_no_place(server, users):
+    """The trial does not see it, the service would: it dies of it."""
+    unit = "/etc/systemd/system/orthanc.service.d/home.conf"
+    server.write(unit, "[Service]\nProtectHome=yes\nPrivateTmp=yes\n")
+    server.write("/home/scripts/good.lua", "print('good')")
+    server.run("systemctl daemon-reload; systemctl restart orthanc")
+    server.wait_for_port()
+    pid = server.pid()
+    settings = {**SETTINGS, "users": users}
+    server.pillar(**settings, config={"LuaScripts": ["/home/scripts/good.lua"]})
+    assert "hidden or protected by the unit of orthanc" in server.state().failed["orthanc-config"]
+    assert server.pid() == pid
+    server.run(f"rm {unit}; systemctl daemon-reload; systemctl restart orthanc")
+    server.apply(**settings, config={"LuaScripts": ["/home/scripts/good.lua"]})
+    server.apply(**settings)
+
+
+def test_what_is_in_use_and_gets_worse_by_itself_is_warned_about(server, users):
+    """Another setting is applied all the same."""
+    server.run("install -d -o orthanc /srv/later; chmod 755 /srv")
+    settings = {**SETTINGS, "users": users, "config": {"TemporaryDirectory": "/srv/later"}}
+    server.apply(**settings)
+    server.run("rmdir /srv/later")
+    run = server.apply(**settings, limit_find=50)
+    (warning,) = [w for w in run.states["orthanc-pillar"]["warnings"] if "/srv/later" in w]
+    assert warning.startswith("orthanc:config:TemporaryDirectory: there is no folder /srv/later")
+    server.apply(**{**SETTINGS, "users": users})
 
 
 def test_what_a_trial_shows_to_be_good_is_applied(server, users):

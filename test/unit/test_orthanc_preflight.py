@@ -126,5 +126,5 @@ def test_what_is_no_plain_url_is_not_asked_for(uri):
     ],
 )
 def test_the_password_in_a_url_is_encoded(uri, right):
-    problems = orthanc_options.check({"PostgreSQL": {"ConnectionUri": uri}})
+    problems = orthanc_options.check({"PostgreSQL": {"EnableIndex": True, "ConnectionUri": uri}})
     assert bool(problems) is not right

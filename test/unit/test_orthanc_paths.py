@@ -1,0 +1,105 @@
+"""Which options name files and folders, and where Orthanc looks for them."""
+
+import re
+
+import orthanc_options
+import orthanc_paths as paths
+import pytest
+
+# What the last name of an option ends in that may name a file or a folder.
+LIKE_A_PATH = re.compile(
+    r"(Path|Directory|File|Folders?|Certificates?|Scripts?|Plugins|Database|Module|Library|Cache"
+    r"|Dictionaries|Key|Keys|Dicomizer|Classpath|Locale|Configuration|Storages|Logo|Socket|Program"
+    r"|Root|Prefix)$"
+)
+# Those which do not, or which are looked at elsewhere.
+NO_PATHS = {
+    *("PostgreSQL:Database", "MySQL:Database"),  # names
+    "MySQL:UnixSocket",  # orthanc_preflight.databases
+    *("AwsS3Storage:AccessKey", "AwsS3Storage:SecretKey", "BlobStorage:AccountKey"),
+    "AdvancedStorage:OtherAttachmentsPrefix",  # below the storage
+    "StoneWebViewer:InstitutionLogo",  # a URL
+    "Authorization:UncheckedFolders",  # of the REST API
+}
+ROOTS = re.compile(r":(Root|\w*Root|RootPath)$")  # of URLs, and of names in a bucket
+
+
+def texts(kind, path):
+    """Return the paths of all that may be a text in a kind."""
+    o = orthanc_options
+    below = []
+    if isinstance(kind, dict):
+        below = [(item, [*path, key]) for key, item in kind.items()]
+    elif isinstance(kind, o.Named):
+        below = [(kind.kind, [*path, "*"])]
+    elif isinstance(kind, o.Either):
+        below = [(one, path) for one in kind.kinds]
+    elif isinstance(kind, (o.Section, o.PluginOption)):
+        below = [(kind[-1], path)]
+    elif isinstance(kind, (o.Listed, o.Option, o.Required)):
+        below = [(kind.kind, path)]
+    elif kind in (o.TEXT, o.TLS_PATH):
+        return [":".join(path)]
+    return [found for one, place in below for found in texts(one, place)]
+
+
+KNOWN = {
+    **orthanc_options.OPTIONS,
+    **orthanc_options.SECTIONS,
+    **orthanc_options.PLUGIN_OPTIONS,
+}
+TEXTS = {found for option, kind in KNOWN.items() for found in texts(kind, [option])}
+
+
+def test_every_option_that_names_a_path_says_what_it_must_be():
+    named = {t for t in TEXTS if LIKE_A_PATH.search(t.replace(":*", "")) and not ROOTS.search(t)}
+    rows = {re.sub(r"(:\*)?:1$", "", path) for path in paths.PATHS}
+    assert len(named) > 30
+    assert named - NO_PATHS - rows == set()
+
+
+def test_the_table_speaks_of_known_options():
+    for path in paths.PATHS:
+        plain = re.sub(r"(:\*)?:1$", "", path)
+        assert plain in TEXTS or plain.replace(":*", "") in TEXTS, path
+    switches = {place.switch[0] for place in paths.PATHS.values() if place.switch}
+    flags = {re.sub(r"^.*:", "", switch) for switch in switches}
+    assert flags <= {"Enable", "Enabled", "EnableSsl", *orthanc_options.OPTIONS}
+
+
+@pytest.mark.parametrize(
+    ("options", "pattern", "found"),
+    [
+        ({"a": 1}, "a", [(["a"], 1)]),
+        ({"a": 1}, "b", []),
+        ({"a": 1}, "a:b", []),
+        ({"a": {"x": {"c": 1}, "y": {"c": 2}, "z": {}}}, "a:*:c", [("axc", 1), ("ayc", 2)]),
+        ({"a": [5, [6, 7]]}, "a:1:0", [("a10", 6)]),
+        ({"a": {"x": 1}}, "a:*", [("ax", 1)]),
+    ],
+)
+def test_what_is_found_at_a_path(options, pattern, found):
+    assert paths.found(options, pattern) == [(list(path), value) for path, value in found]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"LuaScripts": ["a.lua", "/b.lua"]}, ["/etc/orthanc/a.lua", "/b.lua"]),
+        ({"PythonScript": "a.py"}, ["/a.py"]),
+        ({"SslCertificate": "a.pem"}, []),
+        ({"SslCertificate": "a.pem", "SslEnabled": True}, ["/etc/orthanc/a.pem"]),
+        ({"Worklists": {"Database": "/w"}}, []),
+        ({"Worklists": {"Enable": True, "Database": "/w"}}, ["/w"]),
+        ({"ServeFolders": {"/a": "/srv/a", "/b": "/srv/b"}}, ["/srv/a", "/srv/b"]),
+        ({"ServeFolders": {"Folders": {"/a": "/srv/a"}, "AllowCache": True}}, ["/srv/a"]),
+        ({"OrthancPeers": {"p": {"CertificateFile": "/c", "Url": "https://x"}}}, ["/c"]),
+        ({"OrthancPeers": {"p": ["https://x"]}}, []),
+        ({"Java": {"Classpath": "/a.jar:/b/*"}}, ["/a.jar", "/b/*"]),
+        ({"Indexer": {"Enable": True, "Folders": "/i"}}, ["/i"]),
+        ({"AwsS3Storage": {"StorageEncryption": {"MasterKey": [1, "/k"]}}}, ["/k"]),
+        ({"LuaScripts": 5, "PythonScript": "", "Plugins": [None]}, []),
+    ],
+)
+def test_where_orthanc_looks(options, named):
+    assert [path for _, path, _ in paths.named(options, "/etc/orthanc")] == named
