@@ -42,6 +42,9 @@ sources
     A mapping from option (names below it joined by colons) to the path of the pillar that it comes
     from, for the sentences about problems. Options that it lacks come from ``orthanc:config``.
 
+defaults
+    A list of the names of options that nobody asked for: they have the formula's own values.
+
 sections
     A list of the names of options of plugins that nobody knows.
 
@@ -106,7 +109,7 @@ __virtualname__ = "orthanc_conf"
 # What a configuration may hold, and the value of what it lacks; REQUIRED may not be lacking.
 CONFIGURATION = {
     **{name: {} for name in ("texts", "certificates", "pems", "sources", "folders")},
-    **dict.fromkeys(("sections", "packages", "plugins", "databases"), ()),
+    **dict.fromkeys(("defaults", "sections", "packages", "plugins", "databases"), ()),
     **dict.fromkeys(("command", "version", "site")),
     **dict.fromkeys(("preflight", "allow_no_users"), True),
     **dict.fromkeys(("user", "group", "service"), "orthanc"),
@@ -431,7 +434,7 @@ def judge(name, configuration, host=True):
     found = __salt__["orthanc_options.check"](options, **judged_for)
     problems = _sentences(found, wanted["sources"])
     owned = place(options, wanted["main_file"], wanted["option_files"])
-    problems += _strangers(name, owned, options, on_host)
+    problems += _strangers(name, owned, wanted, on_host)
     problems += _sentences(_left_behind(before, _with_places(options, name)), wanted["sources"])
     problems += _shared_folders(wanted) if host else []
     verdict = __salt__["orthanc_tls.judge"](wanted["certificates"], wanted["saltenv"])
@@ -752,23 +755,35 @@ def _judged_for(name: str, options: dict, wanted: dict, here: dict, expected: st
     }
 
 
-def _strangers(name: str, wanted: dict, options: dict, on_host: dict) -> list[str]:
-    """Return the files that are of nobody here, and with which Orthanc would not start."""
+def _strangers(name: str, owned: dict, wanted: dict, on_host: dict) -> list[str]:
+    """
+    Return what is wrong with the files that are of nobody here: Orthanc would not start with them.
+
+    owned
+        The options by the files that the formula owns.
+    """
     problems = []
+    options = {option for content in owned.values() for option in content}
     for entry, content in on_host.items():
         path = os.path.join(name, entry)
-        if entry in wanted:
+        if entry in owned:
             continue
         if content is None:
             problems.append(
                 f"{path} cannot be read as JSON, and Orthanc does not start with it; remove it or"
                 " put it right"
             )
-        problems += [
-            f"{path} sets {option}, which the pillar sets too; remove it from that file, because"
-            " Orthanc does not start when two files set one option"
-            for option in sorted(set(content or {}) & set(options))
-        ]
+        for option in sorted(set(content or {}) & options):
+            key = wanted["sources"].get(option, f"orthanc:config:{option}")
+            sentence = f"{path} sets {option}, which {key} sets too; remove it from that file"
+            if option in wanted["defaults"]:
+                sentence = (
+                    f"{path} sets {option}, which the formula sets too, by default; say it in"
+                    f" {key} and remove it from that file"
+                )
+            problems.append(
+                f"{sentence}, because Orthanc does not start when two files set one option"
+            )
     return problems
 
 

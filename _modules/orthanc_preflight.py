@@ -12,6 +12,7 @@ What such a start cannot show is looked at beforehand: the ports, and whether th
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import glob
 import logging
@@ -127,7 +128,7 @@ def run(
             /usr/sbin/Orthanc
     """
     problems = [
-        *_ports_problems(options, command, service, site),
+        *_ports_problems({**_of_others(name, managed), **options}, command, service, site),
         *_database_problems(name, options, texts, user, group, databases),
     ]
     errors = []
@@ -249,8 +250,36 @@ def _fill(
                 file.write(text)
             os.chown(path, 0, gid)
             os.chmod(path, 0o640)
+    for entry, content in _files_of_others(folder, managed).items():
+        # Of what is in two files Orthanc would die, and these two have become scratch ones.
+        if set(content) & set(trial):
+            kept = {option: value for option, value in content.items() if option not in trial}
+            with salt.utils.files.fopen(os.path.join(folder, entry), "w") as file:
+                file.write(__salt__["orthanc_json.dump"](kept))
     os.mkdir(os.path.join(folder, SCRATCH), mode=0o700)
     os.chown(os.path.join(folder, SCRATCH), uid, gid)
+
+
+def _files_of_others(folder: str, managed: list) -> dict:
+    """Return the options of each file of the folder that is not managed, and can be read."""
+    found = {}
+    for entry in os.listdir(folder):
+        path = os.path.join(folder, entry)
+        if entry.lower().endswith(".json") and entry not in managed and os.path.isfile(path):
+            # What cannot be read is left as it is, for Orthanc to say.
+            with contextlib.suppress(OSError, ValueError), salt.utils.files.fopen(
+                path, encoding="utf-8", errors="surrogateescape"
+            ) as file:
+                found[entry] = __salt__["orthanc_json.parse"](file.read())
+    return found
+
+
+def _of_others(folder: str, managed: list) -> dict:
+    """Return the options in files of the folder that are not managed."""
+    found: dict = {}
+    for content in _files_of_others(folder, managed).values():
+        found.update(content)
+    return found
 
 
 def _watch(process, output, trial: dict) -> list[str]:
@@ -379,6 +408,8 @@ def _ports_problems(options: dict, command: str, service: str, site: str | None)
         ports["DicomPort"] = options.get("DicomPort", 4242)
     problems = []
     for option, port in ports.items():
+        if not isinstance(port, int):
+            continue  # an environment variable, in a file of somebody else
         others = set() if port == given_up else {*holders(port)} - {os.path.realpath(command)}
         if others:
             sentence = (

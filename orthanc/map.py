@@ -570,6 +570,16 @@ def without_nulls(pillar: dict) -> dict:
     }
 
 
+def asked(pillar: dict, path: str = "orthanc") -> list[str]:
+    """Return the path of every key that the pillar holds."""
+    found = []
+    for key, value in pillar.items():
+        found.append(f"{path}:{key}")
+        if isinstance(value, dict):
+            found += asked(value, found[-1])
+    return found
+
+
 def derive_paths(settings: dict) -> None:
     """Fill in the paths that follow from others: index, links."""
     paths = settings["paths"]
@@ -647,7 +657,7 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
     if not isinstance(pillar, dict):
         return {}, [f"orthanc: must be a mapping, but is {kind(pillar)}"]
     pillar, problems = sound_part(without_nulls(pillar))
-    settings = merge_recurse(defaults, osmap)
+    settings = {**merge_recurse(defaults, osmap), "asked": asked(pillar)}
     pillar["paths"] = {
         name: posixpath.normpath(re.sub("/+", "/", path))
         for name, path in pillar.get("paths", {}).items()

@@ -47,6 +47,17 @@ SOURCES_BEHIND_NGINX = {
     "RemoteAccessAllowed": "orthanc:https:enabled",
     "HttpBindAddresses": "orthanc:https:enabled",
 }
+# What Orthanc does by itself. Where nobody asks for anything, nothing is written, so that another
+# file may say it. Who gets in is always written.
+ORTHANCS_OWN = {
+    "HttpPort": 8042,
+    "OverwriteInstances": False,
+    "DeidentifyLogs": True,
+    "DicomAet": "ORTHANC",
+    "DicomPort": 4242,
+    "DicomModalities": {},
+    "OrthancPeers": {},
+}
 # The Lua filter in the folder of the configuration. What is no JSON there and of the formula's
 # making has a name that begins like this one.
 LUA_FILTER = "orthanc-formula-users.lua"
@@ -74,6 +85,13 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
     if settings["demo_users"]:
         users.update(demo_users)
     derived = options_of(settings, users)
+    known = SOURCES_BEHIND_NGINX if behind_nginx(settings) else SOURCES
+    unasked = {option for option in derived if known[option] not in settings["asked"]}
+    derived = {
+        option: value
+        for option, value in derived.items()
+        if option not in unasked or ORTHANCS_OWN.get(option) != value
+    }
     database = settings["postgresql"]
     return {
         "layers": layers(settings, users, derived),
@@ -93,6 +111,7 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
             **database_sources(settings),
             **plugin_sources(settings),
         },
+        "defaults": sorted({*settings["default_config"], *unasked} - {*settings["config"]}),
         "sections": settings["plugin_sections"],
         "folders": folders(settings),
         "version": settings.get("version"),

@@ -30,7 +30,7 @@ def test_test_mode_on_a_host_without_orthanc(fresh_minion, users):
         run = fresh_minion.state(sls, test=True)
         assert not run.failed, str(run)
         if sls != "orthanc.clean":
-            assert "HttpPort" in str(run.changes["orthanc-config"])
+            assert "DicomServerEnabled" in str(run.changes["orthanc-config"])
             assert run.states["orthanc-config"]["result"] is None
     assert fresh_minion.written() == before
     assert not fresh_minion.run("dpkg -s orthanc", check=False).ok
@@ -85,13 +85,24 @@ def test_a_host_without_a_pillar_keeps_its_users(server, users):
 
 def test_an_option_in_a_file_that_nobody_knows_is_named(server, users):
     pid = server.pid()
-    server.write("/etc/orthanc/.local.JSON", '{"HttpPort": 8044, // mine\n "HttpTimeout": 9,}')
-    server.pillar(users=users)
+    other = "/etc/orthanc/.local.JSON"
+    server.write(other, '{"LimitFindResults": 7, // mine\n "DicomAet": "MINE",}')
+    server.pillar(users=users, dicom={"aet": "OURS"})
     run = server.state()
-    assert "/etc/orthanc/.local.JSON" in run.failed["orthanc-pillar"]
-    assert "HttpPort" in run.failed["orthanc-pillar"]
+    for sentence in (
+        f"{other} sets LimitFindResults, which the formula sets too, by default; say it in"
+        " orthanc:limit_find and remove it from that file",
+        f"{other} sets DicomAet, which orthanc:dicom:aet sets too; remove it from that file",
+    ):
+        assert sentence in run.failed["orthanc-pillar"]
     assert server.pid() == pid
-    server.write("/etc/orthanc/.local.JSON", '{"HttpTimeout": 9}')
-    server.apply(users=users)
-    assert server.read("/etc/orthanc/.local.JSON") == '{"HttpTimeout": 9}'
-    server.run("rm /etc/orthanc/.local.JSON; systemctl restart orthanc")
+    # What nobody asked for may stand elsewhere, and so may what a trial start sets.
+    mine = '{"HttpTimeout": 9, "DicomAet": "MINE", "DicomModalities": {"a": ["A", "h", 1]}, '
+    mine += '"HttpPort": ${PORT:-8044}, "DicomAlwaysAllowStore": false}'
+    server.write(other, mine)
+    server.apply(users=users, limit_find=98)
+    assert server.read(other) == mine
+    who = ("anna", users["anna"]["password"])
+    assert server.ask("GET", "/system", *who, port=8044).json["DicomAet"] == "MINE"
+    server.run(f"rm {other}")
+    server.apply(users=users, limit_find=99)

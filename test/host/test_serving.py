@@ -71,13 +71,15 @@ def test_what_leaves_the_pillar_leaves_the_host(minion, users):
 def test_a_hand_edit_is_put_right_and_shown(minion, users):
     minion.apply(users=users)
     users_lua = "/etc/orthanc/orthanc-formula-users.lua"
-    minion.run('sed -i \'s/"HttpPort": 8042/"HttpPort": 9999/\' /etc/orthanc/orthanc.json')
+    minion.run(
+        'sed -i \'s/"LimitFindResults": 100/"LimitFindResults": 99/\' /etc/orthanc/orthanc.json'
+    )
     minion.run("echo '// by hand' >> /etc/orthanc/credentials.json")
     minion.run(f"chmod 0666 {users_lua}; chown orthanc {users_lua}")
     minion.run(f"echo '-- by hand' >> {users_lua}; systemctl restart orthanc")
     run = minion.apply(users=users)
     changes = run.changes["orthanc-config"]
-    assert changes["/etc/orthanc/orthanc.json"]["HttpPort"] == {"old": 9999, "new": 8042}
+    assert changes["/etc/orthanc/orthanc.json"]["LimitFindResults"] == {"old": 99, "new": 100}
     assert "/etc/orthanc/credentials.json" in changes
     assert users_lua in changes
     assert users_lua in run.changes["orthanc-access"]
@@ -130,7 +132,7 @@ def test_the_links_lead_to_the_live_folders(minion, users):
         assert minion.run(f"readlink -e /opt/gnuhealth/orthanc/{name}").out.strip() == folder
     assert "Orthanc has started" in minion.read("/opt/gnuhealth/orthanc/log/Orthanc.log")
     config = json.loads(minion.read("/opt/gnuhealth/orthanc/config/orthanc.json"))
-    assert config["HttpPort"] == 8042
+    assert config["LimitFindResults"] == 100
     assert "index" in minion.run("ls /opt/gnuhealth/orthanc/data").out
 
     minion.apply(users=users, links={"enabled": False})

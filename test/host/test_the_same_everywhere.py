@@ -38,6 +38,7 @@ PILLAR = {
     },
     "peers": {"north": {"Url": "http://192.0.2.19:8042/", "Username": "x", "Password": "y"}},
     "limit_find": 5,
+    "overwrite_instances": True,
     "packages": ["orthanc", "orthanc-dicomweb"],
     "config": {
         "Name": "Same everywhere",
@@ -48,7 +49,6 @@ PILLAR = {
 }
 OPTIONS = {
     "AuthenticationEnabled": True,
-    "DeidentifyLogs": True,
     "DicomAet": "EVERYWHERE",
     "DicomAlwaysAllowStore": False,
     "DicomModalities": PILLAR["modalities"],
@@ -56,7 +56,6 @@ OPTIONS = {
     "DicomServerEnabled": True,
     "DicomWeb": {"Root": "/dicom-web/"},
     "ExecuteLuaEnabled": False,
-    "HttpPort": 8042,
     "HttpsCACertificates": "config:HttpsCACertificates",
     "IndexDirectory": "paths:storage",
     "LimitFindInstances": 5,
@@ -64,7 +63,7 @@ OPTIONS = {
     "LuaScripts": ["paths:config/orthanc-formula-users.lua"],
     "Name": "Same everywhere",
     "OrthancPeers": PILLAR["peers"],
-    "OverwriteInstances": False,
+    "OverwriteInstances": True,
     "Plugins": ["paths:plugins"],
     "RegisteredUsers": dict([ANNA, RITA, WIM]),
     "RemoteAccessAllowed": True,
@@ -160,7 +159,7 @@ def test_one_pillar_gives_the_same_server(system, way, salt, image, proven):
         run = site.state()
         assert run.ok, str(run)
         # Orthanc 1.13 has words for it.
-        overwrite = {"OverwriteInstances": "Never"} if newest else {}
+        overwrite = {"OverwriteInstances": "Always"} if newest else {}
         assert effective(site.target, family) == {**OPTIONS, **overwrite}
 
         host = site.target
