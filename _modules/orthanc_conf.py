@@ -132,6 +132,8 @@ OWN = "orthanc-formula"
 ORIGINALS = "before-formula"
 # Stands beside the folder: the last files with which Orthanc was seen serving, for root only.
 LAST_GOOD = ".last-good"
+# Stands beside the folder: what Orthanc read at its start; see orthanc_reads.
+AS_READ = ".as-read"
 # Stands beside the folder while a new set of files is written.
 NEW = ".new"
 # The package of the server, by the name that the tables of orthanc_options have for it.
@@ -553,7 +555,7 @@ def apply(name, configuration, test=False):
     with _alone(name):
         _sweep(name)
         files, changes = _plan(name, wanted, coming=False)
-        if files:
+        if changes:
             gid = _gid(wanted["group"])
             entries = (*wanted["option_files"], *wanted["texts"], *wanted["pems"])
             with _failing("writing the configuration"):
@@ -586,8 +588,10 @@ def _plan(name: str, wanted: dict, coming: bool = True) -> tuple[dict, dict]:
         raise CommandExecutionError(f"{lacking[0]} is not there; apply orthanc.plugins first")
     texts = {**wanted["texts"], **_pems(name, wanted["pems"])}
     files, changes = _compare(name, options, wanted, texts, here.get("sample") or {})
+    read = changed_files(name)
+    changes.update({path: {"old": "as Orthanc has read it", "new": "changed"} for path in read})
     # Before the first run the folder is not there yet, in test mode.
-    if files and here and os.path.isdir(name):
+    if (files or read) and here and os.path.isdir(name):
         lines = verdict["paths"]
         if wanted["preflight"]:
             lines = lines + _try(name, options, wanted, texts, lacking, start=not lines)
@@ -1032,9 +1036,8 @@ def removal(name, files):
         elif os.path.lexists(path) and (entry == UNPROVEN or _is_ours(name, entry)):
             done[path] = None
     # Last, because it knows what elsewhere is of the formula.
-    if os.path.exists(name + LAST_GOOD):
-        done[name + LAST_GOOD] = None
-    return done
+    notes = [name + LAST_GOOD, name + AS_READ]
+    return {**done, **dict.fromkeys(filter(os.path.exists, notes))}
 
 
 def unproven(name):
@@ -1071,11 +1074,47 @@ def prove(name):
         salt '*' orthanc_conf.prove /etc/orthanc
     """
     marker = os.path.join(name, UNPROVEN)
-    if os.path.exists(marker):
-        with _failing("keeping the configuration as the last good one"):
+    with _failing("keeping the configuration as the last good one"):
+        if os.path.exists(marker):
             _keep_last_good(name, _read(marker).split("\n"), anew=True)
             os.unlink(marker)
+        known = _as_read(name)
+        seen = __salt__["orthanc_reads.seen"](_read_at_start(name), known)
+        if seen != known:
+            _write(name + AS_READ, json.dumps(seen, indent=2) + "\n", gid=0, mode=0o600)
     return True
+
+
+def changed_files(name):
+    """
+    Return the paths of the files that the configuration names, or that others have put beside it,
+    and that hold something else than what the running Orthanc has read at its start.
+
+    name
+        The path of the folder.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.changed_files /etc/orthanc
+    """
+    return __salt__["orthanc_reads.changed"](_read_at_start(name), _as_read(name))
+
+
+def _read_at_start(name: str) -> list[str]:
+    """Return the files that Orthanc reads at its start, but for those of the formula's making."""
+    on_host = _read_folder(name)
+    options = merge([content or {} for content in on_host.values()])
+    found = [*__salt__["orthanc_reads.files"](options, name), *_at(name, on_host)]
+    own = _at(name, _last_good(name))
+    return [path for path in found if path not in own]
+
+
+def _as_read(name: str) -> dict:
+    """Return what Orthanc had read when it was last seen serving: ``{path: SHA-256}``."""
+    text = _read_if_there(name + AS_READ)
+    return json.loads(text) if text else {}
 
 
 def _json_files(name: str) -> list[str]:
@@ -1258,6 +1297,7 @@ def _sweep(name: str) -> None:
         f"{folder}/{entry}/.*{NEW}-*",
         f"{folder}/{entry}/{ORIGINALS}/.*{NEW}-*",
         f"{folder}/.{entry}{LAST_GOOD}{NEW}-*",
+        f"{folder}/.{entry}{AS_READ}{NEW}-*",
     ):
         for path in glob.glob(pattern):
             os.unlink(path)

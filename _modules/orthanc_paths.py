@@ -217,7 +217,8 @@ def look(options, folder, who=None, known=(), coming=(), command=None):
 
     known
         A list of mappings from option name to value: what the server has now, or what nobody asked
-        for. What they name, and Orthanc does not die without, is warned about only.
+        for. What they name is warned about; without what its start needs, Orthanc cannot be
+        restarted with anything, so that is a problem as well.
 
     coming
         The paths of what will be there by then, with the right owner.
@@ -247,8 +248,11 @@ def look(options, folder, who=None, known=(), coming=(), command=None):
             reason = _misplaced(value, folder)
         if not (reason or full):
             continue
-        harmless = (":".join(where), path) in before and not (reason and place.start)
-        verdict["warnings" if harmless else "problems"].append((where, reason or full))
+        pair, in_use = (where, reason or full), (":".join(where), path) in before
+        if in_use:
+            verdict["warnings"].append(pair)
+        if not in_use or (reason and place.start):
+            verdict["problems"].append(pair)
     return verdict
 
 

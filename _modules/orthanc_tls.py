@@ -136,7 +136,15 @@ def read(source, saltenv="base"):
         raise SaltInvocationError(f"{path} cannot be read: {err.strerror}") from err
 
 
-def pem(path, certificate=None, key=None, trusted_certificates=None, names=(), saltenv="base"):
+def pem(
+    path,
+    certificate=None,
+    key=None,
+    trusted_certificates=None,
+    names=(),
+    bundle=None,
+    saltenv="base",
+):
     """
     Return what a PEM file shall hold.
 
@@ -150,6 +158,9 @@ def pem(path, certificate=None, key=None, trusted_certificates=None, names=(), s
         Instead of sources: the names and addresses of a host, for a self-signed certificate with
         its key. The ones that the file holds already stay for as long as they hold for 30 days
         more.
+
+    bundle
+        The path of a file of certificates that come last, if it is there.
 
     saltenv
         The environment of Salt that a ``salt://`` URL is of.
@@ -170,6 +181,7 @@ def pem(path, certificate=None, key=None, trusted_certificates=None, names=(), s
         (certificate, _certificates),
         (trusted_certificates, _certificates),
         (key, _keys),
+        (bundle if bundle and os.path.exists(bundle) else None, _certificates),
     ):
         blocks += parts(read(source, saltenv)) if source else []
     return "".join(f"{block}\n" for block in blocks)

@@ -114,9 +114,14 @@ def _serve(name, config, log, timeout, group, postgresql, proxy, restart):
 
 def _go_back(name, config, log, timeout, group, proxy, before):
     """Let Orthanc serve with the last good configuration again, and say how that went."""
+    others = ", ".join(__salt__["orthanc_conf.changed_files"](config))
+    # They are somebody else's, and no copy of them is kept.
+    others = f" These files have changed since it last served; put them right: {others}" * bool(
+        others
+    )
     try:
         if not __salt__["orthanc_conf.restore"](config, group=group):
-            return "There is no other configuration to go back to."
+            return f"There is no other configuration to go back to.{others}"
         if before:
             # The port that Orthanc is about to take may be nginx's by now, or the other way round.
             __salt__["orthanc_nginx.withdraw"](proxy, config)
@@ -128,7 +133,8 @@ def _go_back(name, config, log, timeout, group, proxy, before):
             __salt__["orthanc_nginx.put"](proxy, before)
         __salt__["orthanc_conf.prove"](config)
     except (CommandExecutionError, SaltInvocationError) as err:
-        return f"The last good configuration is back, but Orthanc does not serve with it:\n{err}"
+        lost = "The last good configuration is back, but Orthanc does not serve with it:"
+        return f"{lost}{others}\n{err}"
     return "The last good configuration is back, and Orthanc serves with it."
 
 

@@ -123,6 +123,7 @@ SHAPE = {
     "demo_users": FLAG,
     "modalities": {ANY: ANY},
     "peers": {ANY: ANY},
+    "ca_source": SOURCE,
     "links": {
         "enabled": FLAG,
         "dir": FOLDER,
@@ -416,6 +417,24 @@ def check_section(config: dict, path: str) -> list[str]:
     return problems
 
 
+def check_own_ca(settings: dict) -> list[str]:
+    """Return what would make the CA of other servers, which Orthanc connects to, of no use."""
+    if "ca_source" not in settings:
+        return []
+    problems, config = [], settings["config"]
+    if "HttpsCACertificates" in config:
+        problems.append(
+            "orthanc:config:HttpsCACertificates: is written by orthanc:ca_source, together with the"
+            " CAs that the host trusts; take one of the two out"
+        )
+    if config.get("HttpsVerifyPeers", True) is False:
+        problems.append(
+            "orthanc:ca_source: would be ignored, because orthanc:config:HttpsVerifyPeers is false;"
+            " take that out"
+        )
+    return problems
+
+
 def check_pair(path: str, given: dict, needed: bool) -> list[str]:
     """Return what a certificate and its key lack."""
     there = [name for name in ("certificate", "key") if name in given]
@@ -680,6 +699,7 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
     problems += incomplete + check_host(settings) + check_paths(settings)
     problems += check_database(pillar.get("postgresql", {}), settings, defaults["postgresql"])
     problems += check_plugins(settings["plugins"]) + check_backup_key(settings)
+    problems += check_own_ca(settings)
     derive_plugins(settings)
     settings["warnings"] = advice(settings)
     problems += check_https(settings, pillar.get("https", {}))

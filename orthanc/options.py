@@ -28,6 +28,7 @@ SOURCES = {
     "DicomPort": "orthanc:dicom:port",
     "DicomModalities": "orthanc:modalities",
     "OrthancPeers": "orthanc:peers",
+    "HttpsCACertificates": "orthanc:ca_source",
     "StorageDirectory": "orthanc:paths:storage",
     "IndexDirectory": "orthanc:paths:index",
     "Plugins": "orthanc:paths:plugins",
@@ -67,6 +68,7 @@ PEMS = {
     "https": "orthanc-formula-https.pem",
     "dicom_tls": "orthanc-formula-dicom-tls.pem",
     "dicom_trusted": "orthanc-formula-dicom-tls-trusted.pem",
+    "ca": "orthanc-formula-ca.pem",
 }
 
 
@@ -235,6 +237,8 @@ def options_of(settings: dict, users: dict) -> dict:
     }
     if isinstance(deidentify, str):
         options["DeidentifyLogsDicomVersion"] = deidentify
+    if "ca_source" in settings:
+        options["HttpsCACertificates"] = f"{paths['config']}/{PEMS['ca']}"
     if settings["postgresql"]["enabled"]:
         options["PostgreSQL"] = {
             # Without them Orthanc stays with SQLite and files, and does not say so.
@@ -336,6 +340,7 @@ def certificates(settings: dict) -> dict:
         "orthanc:https": given(https, "certificate", "key") if https["enabled"] else {},
         "orthanc:dicom:tls": given(tls, "certificate", "key", "trusted_certificates"),
         "orthanc:postgresql": given(database, "ca_source") if database["enabled"] else {},
+        "orthanc": given(settings, "ca_source"),
     }
     return {place: sources for place, sources in used.items() if sources}
 
@@ -364,6 +369,7 @@ def pems(settings: dict) -> dict:
         PEMS["https"]: https_pem(settings) if own_https else None,
         PEMS["dicom_tls"]: pem_of(tls, "certificate", "key"),
         PEMS["dicom_trusted"]: pem_of(tls, "trusted_certificates"),
+        PEMS["ca"]: own_ca(settings),
         settings["database"]["ca"]: None,
     }
     if database["enabled"] and "ca_source" in database:
@@ -372,6 +378,21 @@ def pems(settings: dict) -> dict:
         entry = name if folder == settings["paths"]["config"] else database["ca"]
         found[entry] = {"trusted_certificates": database["ca_source"], "saltenv": __env__}
     return found
+
+
+def own_ca(settings: dict) -> dict | None:
+    """
+    Return what ``orthanc_tls.pem`` needs for the CAs of the servers that Orthanc connects to.
+
+    They are one file, so those that the host trusts are in it, too.
+    """
+    if "ca_source" not in settings:
+        return None
+    return {
+        "bundle": settings["default_config"]["HttpsCACertificates"],
+        "trusted_certificates": settings["ca_source"],
+        "saltenv": __env__,
+    }
 
 
 def proxy(settings: dict) -> dict:

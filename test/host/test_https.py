@@ -12,7 +12,7 @@ import pytest
 import readme
 import testbed
 from clients import Clients
-from https import CHAIN, KEY, MIDDLE, OTHER_SITE, PAIR, handshake, login, pids, put, renew
+from https import CHAIN, KEY, MIDDLE, OTHER_SITE, PAIR, ROOT, handshake, login, pids, put, renew
 from minion import NAME, Minion
 
 
@@ -119,6 +119,29 @@ def test_dicomweb(server, users, image, ca):
     log = server.read("/var/log/nginx/access.log")
     assert "/dicom-web/studies" in log
     assert "PatientName" not in log
+
+
+def test_a_peer_whose_certificate_an_own_ca_signed(server, users):
+    """Orthanc behind nginx is the other server here, which is reached by its name."""
+    server.run(f"grep -q {NAME} /etc/hosts || echo 127.0.0.1 {NAME} >> /etc/hosts")
+    name, password = login(users, "rita")
+    peer = {"Url": f"https://{NAME}:8042/", "Username": name, "Password": password}
+    server.apply(**pillar(users, peers={"far": peer}))
+    anna = login(users, "anna")
+    assert server.ask("GET", "/peers/far/system", *anna, port=18042).code == 500
+    server.write("/srv/own-ca.pem", ROOT.pem)
+    server.apply(**pillar(users, peers={"far": peer}, ca_source="/srv/own-ca.pem"))
+    answer = server.ask("GET", "/peers/far/system", *anna, port=18042)
+    assert answer.json["ApiVersion"], answer
+    # Nobody else's CA is lost.
+    file = "/etc/orthanc/orthanc-formula-ca.pem"
+    suse = "leap" in str(server.layers)
+    bundle = "/etc/ssl/ca-bundle.pem" if suse else "/etc/ssl/certs/ca-certificates.crt"
+    blocks = [server.run(f"grep -cs BEGIN {path}", check=False).out for path in (file, bundle)]
+    assert int(blocks[0]) == int(blocks[1] or 0) + 1
+    assert not server.state().changes
+    server.apply(**pillar(users))
+    assert not server.run(f"test -e {file}", check=False).ok
 
 
 def test_webdav(server, users, image, ca):

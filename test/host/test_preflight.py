@@ -232,6 +232,58 @@ def test_the_folder_may_be_a_link(server, users):
     server.apply(**{**SETTINGS, "users": users})
 
 
+def test_a_changed_file_that_the_configuration_names_is_tried_and_proven(server, users):
+    server.write("/srv/own.lua", "dofile('/srv/part.lua')")
+    server.write("/srv/part.lua", "print('one')")
+    settings = {**SETTINGS, "users": users, "config": {"LuaScripts": ["/srv/own.lua"]}}
+    server.apply(**settings)
+    assert not server.state().changes
+    assert server.run("stat -c '%a %U' /etc/orthanc.as-read").out.split() == ["600", "root"]
+    pid = server.pid()
+    server.write("/srv/part.lua", "function (")
+    for test in (True, False):
+        run = server.state(test=test)
+        assert "<name> expected" in run.failed["orthanc-config"], str(run)
+        assert server.pid() == pid
+    server.write("/srv/part.lua", "print('two')")
+    tried = server.state(test=True)
+    assert list(tried.changes["orthanc-config"]) == ["/srv/part.lua"]
+    assert tried.changes["orthanc-serving"]["orthanc"]["new"] == "restarted"
+    assert server.pid() == pid
+    assert server.state().ok
+    assert server.pid() != pid
+    assert not server.state().changes
+    # What was read since, or only touched, is no change.
+    server.write("/srv/part.lua", "print('three')")
+    server.run("systemctl restart orthanc")
+    server.wait_for_port()
+    assert not server.state().changes
+    server.run("touch /srv/part.lua")
+    assert not server.state().changes
+    # Where it is gone, the next start would fail.
+    pid = server.pid()
+    server.run("mv /srv/own.lua /srv/gone.lua")
+    run = server.state()
+    assert "LuaScripts:0: /srv/own.lua is no file" in run.failed["orthanc-config"]
+    assert server.pid() == pid
+    server.run("mv /srv/gone.lua /srv/own.lua")
+    server.apply(**{**SETTINGS, "users": users})
+
+
+def test_the_packages_and_files_of_others_are_compared_too(server, users):
+    """A plugin in the place of another one, and a file that somebody put beside the formula's."""
+    server.apply(**{**SETTINGS, "users": users})
+    server.run("sleep 1.2")
+    server.write("/etc/orthanc/own.json", '{"StableAge": 61}')
+    run = server.state()
+    assert "/etc/orthanc/own.json" in run.changes["orthanc-config"], str(run)
+    assert "orthanc-serving" in run.changes
+    assert not server.state().changes
+    server.run("rm /etc/orthanc/own.json")
+    assert "orthanc-serving" in server.state().changes
+    assert not server.state().changes
+
+
 def test_the_files_of_others_take_part_in_the_trial(server, users):
     server.write("/etc/orthanc/own.json", '{"StableAge": "sixty"}')
     pid = server.pid()

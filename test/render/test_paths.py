@@ -93,7 +93,7 @@ def test_what_is_known_is_warned_about_unless_orthanc_dies_of_it(look, tmp_path)
     later = {"TemporaryDirectory": str(tmp_path / "mine")}
     known = {**later, "LuaScripts": ["none.lua"], "Name": "x"}
     found = look({**known, "Name": "y"}, known=[known])
-    assert set(found["warnings"]) == {"TemporaryDirectory"}
+    assert set(found["warnings"]) == {"TemporaryDirectory", "LuaScripts:0"}
     assert set(found["problems"]) == {"LuaScripts:0"}
     assert set(look(later, known=[{"TemporaryDirectory": "/x"}])["problems"]) == set(later)
 

@@ -55,6 +55,7 @@ PILLARS = {
     "https for trying out": {"https": {"enabled": True, "self_signed": True}},
     "https by orthanc": {"https": {**ON_HOST, "terminator": "orthanc"}},
     "dicom tls": {"dicom": {"enabled": True, "tls": DICOM_TLS}},
+    "own ca": {"ca_source": "salt://ca.pem", "peers": {"far": {"Url": "https://far/"}}},
     "local database": {"postgresql": {"enabled": True, "storage": True}},
     "remote database": {
         "postgresql": {

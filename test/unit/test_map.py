@@ -208,6 +208,37 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
             "orthanc:config:HttpBindAddresses",
             "must contain 127.0.0.1",
         ),
+        (
+            {"config": {"HttpServerEnabled": False}},
+            "orthanc:config:HttpServerEnabled",
+            "asks over HTTP",
+        ),
+        ({"ca_source": "ca.pem"}, "orthanc:ca_source", "salt://"),
+        (
+            {"ca_source": "/srv/ca.pem", "config": {"HttpsVerifyPeers": False}},
+            "orthanc:ca_source",
+            "HttpsVerifyPeers is false",
+        ),
+        (
+            {"ca_source": "/srv/ca.pem", "config": {"HttpsCACertificates": "/srv/x.pem"}},
+            "orthanc:config:HttpsCACertificates",
+            "take one of the two out",
+        ),
+        (
+            {"modalities": {"ct": MODALITY}, "config": {"DicomModalitiesInDatabase": True}},
+            "orthanc:modalities",
+            "would be ignored",
+        ),
+        (
+            {"peers": {"p": {"Url": "http://p"}}, "config": {"OrthancPeersInDatabase": True}},
+            "orthanc:peers",
+            "would be ignored",
+        ),
+        (
+            {"modalities": {"ct": {**MODALITY, "AllowStore": False}}},
+            "orthanc:modalities:ct:AllowStore",
+            "set DicomAlwaysAllowStore to false",
+        ),
         ({"start_timeout": 0}, "orthanc:start_timeout", "seconds"),
         ({"https": True}, "orthanc:https", "must be a mapping"),
         ({"https": {**HTTPS, "cert": "/x"}}, "orthanc:https:cert", "orthanc:https:certificate"),
