@@ -14,7 +14,7 @@ https://orthanc.uclouvain.be/book/users/configuration.html
 
 from __future__ import annotations
 
-import difflib
+import functools
 import logging
 import os
 import re
@@ -1785,7 +1785,7 @@ def _unlike_tables(option, value, host: Host) -> list:
     if option in sample:
         return _mistakes(value, _kind_of(sample[option]), path, orthanc)
     known = {**sample, **OPTIONS, **SECTIONS, **PLUGIN_OPTIONS}
-    sentence = f"unknown option, {_nearest(option, known)}"
+    sentence = f"unknown option, {_meant(path, known)}"
     if isinstance(value, dict):
         sentence += "; if a plugin that the formula does not know reads it, name it in"
         sentence += " orthanc:plugin_sections"
@@ -1932,7 +1932,7 @@ def _of_mapping(value, kind: dict, path: list, release: Release) -> list:
         if key in kind:
             below += _mistakes(item, kind[key], [*path, key], release)
         else:
-            below.append(([*path, str(key)], f"unknown key, {_nearest(key, kind)}"))
+            below.append(([*path, str(key)], f"unknown key, {_meant([*path, key], kind)}"))
     return below
 
 
@@ -1977,17 +1977,36 @@ def _shown(value, path: list) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _nearest(name, known) -> str:
-    """Name the known one that is nearest to a mistyped name."""
-    lower = {str(one).lower(): one for one in known}
-    if str(name).lower() in lower:
-        return f"because case matters: it is spelt {lower[str(name).lower()]}"
-    found = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.6)
-    if found:
-        return f"which would be ignored; the nearest known one is {lower[found[0]]}"
-    if len(known) <= 12:
-        return "which would be ignored; known here: " + ", ".join(sorted(known))
-    return "which would be ignored; take it out, or see the Orthanc Book for its name"
+def _meant(path: list, known) -> str:
+    """Return what may have been meant by a name that is not known."""
+    return __salt__["orthanc_names.meant"](path, list(known), _elsewhere())
+
+
+@functools.lru_cache(None)
+def _elsewhere() -> dict:
+    """Return where in the tables each name stands: the paths of the mappings that have it."""
+    found: dict = {}
+    sections = {name: section.keys for name, section in SECTIONS.items()}
+    for path, names in _mappings([], {**OPTIONS, **sections, **PLUGIN_OPTIONS}):
+        for name in names:
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def _mappings(path: list, kind):
+    """Yield the path of each mapping in a kind, and the names in it."""
+    if isinstance(kind, (dict, Open)):
+        yield path, list(kind.names if isinstance(kind, Open) else kind)
+    if isinstance(kind, dict):
+        for name, below in kind.items():
+            yield from _mappings([*path, name], below)
+    elif isinstance(kind, Either):
+        for one in kind.kinds:
+            yield from _mappings(path, one)
+    elif isinstance(kind, Named):
+        yield from _mappings([*path, "<name>"], kind.kind)
+    elif isinstance(kind, (Option, Listed, Required)):
+        yield from _mappings(path, kind.kind)
 
 
 def _not_json(value, path: list) -> list:

@@ -1,0 +1,299 @@
+"""
+The name that was meant: what a name stands near that Orthanc and its plugins do not know.
+
+A wrong suggestion costs more than none: whoever follows it switches something else on. So a name
+is only taken for a misspelt one if it is hardly different, or an abbreviation; what people really
+write, because other servers have it, is in a table with what they want instead.
+
+All functions are pure.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+
+import salt.utils.platform
+
+__virtualname__ = "orthanc_names"
+
+# What Salt offers.
+__load__ = ["meant"]
+
+
+def __virtual__():
+    if not salt.utils.platform.is_linux():
+        return False, "orthanc_names: Orthanc is managed on Linux only"
+    return __virtualname__
+
+
+_HEADERS = (
+    "Orthanc itself sends no headers of one's choice, also none for CORS; nginx does that in front"
+    " of it (orthanc:https)"
+)
+_LEVEL = "the level of the log is no option: PUT /tools/log-level with verbose or trace changes it"
+_LOG = "the folder of the log is orthanc:paths:log"
+_HTTPS = "HTTPS is set up by orthanc:https"
+_USERS = "who may log in stands in orthanc:users"
+_TITLE = "the title of this server is DicomAet (orthanc:dicom:aet)"
+_STORAGE = "the folder of the images is StorageDirectory (orthanc:paths:storage)"
+_DATABASE = "a database is used by orthanc:postgresql"
+_ADDRESS = (
+    "who may reach the port says orthanc:remote_access; the addresses that Orthanc listens on are"
+    " HttpBindAddresses, from 1.12.10 on"
+)
+_SWITCH = "EnableIndex switches it on for the index, EnableStorage for the images"
+_DICOMWEB = "it is always there with the plugin; only DicomWeb:Enable switches all of it off"
+_ROUTING = "Orthanc sends images on by a script of LuaScripts, or by a plugin"
+_TIMEOUT = "DicomScpTimeout is for what others ask of Orthanc, DicomScuTimeout for what it asks"
+
+# What people write where Orthanc has nothing of that name (found in public configurations), and
+# what they want instead: patterns of names in lower case without - and _, below a section with it.
+INSTEAD = {
+    "httpheaders": _HEADERS,
+    "headers": _HEADERS,
+    "*cors*": _HEADERS,
+    "accesscontrol*": _HEADERS,
+    "loglevel": _LEVEL,
+    "verbose*": _LEVEL,
+    "trace*": _LEVEL,
+    "debug*": _LEVEL,
+    "logverbos*": _LEVEL,
+    "logfile*": _LOG,
+    "logdir*": _LOG,
+    "logfolder": _LOG,
+    "logpath": _LOG,
+    "logspath": _LOG,
+    "logs": _LOG,
+    "aet": _TITLE,
+    "aetitle": _TITLE,
+    "dicomaetitle": _TITLE,
+    "orthancaet*": _TITLE,
+    "https": _HTTPS,
+    "httpsport": _HTTPS,
+    "httpsenable*": _HTTPS,
+    "httpscert*": _HTTPS,
+    "httpskey*": _HTTPS,
+    "httpsprivatekey*": _HTTPS,
+    "sslport": _HTTPS,
+    "sslkey*": _HTTPS,
+    "sslprivatekey*": _HTTPS,
+    "sslcertificatekey*": _HTTPS,
+    "certificatefile": _HTTPS,
+    "certificatekey*": _HTTPS,
+    "keyfile": _HTTPS,
+    "tls": _HTTPS,
+    "enablessl": _HTTPS,
+    "usessl": _HTTPS,
+    "ssl": _HTTPS,
+    "user": _USERS,
+    "users": _USERS,
+    "username": _USERS,
+    "password": _USERS,
+    "httpuser*": _USERS,
+    "httppassword": _USERS,
+    "adminuser*": _USERS,
+    "adminpassword": _USERS,
+    "host": _ADDRESS,
+    "httphost": _ADDRESS,
+    "httpaddress*": _ADDRESS,
+    "bindaddress*": _ADDRESS,
+    "listenaddress*": _ADDRESS,
+    "port": "the port is HttpPort (orthanc:port) for browsers, DicomPort (orthanc:dicom:port) for"
+    " modalities",
+    "storage": _STORAGE,
+    "storagepath": _STORAGE,
+    "storagearea*": _STORAGE,
+    "storagelocation": _STORAGE,
+    "datadir*": _STORAGE,
+    "dicomstorage*": _STORAGE,
+    "database": _DATABASE,
+    "databaseurl": _DATABASE,
+    "databasetype": _DATABASE,
+    "databasehost": _DATABASE,
+    "db": _DATABASE,
+    "postgres": _DATABASE,
+    "modalityworklist*": "worklists are set up by the section Worklists",
+    "wado": "WADO belongs to the plugin of DICOMweb: DicomWeb:EnableWado and DicomWeb:WadoRoot",
+    "stow": _DICOMWEB,
+    "qido": _DICOMWEB,
+    "dicomtimeout": _TIMEOUT,
+    "dicomconnectiontimeout": _TIMEOUT,
+    "dicomassociationtimeout": _TIMEOUT,
+    "*allowduplicates": "what comes a second time is ruled by OverwriteInstances"
+    " (orthanc:overwrite_instances)",
+    "autorout*": _ROUTING,
+    "autoforward*": _ROUTING,
+    "routing*": _ROUTING,
+    "forwarding*": _ROUTING,
+    "webhook*": "Orthanc calls others by a script of LuaScripts, or by a plugin",
+    "postgresql:enable": _SWITCH,
+    "postgresql:enabled": _SWITCH,
+    "mysql:enable": _SWITCH,
+    "mysql:enabled": _SWITCH,
+    "odbc:enable": _SWITCH,
+    "odbc:enabled": _SWITCH,
+    "dicomweb:port": "it is served on the port of Orthanc itself, HttpPort (orthanc:port)",
+    "dicomweb:enablestow*": _DICOMWEB,
+    "dicomweb:enableqido*": _DICOMWEB,
+    "dicomweb:enablemetadata": _DICOMWEB,
+    "dicomweb:stow*root": "all of it is below DicomWeb:Root",
+    "dicomweb:qido*root": "all of it is below DicomWeb:Root",
+    "dicomweb:user*": _USERS,
+    "dicomweb:password": _USERS,
+    "dicomweb:*cors*": _HEADERS,
+    "dicomweb:httpheaders": _HEADERS,
+    "dicommodalities:*:aetitle": "the title of a modality is AET",
+    "dicommodalities:*:title": "the title of a modality is AET",
+    "dicommodalities:*:ip*": "the address of a modality is Host",
+    "dicommodalities:*:address": "the address of a modality is Host",
+    "dicommodalities:*:hostname": "the address of a modality is Host",
+    "orthancpeers:*:host": "the address of a peer is Url",
+    "orthancpeers:*:address": "the address of a peer is Url",
+    "orthancpeers:*:user": "the account at a peer is Username",
+}
+# How many levels there may be to choose from, and names that are equally near.
+SEVERAL = 3
+# So many names are few enough to list them all.
+FEW = 12
+
+
+def meant(path, known, elsewhere):
+    """
+    Return the end of a sentence about a name that is not known, which says what was meant as far
+    as that can be told.
+
+    path
+        The names of the place, as a list; the last one is that which is not known.
+
+    known
+        The names that are known at this place.
+
+    elsewhere
+        A mapping from known names to the paths of the mappings that they stand in, each a list.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_names.meant '[HttpPrt]' '[HttpPort, DicomPort]' '{}'
+    """
+    *place, name = map(str, path)
+    lower = {str(one).lower(): str(one) for one in known}
+    if name.lower() in lower:
+        return f"because case matters: it is spelt {lower[name.lower()]}"
+    near = _near(name, list(lower.values()))
+    wanted = _instead([*place, name]) or _levels(name, place, elsewhere)
+    if not wanted and near:
+        wanted = f"the nearest known {'ones are' if near[1:] else 'one is'} {_or(near)}"
+    if not wanted and len(lower) <= FEW:
+        wanted = f"known here: {', '.join(sorted(lower.values()))}"
+    return (
+        f"which would be ignored; {wanted or 'take it out, or see the Orthanc Book for its name'}"
+    )
+
+
+def _instead(path: list) -> str:
+    """Return what people want who write such a name, if that is known."""
+    plain = ":".join(re.sub("[-_]", "", part).lower() for part in path)
+    for pattern, wanted in INSTEAD.items():
+        if pattern.count(":") == plain.count(":") and fnmatch.fnmatchcase(plain, pattern):
+            return wanted
+    return ""
+
+
+def _or(names: list) -> str:
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _levels(name: str, place: list, elsewhere: dict) -> str:
+    """Return on which other level a name is known, if there are not too many of them."""
+    found = {
+        ":".join(level): spelt
+        for spelt, levels in elsewhere.items()
+        if spelt.lower() == name.lower()
+        for level in levels
+        if level != place
+    }
+    same = [level for level in found if level.split(":")[0] == (place or [""])[0]]
+    candidates = same if place and same else list(found)
+    if not candidates or len(candidates) > SEVERAL:
+        return ""
+    spelt = found[candidates[0]]
+    if place and "" in candidates:
+        return f"{spelt} belongs outside of {place[0]}"
+    return f"{spelt} belongs below {_or(candidates)}"
+
+
+def _near(name: str, known: list) -> list:
+    """Return the known names, at most ``SEVERAL``, that a name is a misspelling of."""
+    distances = [(_distance(name.lower(), one.lower()), one) for one in known if _close(name, one)]
+    if distances:
+        least = min(distance for distance, _ in distances)
+        best = [one for distance, one in distances if distance == least]
+    else:
+        shorter = [one for one in known if _shortened(name, one)]
+        fewest = min((len(_words(one)) for one in shorter), default=0)
+        best = [one for one in shorter if len(_words(one)) == fewest]
+    return sorted(best) if len(best) <= SEVERAL else []
+
+
+def _words(name: str) -> list:
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name)]
+
+
+def _allowed(length: int) -> int:
+    """Return in how many letters a word of this length may differ."""
+    return 1 if length < 6 else 2 if length < 12 else 3
+
+
+def _close(name: str, one: str) -> bool:
+    """Return whether a name is another one with slips of the keyboard."""
+    length = min(len(name), len(one))
+    if length < 3 or abs(len(name) - len(one)) > _allowed(length):
+        return False
+    distance = _distance(name.lower(), one.lower())
+    if distance <= 1:
+        return True
+    mine, its = _words(name), _words(one)
+    if len(mine) != len(its):
+        return distance <= _allowed(length) and length >= 10
+    return distance <= _allowed(length) and all(map(_alike, mine, its))
+
+
+def _alike(word: str, other: str) -> bool:
+    return _distance(word, other) <= _allowed(min(len(word), len(other)))
+
+
+def _shortened(name: str, one: str) -> bool:
+    """Return whether a name has the words of another one, abbreviated, turned, or one left out."""
+    mine, its = _words(name), _words(one)
+    if len("".join(mine)) < 5:
+        return False
+    if len(mine) == len(its):
+        turned = len(mine) > 1 and all(map(_stands_for, sorted(mine), sorted(its)))
+        return turned or all(map(_stands_for, mine, its))
+    return len(mine) + 1 == len(its) and any(
+        all(map(_stands_for, mine, its[:left] + its[left + 1 :])) for left in range(len(its))
+    )
+
+
+def _stands_for(word: str, whole: str) -> bool:
+    return (
+        word == whole
+        or (len(word) >= 3 and whole.startswith(word))
+        or (min(len(word), len(whole)) >= 5 and _distance(word, whole) <= 1)
+    )
+
+
+def _distance(one: str, other: str) -> int:
+    """Return how many letters have to be put in, left out, changed or swapped."""
+    before: list = []
+    line = list(range(len(other) + 1))
+    for row, letter in enumerate(one, 1):
+        before, above, line = line, before, [row]
+        for column, its in enumerate(other, 1):
+            best = min(before[column] + 1, line[-1] + 1, before[column - 1] + (letter != its))
+            swapped = row > 1 and column > 1 and letter == other[column - 2] and its == one[row - 2]
+            line.append(min(best, above[column - 2] + 1) if swapped else best)
+    return line[-1]
