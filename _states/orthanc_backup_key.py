@@ -47,3 +47,20 @@ def present(name, remote_user, user="orthanc", group="orthanc"):
     except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment=str(err))
     return ret
+
+
+def kept(name):
+    """
+    Say that a backup key stays where none is asked for: the backup host trusts it, and there is no
+    other copy of it.
+
+    name
+        The path of the private key.
+
+    .. code-block:: yaml
+
+        /var/lib/orthanc/.ssh/id_ed25519:
+          orthanc_backup_key.kept: []
+    """
+    comment = f"A backup key is never removed. If there is one, it stays in {name}."
+    return {"name": name, "result": True, "changes": {}, "comment": comment}

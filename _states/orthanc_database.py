@@ -51,7 +51,7 @@ def present(name, owner, port=None):
     return ret
 
 
-def reached(name, configuration):
+def reached(name, configuration=None):
     """
     Fail unless Orthanc's account gets into the database with a configuration, and finds the images
     there that this server has. Nothing is tried where there is no such account yet, nor, in test
@@ -61,7 +61,7 @@ def reached(name, configuration):
         The path of the folder of the configuration.
 
     configuration
-        See the execution module :py:mod:`orthanc_conf`.
+        See the execution module :py:mod:`orthanc_conf`. Without one, no database is asked for.
 
     .. code-block:: yaml
 
@@ -74,6 +74,9 @@ def reached(name, configuration):
                 option_files: {}
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "The database can be used"}
+    if configuration is None:
+        ret["comment"] = "orthanc:postgresql asks for no database"
+        return ret
     if __opts__["test"] and configuration.get("databases"):
         ret["comment"] = "The database is tried when it is there"
         return ret

@@ -39,6 +39,9 @@ def tried(name, proxy):
                 orthanc: /usr/sbin/Orthanc
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "nginx takes its site"}
+    if proxy["text"] is None:
+        ret["comment"] = "orthanc:https asks for no nginx"
+        return ret
     try:
         problems = __salt__["orthanc_nginx.tried"](proxy)
     except (CommandExecutionError, SaltInvocationError) as err:

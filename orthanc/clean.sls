@@ -6,9 +6,6 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
-
     parts = ["https", "service", "links", "config", "plugins", "database", "packages"]
     if orthanc["settings"]["backup_key"]["enabled"]:
         parts.append("backup_key")

@@ -1,20 +1,17 @@
 #!py
-"""From pillar to a serving Orthanc: all parts that the pillar asks for."""
+"""
+From pillar to a serving Orthanc.
+
+All parts are there whatever the pillar holds, and one that it does not ask for has little to do:
+states of other formulas may refer to these. Where the pillar is refused, ``orthanc-pillar`` fails,
+and with it all states that require it, which are all others.
+"""
+
+PARTS = (
+    *("database", "packages", "plugins", "config", "service", "links", "plugins.unused", "https"),
+    "backup_key",
+)
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
-
-    settings = orthanc["settings"]
-    parts = ["packages", "plugins", "config", "service", "links", "plugins.unused"]
-    if settings["postgresql"]["enabled"]:
-        parts.insert(0, "database")
-    if orthanc["proxy"]()["text"]:
-        parts.append("https")
-    if settings["backup_key"]["enabled"]:
-        parts.append("backup_key")
-    return {"include": [f"orthanc.{part}" for part in parts]}
+    return {"include": [f"orthanc.{part}" for part in PARTS]}

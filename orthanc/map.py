@@ -2,10 +2,12 @@
 The one place where pillar, map file of the OS family and defaults meet.
 
 The SLS files load it through ``slsutil.renderer`` and get a dict: the merged settings below
-``settings``, what is wrong with them in ``problems``, and functions (of ``options.py``) that return
-what becomes of them: ``configuration`` for Orthanc and ``proxy`` for nginx. ``SHAPE`` is the list
-of all keys that the pillar may hold. What Orthanc itself may be told is judged later, on the host,
-by ``orthanc_conf.valid`` in ``orthanc.validation``.
+``settings``, and functions that return what becomes of them: ``configuration`` for Orthanc and
+``proxy`` for nginx (of ``options.py``), and ``pillar_state``, the state that fails with all that is
+wrong with the pillar. Of a pillar with mistakes the settings are what is sound of it, so that each
+SLS always gives its states: all of them require that one. ``SHAPE`` is the list of all keys that
+the pillar may hold. What Orthanc itself may be told is judged later, on the host, by
+``orthanc_conf.valid`` in ``orthanc.validation``.
 """
 
 from __future__ import annotations
@@ -146,6 +148,8 @@ SHAPE = {
     "backup_key": {"enabled": FLAG, "dir": FOLDER, "path": FOLDER, "remote_user": ACCOUNT},
     "config": {ANY: ANY},
 }
+# The families of systems that the formula has a map file for.
+FAMILIES = ("Debian", "Suse")
 # state.apply does not bring custom modules by itself, as a highstate does.
 UNSYNCED = (
     "the formula's own modules are not on this minion yet; nothing was changed. Bring them with"
@@ -672,10 +676,11 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
         The names and addresses of the host.
     """
     given = pillar is not None
-    pillar = plain(pillar) if given else {}
+    pillar, found = plain(pillar) if given else {}, []
     if not isinstance(pillar, dict):
-        return {}, [f"orthanc: must be a mapping, but is {kind(pillar)}"]
+        pillar, found = {}, [f"orthanc: must be a mapping, but is {kind(pillar)}"]
     pillar, problems = sound_part(without_nulls(pillar))
+    problems = found + problems
     settings = {**merge_recurse(defaults, osmap), "asked": asked(pillar)}
     pillar["paths"] = {
         name: posixpath.normpath(re.sub("/+", "/", path))
@@ -749,18 +754,17 @@ def run() -> dict:
     # Over salt-ssh they are always brought along, and this is always true.
     synced = "orthanc_conf.judge" in __salt__
     family = __grains__["os_family"]
-    if family in ("Debian", "Suse"):
-        settings, problems = load(
-            __pillar__.get("orthanc"),
-            read(f"osfamily/{family}"),
-            read("defaults"),
-            booted=__grains__.get("init") == "systemd",
-            names=host_names(__grains__),
-        )
-    else:
-        settings, problems = {}, [f"this formula knows Debian, Ubuntu and openSUSE, not {family}"]
-    if not synced:
-        problems.append(UNSYNCED)
+    known = family in FAMILIES
+    settings, problems = load(
+        __pillar__.get("orthanc"),
+        # On another system nothing is done, but the states are there that others may refer to.
+        read(f"osfamily/{family if known else FAMILIES[0]}"),
+        read("defaults"),
+        booted=__grains__.get("init") == "systemd",
+        names=host_names(__grains__),
+    )
+    if not known:
+        problems = [f"this formula knows Debian, Ubuntu and openSUSE, not {family}"]
     roles = read("roles")
 
     def from_options(name: str, *arguments):
@@ -769,10 +773,18 @@ def run() -> dict:
         )
         return options[name](settings, *arguments)
 
+    def pillar_state(*arguments):
+        judged = [{"name": settings["paths"]["config"]}, {"problems": problems}, *arguments]
+        state = {"orthanc_conf.valid": judged}
+        if not synced:
+            # The name as well, because Salt shows no comment of this state in test mode.
+            state["test.fail_without_changes"] = [{"name": UNSYNCED}, {"comment": UNSYNCED}]
+            judged.append({"require": [{"test": "orthanc-pillar"}]})
+        return {"orthanc-pillar": state}
+
     return {
         "settings": settings,
-        "problems": problems,
+        "pillar_state": pillar_state,
         "configuration": lambda: from_options("configuration", roles, DEMO_USERS),
         "proxy": lambda: from_options("proxy"),
-        "synced": synced,
     }

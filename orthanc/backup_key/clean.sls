@@ -6,16 +6,15 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
     path = settings["backup_key"]["path"]
 
     return {
+        "include": ["orthanc.validation.clean"],
         "orthanc-backup-key": {
-            "test.show_notification": [
+            "orthanc_backup_key.kept": [
                 {"name": path},
-                {"text": f"A backup key is never removed. If there is one, it stays in {path}."},
+                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },
     }

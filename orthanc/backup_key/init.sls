@@ -6,13 +6,19 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
     key = settings["backup_key"]
 
     if not key["enabled"]:
-        return {"include": ["orthanc.backup_key.clean"]}
+        return {
+            "include": ["orthanc.validation"],
+            "orthanc-backup-key": {
+                "orthanc_backup_key.kept": [
+                    {"name": key["path"]},
+                    {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+                ],
+            },
+        }
     return {
         "include": ["orthanc.config"],
         "orthanc-ssh-client": {

@@ -11,8 +11,6 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
     paths, configuration = settings["paths"], orthanc["configuration"]()
 
@@ -41,7 +39,7 @@ def run():
         },
     }
     for place, folder in configuration["folders"].items():
-        if folder != paths["config"]:
+        if place != "orthanc:paths:config":
             states.update(private(place.split(":")[-1], folder, settings))
     return states
 

@@ -9,32 +9,33 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
     database, names = settings["postgresql"], settings["database"]
 
-    if not database["enabled"]:
-        return {"include": ["orthanc.validation"]}
+    programs = names["client"] if database["enabled"] else []
+    if database["enabled"] and database["local"]:
+        programs = programs + names["server"]
+    reached = [{"name": settings["paths"]["config"]}]
+    if database["enabled"]:
+        reached.append({"configuration": orthanc["configuration"]()})
     states = {
         "include": ["orthanc.validation"],
         # Not among orthanc:packages, because others on this host may use them: they stay when
         # Orthanc goes.
         "orthanc-database-packages": {
             "pkg.installed": [
-                {"pkgs": names["client"] + (names["server"] if database["local"] else [])},
+                {"pkgs": programs},
                 {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },
         "orthanc-database-reached": {
             "orthanc_database.reached": [
-                {"name": settings["paths"]["config"]},
-                {"configuration": orthanc["configuration"]()},
+                *reached,
                 {"require": [{"pkg": "orthanc-database-packages"}]},
             ],
         },
     }
-    if database["local"]:
+    if database["enabled"] and database["local"]:
         # openSUSE makes the cluster at its first start.
         states["orthanc-database-service"] = {
             "service.running": [

@@ -11,20 +11,29 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
     nginx, proxy = orthanc["settings"]["nginx"], orthanc["proxy"]()
 
-    states = {"include": ["orthanc.validation", "orthanc.service"]}
+    tried_after = [{"pkg": "orthanc-nginx"}]
+    states = {
+        "include": ["orthanc.validation", "orthanc.service"],
+        "orthanc-nginx": {
+            "pkg.installed": [
+                {"pkgs": [nginx["package"]] if proxy["text"] else []},
+                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+            ],
+        },
+        "orthanc-nginx-tried": {
+            "orthanc_nginx.tried": [
+                {"name": nginx["site"]},
+                {"proxy": proxy},
+                {"require": tried_after},
+                {"require_in": [{"orthanc_conf": "orthanc-config"}]},
+            ],
+        },
+    }
     if not proxy["text"]:
         return states
     running = [{"pkg": "orthanc-nginx"}]
-    states["orthanc-nginx"] = {
-        "pkg.installed": [
-            {"name": nginx["package"]},
-            {"require": [{"orthanc_conf": "orthanc-pillar"}]},
-        ],
-    }
     if nginx["default_site"]:
         # The package opens port 80 for a page that welcomes to nginx. Only an nginx that came for
         # Orthanc goes without: where one was before, it may be wanted.
@@ -38,12 +47,5 @@ def run():
     states["orthanc-nginx-running"] = {
         "service.running": [{"name": nginx["service"]}, {"enable": True}, {"require": running}],
     }
-    states["orthanc-nginx-tried"] = {
-        "orthanc_nginx.tried": [
-            {"name": nginx["site"]},
-            {"proxy": proxy},
-            {"require": [{"service": "orthanc-nginx-running"}]},
-            {"require_in": [{"orthanc_conf": "orthanc-config"}]},
-        ],
-    }
+    tried_after.append({"service": "orthanc-nginx-running"})
     return states

@@ -6,12 +6,16 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
 
     return {
-        "orthanc-hold": {"pkg.unheld": [{"name": settings["package"]}]},
+        "include": ["orthanc.validation.clean"],
+        "orthanc-hold": {
+            "pkg.unheld": [
+                {"name": settings["package"]},
+                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+            ],
+        },
         "orthanc-packages": {
             "pkg.removed": [
                 {"pkgs": settings["packages"]},

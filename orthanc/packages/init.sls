@@ -6,8 +6,6 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
     version = settings.get("version")
 
@@ -16,18 +14,14 @@ def run():
         for name in settings["packages"]
     ]
     hold = "pkg.held" if version else "pkg.unheld"
-    needed, require = ["orthanc.validation"], [{"orthanc_conf": "orthanc-pillar"}]
-    if settings["postgresql"]["enabled"]:
-        # Debian's package of the plugin restarts Orthanc.
-        needed.append("orthanc.database")
-        require.append({"sls": "orthanc.database"})
     return {
-        "include": needed,
+        "include": ["orthanc.validation", "orthanc.database"],
         "orthanc-packages": {
             "pkg.installed": [
                 {"pkgs": packages},
                 {"update_holds": True},
-                {"require": require},
+                # Debian's package of the plugin for the database restarts Orthanc.
+                {"require": [{"orthanc_conf": "orthanc-pillar"}, {"sls": "orthanc.database"}]},
             ],
         },
         "orthanc-hold": {

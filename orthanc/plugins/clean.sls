@@ -6,15 +6,15 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
 
     return {
+        "include": ["orthanc.validation.clean"],
         "orthanc-plugins-unused": {
             "orthanc_plugins.only": [
                 {"name": settings["downloads"]},
                 {"config": settings["paths"]["config"]},
+                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },
     }

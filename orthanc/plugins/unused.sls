@@ -6,8 +6,6 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
 
     return {

@@ -6,15 +6,22 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
 
     states = {
+        "include": ["orthanc.validation.clean"],
         "orthanc-stopped": {
-            "orthanc.stopped": [{"name": settings["service"]}],
+            "orthanc.stopped": [
+                {"name": settings["service"]},
+                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+            ],
         },
     }
     if settings["booted"]:
-        states["orthanc-disabled"] = {"service.disabled": [{"name": settings["service"]}]}
+        states["orthanc-disabled"] = {
+            "service.disabled": [
+                {"name": settings["service"]},
+                {"require": [{"orthanc": "orthanc-stopped"}]},
+            ],
+        }
     return states

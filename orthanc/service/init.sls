@@ -6,8 +6,6 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    if orthanc["problems"]:
-        return {"include": ["orthanc.validation"]}
     settings = orthanc["settings"]
     paths, proxy = settings["paths"], orthanc["proxy"]()
 
@@ -27,9 +25,10 @@ def run():
     serving[-1]["watch"] += [
         {"orthanc_plugins": f"orthanc-plugin-{plugin['name']}"} for plugin in settings["plugins"]
     ]
-    states = {"include": ["orthanc.config"], "orthanc-serving": {"orthanc.serving": serving}}
-    if proxy["text"]:
-        states["include"].append("orthanc.https")
+    states = {
+        "include": ["orthanc.config", "orthanc.https"],
+        "orthanc-serving": {"orthanc.serving": serving},
+    }
     # Without systemd as PID 1 there is no boot to prepare for.
     if settings["booted"]:
         states["orthanc-enabled"] = {

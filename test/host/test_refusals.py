@@ -1,6 +1,8 @@
 """What the formula refuses, and that nothing has happened then; and what test=True says."""
 
 import pytest
+import yaml
+from minion import Run
 
 
 def test_remote_access_without_a_user_is_refused_before_anything_happens(fresh_minion):
@@ -8,7 +10,10 @@ def test_remote_access_without_a_user_is_refused_before_anything_happens(fresh_m
     before = fresh_minion.written()
     run = fresh_minion.state()
     assert not run.ok
-    (comment,) = run.failed.values()
+    assert {id for id, state in run.states.items() if state["result"] is not False} <= {
+        *("orthanc-nginx-default",)
+    }
+    comment = run.failed["orthanc-pillar"]
     assert "orthanc:remote_access" in comment
     assert "orthanc:users" in comment
     assert run.changes == {}
@@ -81,6 +86,74 @@ def test_a_host_without_a_pillar_keeps_its_users(server, users):
     run = server.state(test=True)
     assert not run.failed
     assert "RegisteredUsers:anna" in run.output
+
+
+# States of an administrator's own, with each way to refer to those of the formula.
+FOREIGN = """
+alone:
+  file.managed: [{name: /srv/alone, contents: x}]
+requiring:
+  file.managed: [{name: /srv/requiring, contents: x, require: [{orthanc: orthanc-serving}]}]
+changing:
+  file.managed: [{name: /srv/changing, contents: x, onchanges: [{orthanc_conf: orthanc-config}]}]
+watching:
+  test.succeed_without_changes: [{watch: [{pkg: orthanc-packages}, {orthanc: orthanc-serving}]}]
+required:
+  file.managed: [{name: /srv/required, contents: x, require_in: [{pkg: orthanc-packages}]}]
+onfail:
+  file.managed: [{name: /srv/onfail, contents: x, onfail: [{orthanc_conf: orthanc-pillar}]}]
+of the parts:
+  test.nop:
+    - require:
+      - orthanc_database: orthanc-database-reached
+      - orthanc_nginx: orthanc-nginx-tried
+      - orthanc_backup_key: orthanc-backup-key
+extend:
+  orthanc-packages:
+    pkg: [{require: [{file: required}]}]
+"""
+
+
+def test_the_rest_of_the_highstate_is_applied(server, users):
+    server.write("/srv/salt/foreign.sls", FOREIGN)
+    server.write("/srv/salt/top.sls", "base: {'*': [foreign, orthanc]}")
+    pid, files = server.pid(), "alone requiring changing required onfail"
+
+    def highstate(pillar):
+        server.run(f"cd /srv && rm -f {files}")
+        server.write("/srv/pillar/orthanc.sls", yaml.safe_dump({"orthanc": pillar}))
+        return Run(server.call("state.highstate", "--out=json", check=False))
+
+    def written():
+        return server.run(f"cd /srv; ls {files}", check=False).out.split()
+
+    # By its shape, by its options, and one of which there is nothing to render.
+    for refused in ({"prot": 8043}, {"users": users, "config": {"HttpPrt": 8043}}, "text"):
+        run = highstate(refused)
+        assert "The pillar is refused; nothing was changed" in run.failed["orthanc-pillar"]
+        assert written() == ["alone", "onfail", "required"], str(run)
+        assert {"requiring", "watching", "of the parts", "orthanc-serving"} <= set(run.failed)
+        assert set(run.changes) == {"alone", "required", "onfail"}
+        assert server.pid() == pid
+
+    run = highstate({"users": users, "limit_find": 7})
+    assert run.ok, str(run)
+    assert written() == ["alone", "changing", "required", "requiring"]
+    assert server.ask("GET", "/system").code == 401
+
+
+def test_a_refused_pillar_takes_nothing_away(server, users):
+    # The index is Orthanc's to write.
+    pid, index = server.pid(), "var/lib/orthanc/db-v6/index"
+    before = {line for line in server.written() if not line.startswith(index)}
+    server.pillar(users=users, prot=8043)
+    for sls in ("orthanc.clean", "orthanc.config.clean", "orthanc.links.clean"):
+        for test in (True, False):
+            run = server.state(sls, test=test)
+            assert "orthanc:prot" in run.failed["orthanc-pillar"]
+            assert set(run.failed) == set(run.states)
+    assert {line for line in server.written() if not line.startswith(index)} == before
+    assert server.pid() == pid
 
 
 def test_an_option_in_a_file_that_nobody_knows_is_named(server, users):

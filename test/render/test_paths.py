@@ -10,7 +10,7 @@ NOBODY = {"user": "nobody", "group": "nogroup"}
 @pytest.fixture
 def look(loaders, tmp_path):
     """A function from options to the sentences about them, by their paths."""
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+    for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
         folder.chmod(0o755)  # pytest closes them
 
     def look(options, **arguments):

@@ -68,6 +68,66 @@ PILLARS = {
     "database by URI": {"postgresql": {"enabled": True, "uri": "postgresql:///images"}},
 }
 FAMILIES = ("Debian", "Suse")
+# What is refused, on which host, and a word that is in each sentence.
+REFUSED = {
+    "unknown key": ({"prot": 1}, {}, "orthanc:prot"),
+    "open server": ({"remote_access": True}, {"family": "Suse"}, "orthanc:remote_access"),
+    "unknown system": ({}, {"family": "RedHat"}, "RedHat"),
+    **{
+        f"{case} without systemd on {family}": (
+            PILLARS[case],
+            {"init": "unknown", "family": family},
+            "systemd",
+        )
+        for case in ("moved", "local database")
+        for family in FAMILIES
+    },
+    "text": ("text", {}, "orthanc: "),
+    "list": (["users"], {"init": "unknown"}, "orthanc: "),
+    "no certificate": ({"https": {"enabled": True}}, {}, "orthanc:https:"),
+    "half a pair": (
+        {"https": {"enabled": True, "key": PEM, "terminator": "orthanc"}},
+        {},
+        "orthanc:https:certificate",
+    ),
+    "half of DICOM TLS": (
+        {"dicom": {"tls": {"enabled": True, "key": PEM, "require_certificate": False}}},
+        {},
+        "orthanc:dicom:tls:certificate",
+    ),
+    "plugins": (
+        {
+            "plugins": [
+                *({"insecure": True}, {"source": "/srv/", "insecure": True}),
+                *2 * [{"source": "/srv/libX.so", "insecure": True}],
+            ]
+        },
+        {},
+        "orthanc:plugins",
+    ),
+    "users": (
+        {"users": {"anna": {"password": "x"}, "otto": {"role": "admin", "rules": []}}},
+        {},
+        "orthanc:users",
+    ),
+    "one user": ({"users": {"anna": "x"}}, {}, "orthanc:users"),
+    "no server": ({"packages": []}, {}, "orthanc:packages"),
+    "one folder for all": (
+        {"paths": dict.fromkeys(("config", "home", "storage", "index", "log"), "/srv/all")},
+        {},
+        "orthanc:paths:config",
+    ),
+    "place of the key": (
+        {"backup_key": {"enabled": True, "dir": "/srv", "path": "/key"}},
+        {},
+        "orthanc:backup_key",
+    ),
+    "database elsewhere": (
+        {"postgresql": {"enabled": True, "password": "x", "host": []}, "config": []},
+        {},
+        "orthanc:",
+    ),
+}
 # What a host cannot have where systemd does not run.
 NEEDS_SYSTEMD = ("moved", "local database")
 HOSTS = [
@@ -88,7 +148,8 @@ def test_every_sls_gives_states_that_exist(render, state_module, case, family, i
     # The first two include all others; each stands alone as well.
     for sls in ALL_SLS if case == "full" else ("orthanc", "orthanc.clean"):
         low = render(sls, PILLARS[case], family=family, init=init)
-        assert low
+        assert not loose(low)
+        assert sls != "orthanc" or not missing(low)
         assert not [chunk for chunk in low if chunk.get("problems")], low
         for chunk in low:
             given = {name for name in chunk if not name.startswith("__")} - COMPILERS_OWN
@@ -154,31 +215,60 @@ def test_the_database_comes_before_the_configuration(render, family, case, local
 
 def test_no_database_is_no_matter(render):
     low = render("orthanc", {})
-    assert not [chunk for chunk in low if "database" in chunk["__id__"]]
+    database = [chunk for chunk in low if "database" in chunk["__id__"]]
+    assert [chunk["__id__"] for chunk in database] == [
+        *("orthanc-database-packages", "orthanc-database-reached"),
+    ]
+    assert database[0]["pkgs"] == []
+    assert "configuration" not in database[1]
     assert "PostgreSQL" not in options(low)
     assert "[Unit]" not in unit(low)
 
 
-@pytest.mark.parametrize("sls", ALL_SLS)
-@pytest.mark.parametrize(
-    ("pillar", "host", "word"),
-    [
-        ({"prot": 1}, {}, "orthanc:prot"),
-        ({"remote_access": True}, {"family": "Suse"}, "orthanc:remote_access"),
-        ({}, {"family": "RedHat"}, "RedHat"),
-        *(
-            (PILLARS[case], {"init": "unknown", "family": family}, "systemd")
-            for case in NEEDS_SYSTEMD
-            for family in FAMILIES
-        ),
-        ("text", {}, "orthanc: "),
-    ],
-)
-def test_a_refused_pillar_is_all_that_happens(render, sls, pillar, host, word):
-    (chunk,) = render(sls, pillar, **host)
-    assert (chunk["state"], chunk["fun"]) == ("orthanc_conf", "valid")
-    assert chunk["problems"]
-    assert all(word in problem for problem in chunk["problems"])
+def missing(low):
+    """Return the states that the README lists for others to refer to, and that are not there."""
+    text = (FORMULA / "README.md").read_text()
+    listed = re.findall(r"(?m)^\| `(\w+): (orthanc-[\w-]+)` \|", text)
+    assert ("orthanc", "orthanc-serving") in listed
+    return set(listed) - {(chunk["state"], chunk["__id__"]) for chunk in low}
+
+
+def loose(low):
+    """Return the states that would run although orthanc-pillar failed."""
+    pillar = chunk_of(low, "orthanc-pillar", "orthanc_conf")
+    bound, left = [pillar], [chunk for chunk in low if chunk is not pillar]
+    while True:
+        found = [chunk for chunk in left if any(needs(chunk, other) for other in bound)]
+        if not found:
+            return left
+        bound += found
+        left = [chunk for chunk in left if chunk not in found]
+
+
+def needs(chunk, other):
+    """Return whether a state is run only if another one did not fail."""
+    return any(
+        {kind: name} in ({other["state"]: other["__id__"]}, {"sls": other["__sls__"]})
+        for requisite in ("require", "watch", "onchanges", "prereq")
+        for wanted in chunk.get(requisite, [])
+        for kind, name in wanted.items()
+    )
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_with_a_refused_pillar_every_state_is_there_and_none_is_run(render, state_module, case):
+    pillar, host, word = REFUSED[case]
+    for sls in ALL_SLS if case == "text" else ("orthanc", "orthanc.clean"):
+        low = render(sls, pillar, **host)
+        chunk = chunk_of(low, "orthanc-pillar")
+        assert (chunk["state"], chunk["fun"]) == ("orthanc_conf", "valid")
+        assert chunk["problems"]
+        assert all(word in problem for problem in chunk["problems"])
+        assert not loose(low)
+        assert sls != "orthanc" or not missing(low)
+        for chunk in low:
+            given = {name for name in chunk if not name.startswith("__")} - COMPILERS_OWN
+            assert not given - arguments(chunk, state_module), (sls, chunk)
 
 
 def options(low):
@@ -231,9 +321,9 @@ def test_settings_become_options_of_orthanc(render):
     }
 
 
-def chunk_of(low, state):
-    """Return the one state of this ID."""
-    (chunk,) = (chunk for chunk in low if chunk["__id__"] == state)
+def chunk_of(low, id, state=None):
+    """Return the one state of this ID, and of this module if one is given."""
+    (chunk,) = (chunk for chunk in low if chunk["__id__"] == id and state in (None, chunk["state"]))
     return chunk
 
 
@@ -243,6 +333,7 @@ def test_nginx_is_there_before_orthanc_gives_up_its_port(render, family):
     ids = {chunk["__id__"] for chunk in low}
     assert ids == {chunk["__id__"] for chunk in render("orthanc.service", HTTPS, family=family)}
     assert ("orthanc-nginx-default" in ids) is (family == "Debian")
+    assert chunk_of(low, "orthanc-nginx")["pkgs"] == ["nginx"]
     for state, before in (
         ("orthanc-nginx", {"orthanc_conf": "orthanc-pillar"}),
         ("orthanc-nginx-running", {"pkg": "orthanc-nginx"}),
@@ -259,7 +350,9 @@ def test_nginx_is_there_before_orthanc_gives_up_its_port(render, family):
 @pytest.mark.parametrize("https", [{}, {"enabled": False}, {**ON_HOST, "terminator": "orthanc"}])
 def test_without_nginx_there_is_no_site(render, https):
     low = render("orthanc", {"https": https})
-    assert not [chunk for chunk in low if "nginx" in chunk["__id__"]]
+    nginx = [chunk["__id__"] for chunk in low if "nginx" in chunk["__id__"]]
+    assert nginx == ["orthanc-nginx", "orthanc-nginx-tried"]
+    assert chunk_of(low, "orthanc-nginx")["pkgs"] == []
     proxy = chunk_of(low, "orthanc-serving")["proxy"]
     assert (proxy["text"], proxy["certificate"]) == (None, None)
 

@@ -1,0 +1,13 @@
+#!py
+"""
+The pillar, as far as it says what there is to take away. Nothing is taken away where it is refused.
+
+Whether an Orthanc could run with it does not matter here.
+"""
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    return orthanc["pillar_state"]()
