@@ -1099,7 +1099,11 @@ def changed_files(name):
 
         salt '*' orthanc_conf.changed_files /etc/orthanc
     """
-    return __salt__["orthanc_reads.changed"](_read_at_start(name), _as_read(name))
+    paths, known = _read_at_start(name), _as_read(name)
+    if unproven(name):
+        # What a configuration names that the running Orthanc has never seen is new with it.
+        paths = [path for path in paths if path in known]
+    return __salt__["orthanc_reads.changed"](paths, known)
 
 
 def _read_at_start(name: str) -> list[str]:
