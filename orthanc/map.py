@@ -155,6 +155,8 @@ UNSYNCED = (
     "the formula's own modules are not on this minion yet; nothing was changed. Bring them with"
     " `salt-call saltutil.sync_all`, or add sync_mods=all to state.apply"
 )
+# A package that brings a plugin.
+PLUGIN_PACKAGE = re.compile(r"orthanc-(?!.*(doc|devel|dev|source)$).*")
 ACCESS_PATHS = ("orthanc:users", "orthanc:demo_users", "orthanc:remote_access", "orthanc:config")
 # Options that say who may reach Orthanc over HTTPS, and behind nginx also where it listens.
 OWN_HTTPS = ("SslEnabled", "SslCertificate")
@@ -277,6 +279,21 @@ def check_plugins(plugins: list) -> list[str]:
                 " or set insecure: true to run whatever the source gives"
             )
     return problems
+
+
+def check_loaded(settings: dict) -> list[str]:
+    """Return that the option Plugins leaves out what the packages of the pillar bring."""
+    config, folder = settings["config"], settings["paths"]["plugins"]
+    brought = [name for name in settings["packages"] if PLUGIN_PACKAGE.fullmatch(name)]
+    named = config.get("Plugins") or []
+    if "Plugins" not in config or not brought or not isinstance(named, list):
+        return []
+    if any(f"{item}/".startswith((f"{folder}/", "/usr/")) for item in named):
+        return []
+    return [
+        f"orthanc:config:Plugins: names neither {folder} nor a file in it, and Orthanc would not"
+        f" load what {', '.join(brought)} brings; add it, or take Plugins out"
+    ]
 
 
 def check_backup_key(settings: dict) -> list[str]:
@@ -704,7 +721,7 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
     problems += incomplete + check_host(settings) + check_paths(settings)
     problems += check_database(pillar.get("postgresql", {}), settings, defaults["postgresql"])
     problems += check_plugins(settings["plugins"]) + check_backup_key(settings)
-    problems += check_own_ca(settings)
+    problems += check_own_ca(settings) + check_loaded(settings)
     derive_plugins(settings)
     settings["warnings"] = advice(settings)
     problems += check_https(settings, pillar.get("https", {}))

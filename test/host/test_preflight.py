@@ -18,6 +18,8 @@ REMAINS = (
     "pgrep -xc Orthanc; grep -l orthanc-preflight /proc/[0-9]*/mountinfo 2>/dev/null;"
     " cd /etc; ls -d orthanc.new orthanc/scratch orthanc/.*.new-* .*.new-* 2>/dev/null; true"
 )
+# Where packages have their plugins.
+FOLDER = "/usr/share/orthanc/plugins"
 CERTIFICATE = """
     openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=testhost -days 2 \
         -keyout /srv/key.pem -out /srv/cert.pem 2>/dev/null
@@ -86,8 +88,8 @@ DICOM = {"enabled": True}
             ],
         ),
         ({"paths": {"plugins": "/srv/plugins"}}, ["libBroken.so"]),
-        ({"config": {"Plugins": ["/srv/plugins/libBroken.so"]}}, ["libBroken.so"]),
-        ({"config": {"Plugins": ["/srv/libNone.so"]}}, ["orthanc:config:Plugins:0: /srv/libNone"]),
+        ({"config": {"Plugins": [FOLDER, "/srv/plugins/libBroken.so"]}}, ["libBroken.so"]),
+        ({"config": {"Plugins": [FOLDER, "/srv/libNone.so"]}}, ["config:Plugins:1: /srv/libNone"]),
         (
             {"config": {**TLS, "DicomTlsCertificate": "/srv/none.pem"}, "dicom": DICOM},
             ["DicomTlsCertificate: /srv"],

@@ -214,6 +214,14 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
             "asks over HTTP",
         ),
         ({"ca_source": "ca.pem"}, "orthanc:ca_source", "salt://"),
+        *(
+            (
+                {"packages": ["orthanc", "orthanc-dicomweb"], "config": {"Plugins": plugins}},
+                "orthanc:config:Plugins",
+                "what orthanc-dicomweb brings",
+            )
+            for plugins in (["/srv/plugins"], [], None)
+        ),
         (
             {"ca_source": "/srv/ca.pem", "config": {"HttpsVerifyPeers": False}},
             "orthanc:ca_source",
