@@ -19,6 +19,20 @@ SOMETHING = object()
 
 # What Orthanc refuses together (M): ({option: value, ...}, first release, reason).
 REFUSED = [
+    *(
+        (
+            {
+                "DicomTlsEnabled": True,
+                "DicomTlsTrustedCertificates": trusted,
+                "DicomTlsRemoteCertificateRequired": required,
+            },
+            "",
+            "Orthanc does not start without DicomTlsTrustedCertificates, by which it knows the"
+            " other side; name that file, or set DicomTlsRemoteCertificateRequired to false",
+        )
+        for trusted in (None, "")
+        for required in (None, True)
+    ),
     (
         {"CheckRevisions": True, "StoreMD5ForAttachments": False},
         "",

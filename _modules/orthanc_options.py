@@ -338,9 +338,14 @@ EXTRA_TAGS = {
 
 USER_NUMBER = between(1024, 65535)  # each number only once, and no name of Orthanc's own (M)
 PKCS11 = {"Module": TEXT, "Pin": TEXT, "Verbose": FLAG}
-# Resolved against the working directory of the process, not the configuration's folder; read
-# although DicomTlsEnabled is false; "" is as good as none (M).
-TLS_PATH = matching('an absolute path (or "")', r"(?:/[^\0\n]*)?")
+# Resolved against the working directory of the process, not the configuration's folder as
+# SslCertificate is (1.10.1, 1.12.7 and 1.13.0 alike); read although DicomTlsEnabled is false; "" is
+# as good as none (M).
+TLS_PATH = matching(
+    'an absolute path (or ""), because Orthanc looks for any other one in the folder that it is'
+    " started in (/ for a service), not beside its configuration",
+    r"(?:/[^\0\n]*)?",
+)
 
 # ---------------------------------------------------------------- the options
 

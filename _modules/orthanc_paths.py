@@ -121,6 +121,8 @@ PATHS = {
     "PythonScript": Place(SCRIPT, READ, START, ROOT),
     "Java:Classpath": Place(CLASSPATH, READ, START, ROOT, switch=("Java:Enabled", True)),
 }
+# What Orthanc looks for where a path is not given and its switch is on (M).
+DEFAULTS = {"SslCertificate": "certificate.pem"}
 # Runs tests of test(1), given as pairs, and tells of each whether it holds.
 ASK = 'while [ $# -gt 0 ]; do if test "$1" "$2"; then echo y; else echo n; fi; shift 2; done'
 # The least free space that makes sense where images or the like are written, in bytes.
@@ -189,7 +191,7 @@ def named(options, folder):
         if not _is_on(options, place.switch):
             continue
         base = folder if place.base == CONFIG else place.base
-        for path, value in found(options, pattern):
+        for path, value in found({**DEFAULTS, **options}, pattern):
             items = [(path, value)]
             if isinstance(value, (list, tuple)):
                 items = [([*path, str(number)], item) for number, item in enumerate(value)]
@@ -243,7 +245,7 @@ def look(options, folder, who=None, known=(), coming=(), command=None):
     for where, path, place in places:
         full = _full(path) if place.mode == WRITE else ""
         reason = "" if path in coming else _reason(path, place, see, command)
-        value = str(found(options, ":".join(where))[0][1])
+        value = str(found({**DEFAULTS, **options}, ":".join(where))[0][1])
         if reason and place.base == ROOT and place.kind != LOCALE and value[0] != "/":
             reason = _misplaced(value, folder)
         if not (reason or full):

@@ -583,6 +583,53 @@ WRONG_PILLARS = pillar_table(
                 "dies",
             ),
         ],
+        # The newer plugin that reads them would die of these values.
+        "newer key in a plugin section": [
+            (
+                {"config": {"DicomWeb": {"PublicRoot": "/dw/"}}},
+                "config:DicomWeb:PublicRoot",
+                "needs orthanc-dicomweb 1.8, this host has 1.7",
+                {"DicomWeb": {"PublicRoot": 5}},
+                "swallows",
+            ),
+            (
+                {"config": {"DicomWeb": {"OtherBinaryMode": "InlineBinary"}}},
+                "config:DicomWeb:OtherBinaryMode",
+                "needs orthanc-dicomweb 1.24, this host has 1.7",
+                {"DicomWeb": {"OtherBinaryMode": 5}},
+                "swallows",
+            ),
+            (
+                {"config": {"Worklists": {"Enable": True, "SaveInOrthancDatabase": True}}},
+                "config:Worklists:SaveInOrthancDatabase",
+                "only OrthancWorklists reads it, this host has ModalityWorklists",
+                {"Worklists": {"Enable": True, "SaveInOrthancDatabase": True}},
+                "dies",
+            ),
+            (
+                {"config": {"Housekeeper": {"Enable": True}}},
+                "config:Housekeeper",
+                "needs Orthanc 1.11.0, this host has 1.10.1",
+                {"Housekeeper": {"Enable": "yes"}},
+                "swallows",
+            ),
+        ],
+        "what people write": [
+            (
+                {"config": {"HttpHeaders": {"Access-Control-Allow-Origin": "*"}}},
+                "config:HttpHeaders",
+                "orthanc:https",
+                {"HttpHeaders": {"Access-Control-Allow-Origin": "*"}},
+                "swallows",
+            ),
+            (
+                {"config": {"LogLevel": "verbose"}},
+                "config:LogLevel",
+                "PUT /tools/log-level",
+                {"LogLevel": "verbose"},
+                "swallows",
+            ),
+        ],
         "bad AET": [
             (
                 {"dicom": {"aet": "SEVENTEENLETTERSX"}},

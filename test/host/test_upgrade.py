@@ -1,7 +1,10 @@
 """The next release of Debian, and with it of Orthanc, comes to a host that the formula manages."""
 
+import dicom
+import pytest
 import testbed
 from minion import Minion
+from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 
 PLUGINS = ["orthanc-dicomweb", "orthanc-gdcm", "orthanc-postgresql", "orthanc-python"]
 SID = "deb {} sid main\n"
@@ -15,49 +18,107 @@ UPGRADE = (
 )
 
 
-def test_from_debian_13_to_sid(salt_version, users, image):
-    packages = ["orthanc", *PLUGINS]
-    settings = {
-        "users": users,
-        "packages": packages,
-        "remote_access": True,
-        "overwrite_instances": True,
-        "dicom": {"enabled": True},
-        "config": {"Name": "Before", "DicomWeb": {"Root": "/dicom-web/"}},
+REJECTED = str(SecondaryCaptureImageStorage)
+ANNA = ("anna", "Anna's password")
+SETTINGS = {
+    "users": {ANNA[0]: {"password": ANNA[1], "role": "admin"}},
+    "packages": ["orthanc", *PLUGINS],
+    "remote_access": True,
+    "overwrite_instances": True,
+    "dicom": {"enabled": True},
+    "config": {
+        "Name": "Before",
+        "DicomWeb": {"Root": "/dicom-web/"},
+        "RejectedSopClasses": [REJECTED],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def settings():
+    network = testbed.network()
+    sender = {"AET": "STORESCU", "Host": network.gateway, "Port": 104}
+    return {**SETTINGS, "modalities": {"sender": sender}}
+
+
+@pytest.fixture(scope="module")
+def minion(salt_version):
+    with Minion(testbed.root_with_salt("trixie", salt_version)) as host:
+        yield host
+
+
+@pytest.fixture
+def store(minion, image):
+    """A function that sends an image of a class over DICOM, and says whether it was taken."""
+
+    def store(sop_class):
+        file = str(image(SOPClassUID=sop_class))
+        return dicom.client("storescu", minion.address, file).returncode == 0
+
+    return store
+
+
+def test_the_release_of_a_plugin_is_judged_as_soon_as_it_is_there(minion, settings):
+    newer = {**SETTINGS["config"], "DicomWeb": {"OtherBinaryMode": "InlineBinary"}}
+    minion.pillar(**{**settings, "config": newer})
+    run = minion.state()
+    assert run.states["orthanc-pillar"]["result"] is True
+    refused = "DicomWeb:OtherBinaryMode: needs orthanc-dicomweb 1.24, this host has 1.20"
+    assert refused in run.failed["orthanc-config"]
+    assert "OtherBinaryMode" not in minion.run("cat /etc/orthanc/*.json").out
+    assert refused in minion.state().failed["orthanc-pillar"]
+    # Unless somebody vouches for the section.
+    minion.pillar(**{**settings, "config": newer, "plugin_sections": ["DicomWeb"]})
+    run = minion.state()
+    assert run.ok, str(run)
+    assert refused in str(run.states["orthanc-pillar"]["warnings"])
+
+
+def test_sop_classes_are_rejected_by_the_name_that_1_12_7_reads(minion, settings, store):
+    minion.apply(**settings)
+    assert minion.ask("GET", "/system", *ANNA).json["Version"] == "1.12.7"
+    assert store(CTImageStorage)
+    assert not store(REJECTED)
+
+
+def test_from_debian_13_to_sid(minion, settings, image, store):
+    minion.apply(**settings)
+    instances = minion.ask("GET", "/instances", *ANNA).json
+    assert minion.ask("POST", "/instances", *ANNA, data=f"@{image()}").code == 200
+    (stored,) = {*minion.ask("GET", "/instances", *ANNA).json} - {*instances}
+    written = minion.run("cat /etc/orthanc/*.json").out
+
+    minion.write("/etc/apt/sources.list.d/sid.list", SID.format(testbed.mirror()))
+    minion.write("/etc/apt/preferences.d/sid", PIN)
+    minion.run(UPGRADE.format(" ".join(SETTINGS["packages"])), timeout=600)
+    # It starts at once, without the formula, with all that was written for the old release.
+    assert minion.run("cat /etc/orthanc/*.json").out == written
+    assert minion.path("/etc/orthanc/advanced.json.dpkg-dist").exists()
+    minion.wait_for_port()
+    assert minion.run("systemctl show -P NRestarts orthanc").out.strip() == "0"
+    system = minion.ask("GET", "/system", *ANNA, remote=True).json
+    assert system["Version"].startswith("1.1") and not system["Version"].startswith("1.12.")
+    assert system["Name"] == "Before"
+    assert minion.ask("GET", "/system").code == 401
+    assert stored in minion.ask("GET", "/instances", *ANNA).json
+    assert minion.ask("GET", f"/instances/{stored}/file", *ANNA).code == 200
+
+    tried = minion.state(test=True)
+    run = minion.apply(**settings)
+    # The options that have another form or name in the new release.
+    changed = {
+        "OverwriteInstances": {"old": True, "new": "Always"},
+        "RejectSopClasses": {"old": [REJECTED]},
+        "RejectedSopClasses": {"new": [REJECTED]},
     }
-    anna = ("anna", users["anna"]["password"])
-    with Minion(testbed.root_with_salt("trixie", salt_version)) as minion:
-        minion.apply(**settings)
-        assert minion.ask("GET", "/system", *anna).json["Version"].startswith("1.12.")
-        assert minion.ask("POST", "/instances", *anna, data=f"@{image()}").code == 200
-        (stored,) = minion.ask("GET", "/instances", *anna).json
-        written = minion.run("cat /etc/orthanc/*.json").out
-
-        minion.write("/etc/apt/sources.list.d/sid.list", SID.format(testbed.mirror()))
-        minion.write("/etc/apt/preferences.d/sid", PIN)
-        minion.run(UPGRADE.format(" ".join(packages)), timeout=600)
-        # It starts at once, without the formula, with all that was written for the old release.
-        assert minion.run("cat /etc/orthanc/*.json").out == written
-        assert minion.path("/etc/orthanc/advanced.json.dpkg-dist").exists()
-        minion.wait_for_port()
-        assert minion.run("systemctl show -P NRestarts orthanc").out.strip() == "0"
-        system = minion.ask("GET", "/system", *anna, remote=True).json
-        assert system["Version"].startswith("1.1") and not system["Version"].startswith("1.12.")
-        assert system["Name"] == "Before"
-        assert minion.ask("GET", "/system").code == 401
-        assert minion.ask("GET", "/instances", *anna).json == [stored]
-        assert minion.ask("GET", f"/instances/{stored}/file", *anna).code == 200
-
-        tried = minion.state(test=True)
-        run = minion.apply(**settings)
-        # The one option that has another form in the new release.
-        changed = {"OverwriteInstances": {"old": True, "new": "Always"}}
-        # The packages have reset the modes of their files.
-        assert set(run.changes) == {"orthanc-access", "orthanc-config", "orthanc-serving"}
-        assert run.changes["orthanc-config"] == {"/etc/orthanc/orthanc.json": changed}
-        assert tried.changes["orthanc-config"] == run.changes["orthanc-config"]
-        pid = minion.pid()
-        assert minion.apply(**settings).changes == {}
-        assert minion.pid() == pid
-        assert minion.ask("GET", "/instances", *anna).json == [stored]
-        assert minion.ask("GET", "/dicom-web/studies", *anna).code == 200
+    # The packages have reset the modes of their files.
+    assert set(run.changes) == {"orthanc-access", "orthanc-config", "orthanc-serving"}
+    assert run.changes["orthanc-config"] == {"/etc/orthanc/orthanc.json": changed}
+    assert tried.changes["orthanc-config"] == run.changes["orthanc-config"]
+    pid = minion.pid()
+    assert minion.apply(**settings).changes == {}
+    assert minion.pid() == pid
+    assert stored in minion.ask("GET", "/instances", *ANNA).json
+    assert minion.ask("GET", "/dicom-web/studies", *ANNA).code == 200
+    assert store(CTImageStorage)
+    assert not store(REJECTED)

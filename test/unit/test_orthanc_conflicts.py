@@ -5,7 +5,10 @@ import orthanc_options
 import pytest
 from wrong_settings import CT, FAR, ct, far
 
-FILES = {"DicomTlsCertificate": "/c", "DicomTlsPrivateKey": "/k"}
+FILES = {
+    name: "/c"
+    for name in ("DicomTlsCertificate", "DicomTlsPrivateKey", "DicomTlsTrustedCertificates")
+}
 URI = {"EnableIndex": True, "ConnectionUri": "postgresql:///orthanc"}
 
 
@@ -50,7 +53,16 @@ URI = {"EnableIndex": True, "ConnectionUri": "postgresql:///orthanc"}
         ),
         (far(CertificateKeyFile="/k"), "OrthancPeers:far:CertificateKeyFile", "CertificateFile"),
         (ct(UseDicomTls=True), "DicomModalities:ct:UseDicomTls", "DicomTlsCertificate"),
-        ({"DicomTlsEnabled": True}, "DicomTlsEnabled", "name the files"),
+        (
+            {"DicomTlsEnabled": True, "DicomTlsTrustedCertificates": "/c"},
+            "DicomTlsEnabled",
+            "name the files",
+        ),
+        (
+            {"DicomTlsEnabled": True, **FILES, "DicomTlsTrustedCertificates": ""},
+            "DicomTlsEnabled",
+            "name that file",
+        ),
         ({"PythonScript": "/a.py", "Python": {"Path": "/b.py"}}, "Python:Path", "PythonScript"),
     ],
 )
@@ -72,6 +84,12 @@ def test_what_would_be_ignored_is_named(options, path, remedy):
         ct(AllowStore=True, AllowFind=False),
         {**ct(UseDicomTls=True), **FILES},
         {"DicomTlsEnabled": True, **FILES},
+        {
+            "DicomTlsEnabled": True,
+            **FILES,
+            "DicomTlsTrustedCertificates": "",
+            "DicomTlsRemoteCertificateRequired": False,
+        },
         {"SslVerifyPeers": True, "SslEnabled": True, "SslTrustedClientCertificates": "/c"},
         {"SslVerifyPeers": False, "SslTrustedClientCertificates": "/c"},
         {"MaximumStorageMode": "Reject", "MaximumPatientCount": 5},

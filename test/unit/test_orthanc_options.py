@@ -105,7 +105,15 @@ RIGHT = [
     (far(Username="jo", Password="secret", HttpHeaders={"X-Site": "3"}, Timeout=60), 0),
     (far(CertificateFile="a.crt", CertificateKeyFile="a.key", CertificateKeyPassword=""), 0),
     (peers({"a": {"URL": "far.example.org:8042", "Pkcs11": False}}), 0),
-    ({"DicomTlsEnabled": True, "DicomTlsCertificate": "/a.crt", "DicomTlsPrivateKey": "/a.key"}, 0),
+    (
+        {
+            "DicomTlsEnabled": True,
+            "DicomTlsCertificate": "/a.crt",
+            "DicomTlsPrivateKey": "/a.key",
+            "DicomTlsTrustedCertificates": "/b.crt",
+        },
+        0,
+    ),
     ({"DicomTlsTrustedCertificates": "", "DicomTlsRemoteCertificateRequired": False}, 0),
     ({"DicomTlsMinimumProtocolVersion": 0, "DicomTlsCiphersAccepted": []}, 1),
     ({"AcceptedTransferSyntaxes": ["1.2.840.10008.1.2.*", "1.2.840.10008.1.2"]}, 0),

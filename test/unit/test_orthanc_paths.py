@@ -103,3 +103,17 @@ def test_what_is_found_at_a_path(options, pattern, found):
 )
 def test_where_orthanc_looks(options, named):
     assert [path for _, path, _ in paths.named(options, "/etc/orthanc")] == named
+
+
+def test_a_path_that_orthanc_takes_by_default_is_looked_at(tmp_path):
+    """Without one, it says only that it cannot initialize SSL encryption."""
+    for options, where in (
+        ({"SslEnabled": True}, tmp_path / "certificate.pem"),
+        ({"SslEnabled": True, "SslCertificate": "x.pem"}, tmp_path / "x.pem"),
+    ):
+        found = paths.look(options, str(tmp_path))["problems"]
+        assert [path for path, _ in found] == [["SslCertificate"]]
+        assert str(where) in found[0][1]
+        where.write_text("")
+        assert paths.look(options, str(tmp_path))["problems"] == []
+    assert paths.look({"SslEnabled": False}, str(tmp_path / "none"))["problems"] == []
