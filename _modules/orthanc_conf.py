@@ -450,8 +450,9 @@ def judge(name, configuration, host=True):
     loses_users = before.get("RegisteredUsers") and not options.get("RegisteredUsers")
     if loses_users and not wanted["allow_no_users"]:
         problems.append(
-            "orthanc: this host has no such pillar, but its server has users; check the top file of"
-            " the pillar, or set `orthanc: {}` to go back to a server without users"
+            "orthanc:users: is not in the pillar of this host, but its server has users, who would"
+            " be gone; put them there (does the top file of the pillar name this host?), or write"
+            " `users: {}` for a server that asks nobody who he is"
         )
     advice = __salt__["orthanc_options.doubts"](options, **judged_for)
     advice += __salt__["orthanc_options.advice"](options)

@@ -35,7 +35,7 @@ def _number(low: int, high: int):
 
 FLAG = Value("true or false", lambda value: isinstance(value, bool))
 TEXT = Value("a text (put it in quotes)", _matches(r"(?s).+"))
-PORT = Value("a port number from 1 to 65534", _number(1, 65534))
+PORT = Value("a port number from 1 to 65535", _number(1, 65535))
 COUNT = Value("a whole number, 0 or more", _number(0, 2**31 - 1))
 SECONDS = Value("a number of seconds from 1 to 86400", _number(1, 86400))
 FOLDER = Value("an absolute path", _matches(r"/[^\0\n]*"))
@@ -58,6 +58,10 @@ OVERWRITE = Value(
 ROLE = Value("admin, writer or reader", _matches("admin|writer|reader"))
 METHOD = Value("GET, POST, PUT or DELETE", _matches("GET|POST|PUT|DELETE"))
 ANY = Value("anything", lambda value: True)
+# What Orthanc is told as it stands, and judged on the host: an entry, where nothing may be empty,
+# and an option, which null takes out.
+ENTRY = Value("anything", lambda value: True)
+OPTION = Value("anything", lambda value: True)
 DEIDENTIFY = Value(
     "true, false, or the year of a DICOM standard such as '2021b'",
     lambda value: isinstance(value, bool) or _matches(r"\d{4}[a-e]?")(value),
@@ -123,8 +127,8 @@ SHAPE = {
         }
     },
     "demo_users": FLAG,
-    "modalities": {ANY: ANY},
-    "peers": {ANY: ANY},
+    "modalities": {ANY: ENTRY},
+    "peers": {ANY: ENTRY},
     "ca_source": SOURCE,
     "links": {
         "enabled": FLAG,
@@ -146,10 +150,115 @@ SHAPE = {
     "plugins": [{"source": DOWNLOAD, "source_hash": SHA256, "name": PLUGIN_FILE, "insecure": FLAG}],
     "plugin_sections": [OPTION_NAME],
     "backup_key": {"enabled": FLAG, "dir": FOLDER, "path": FOLDER, "remote_user": ACCOUNT},
-    "config": {ANY: ANY},
+    "config": {ANY: OPTION},
 }
 # The families of systems that the formula has a map file for.
 FAMILIES = ("Debian", "Suse")
+# What people write, in small letters without _ and -, and where its place is. A name in capitals
+# and small letters that is not here, and near no key, is taken for an option of Orthanc.
+MEANT = {
+    "orthanc": {
+        **dict.fromkeys(("aet", "aetitle", "aetname", "title", "dicomaet"), "orthanc:dicom:aet"),
+        **dict.fromkeys(("modality", "aets", "nodes", "scanners"), "orthanc:modalities"),
+        **dict.fromkeys(("dicommodalities", "dicomnodes"), "orthanc:modalities"),
+        **dict.fromkeys(("orthancpeers", "peer"), "orthanc:peers"),
+        **dict.fromkeys(("password", "admin", "adminpassword"), "orthanc:users"),
+        **dict.fromkeys(("auth", "authentication", "authenticationenabled"), "orthanc:users"),
+        **dict.fromkeys(("registeredusers", "credentials", "accounts"), "orthanc:users"),
+        **dict.fromkeys(("httpport", "webport"), "orthanc:port"),
+        **dict.fromkeys(("remote", "remoteaccessallowed", "public"), "orthanc:remote_access"),
+        **dict.fromkeys(("tls", "ssl", "certificates", "sslenabled"), "orthanc:https:enabled"),
+        **dict.fromkeys(("nginx", "proxy", "reverseproxy"), "orthanc:https:terminator"),
+        **dict.fromkeys(("certificate", "cert", "sslcertificate"), "orthanc:https:certificate"),
+        **dict.fromkeys(("key", "privatekey", "sslkey"), "orthanc:https:key"),
+        **dict.fromkeys(("database", "db", "postgres", "psql"), "orthanc:postgresql"),
+        **dict.fromkeys(("storage", "images", "datadir"), "orthanc:paths:storage"),
+        **dict.fromkeys(("storagedirectory", "storagepath"), "orthanc:paths:storage"),
+        **dict.fromkeys(("index", "indexdirectory"), "orthanc:paths:index"),
+        **dict.fromkeys(("log", "logs", "logdir"), "orthanc:paths:log"),
+        **dict.fromkeys(("script", "scripts", "lua", "luascript"), "orthanc:config:LuaScripts"),
+        **dict.fromkeys(("options", "settings", "configuration"), "orthanc:config"),
+        **dict.fromkeys(("backup", "sshkey"), "orthanc:backup_key"),
+        **dict.fromkeys(("plugin", "downloads"), "orthanc:plugins"),
+        **dict.fromkeys(("dicomtls", "dicomtlsenabled"), "orthanc:dicom:tls:enabled"),
+        **dict.fromkeys(("worklist", "worklists"), "orthanc:config:Worklists"),
+        **dict.fromkeys(("overwrite",), "orthanc:overwrite_instances"),
+        **dict.fromkeys(("limitfindresults", "limitfindinstances"), "orthanc:limit_find"),
+        "deidentifylogsdicomversion": "orthanc:deidentify_logs",
+        "name": "orthanc:config:Name",
+        "dicomport": "orthanc:dicom:port",
+        "dicomserverenabled": "orthanc:dicom:enabled",
+        "dicomtlscertificate": "orthanc:dicom:tls:certificate",
+        "dicomtlsprivatekey": "orthanc:dicom:tls:key",
+        "dicomtlstrustedcertificates": "orthanc:dicom:tls:trusted_certificates",
+        "dicomtlsremotecertificaterequired": "orthanc:dicom:tls:require_certificate",
+        "dicomweb": "orthanc:config:DicomWeb",
+        "maximumstoragesize": "orthanc:config:MaximumStorageSize",
+        "webdav": "orthanc:config:WebDavEnabled",
+        "storagecompression": "orthanc:config:StorageCompression",
+        "compression": "orthanc:config:StorageCompression",
+        "timeout": "orthanc:start_timeout",
+    },
+    "orthanc:dicom": {
+        **dict.fromkeys(("aetitle", "title", "name"), "orthanc:dicom:aet"),
+        **dict.fromkeys(("modalities", "nodes"), "orthanc:modalities"),
+    },
+    "orthanc:dicom:tls": {
+        **dict.fromkeys(
+            ("ca", "cacertificate", "trusted"), "orthanc:dicom:tls:trusted_certificates"
+        ),
+        **dict.fromkeys(("privatekey",), "orthanc:dicom:tls:key"),
+    },
+    "orthanc:https": {
+        **dict.fromkeys(("port", "listen"), "orthanc:port"),
+        **dict.fromkeys(("fullchain", "chain"), "orthanc:https:certificate"),
+        **dict.fromkeys(("proxy", "nginx"), "orthanc:https:terminator"),
+        "privatekey": "orthanc:https:key",
+    },
+    "orthanc:postgresql": {
+        **dict.fromkeys(("name", "db", "dbname"), "orthanc:postgresql:database"),
+        **dict.fromkeys(("url", "connectionuri", "dsn"), "orthanc:postgresql:uri"),
+        **dict.fromkeys(("server", "address"), "orthanc:postgresql:host"),
+        **dict.fromkeys(("enableindex", "enable"), "orthanc:postgresql:enabled"),
+        "enablestorage": "orthanc:postgresql:storage",
+    },
+    "orthanc:users:*": {
+        **dict.fromkeys(("pw", "pwd", "secret"), "password"),
+        **dict.fromkeys(("permissions", "rights", "methods", "paths", "allow"), "rules"),
+        **dict.fromkeys(("admin", "group", "groups"), "role"),
+    },
+}
+# What people write and no setting can give.
+NO_SETTING = {
+    **dict.fromkeys(
+        ("loglevel", "verbose", "debug", "trace"),
+        "Orthanc has no option for it; PUT /tools/log-level changes it while Orthanc runs",
+    ),
+    **dict.fromkeys(
+        ("retention", "retentiondays", "maxage"),
+        "Orthanc deletes nothing by its age; orthanc:config:MaximumStorageSize limits the images by"
+        " their size",
+    ),
+    "firewall": "the formula leaves the firewall alone; see the README",
+    "monitoring": "the formula has none; Orthanc tells its numbers at /tools/metrics-prometheus",
+}
+# How alike a mistyped name and a known one are at least, of 1.
+NEAR = 0.75
+# What null may take out below an option: the formula itself, and nobody else, sets it.
+TAKEN_OUT = (
+    "orthanc:config:PostgreSQL:MaximumConnectionRetries",
+    "orthanc:config:PostgreSQL:ConnectionRetryInterval",
+)
+# Settings of the pillar that are one option of Orthanc, whole.
+WHOLE = {"DicomModalities": "modalities", "OrthancPeers": "peers"}
+# What to write instead of nothing, where that is not plain.
+INSTEAD = {
+    "orthanc": "write `orthanc: {}` for a server with all defaults",
+    "orthanc:users": "give each user a password and a role, or write `users: {}` for a server"
+    " without users",
+}
+# What a pillar is that there is not: no mapping, and no `orthanc:` with nothing behind it either.
+ABSENT = object()
 # state.apply does not bring custom modules by itself, as a highstate does.
 UNSYNCED = (
     "the formula's own modules are not on this minion yet; nothing was changed. Bring them with"
@@ -193,28 +302,99 @@ def kind(value) -> str:
 
 
 def nearest(key, known, path: str) -> str:
-    """Return the sentence that names the known key nearest to a mistyped one."""
-    lower = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(str(key).lower(), lower, n=1, cutoff=0.5)
-    if found:
-        return f"the nearest known key is {path}:{lower[found[0]]}"
+    """Return where the value of an unknown key probably belongs, or the keys that are known."""
+    name = str(key)
+    plain_name = re.sub("[_ -]", "", name).lower()
+    level = "orthanc:users:*" if re.fullmatch("orthanc:users:[^:]+", path) else path
+    meant = MEANT.get(level, {}).get(plain_name, "")
+    lower = {one.lower(): one for one in known}
+    near = lower.get(name.lower())
+    if plain_name in NO_SETTING:
+        return NO_SETTING[plain_name]
+    if meant and not near:
+        return f"what it sets has its place at {meant if ':' in meant else f'{path}:{meant}'}"
+    if path == "orthanc" and not near and re.fullmatch("[A-Z]+[a-z][A-Za-z0-9]*", name):
+        return f"if it is an option of Orthanc, its place is {path}:config:{name}"
+    near = near or _near(name.lower(), lower)
+    if near:
+        return f"the nearest known key is {path}:{near}"
     return f"known below {path}: " + ", ".join(sorted(known))
+
+
+def _near(name: str, known: dict) -> str | None:
+    """Return the known name that is nearly the same, or holds the other one as a whole word."""
+    found = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+    found += [
+        one
+        for one in known
+        if min(len(name), len(one)) > 2
+        and (one.startswith(name) or name.startswith(one) or name in one.split("_"))
+    ]
+    return known[found[0]] if found else None
+
+
+def is_empty(value) -> bool:
+    """Return whether nothing was written behind a key, or a text of nothing."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def empty(value, path: str) -> str:
+    """Return the sentence for what is written and empty."""
+    what = "is written, with nothing behind it" if value is None else "is an empty text"
+    remedy = INSTEAD.get(path, "give it a value, or take it out")
+    return f"{path}: {what}; {remedy} (a loop of a template that found nothing looks so, too)"
+
+
+def check_entry(value, path: str) -> list[str]:
+    """Return one sentence for each place in an entry where nothing stands."""
+    if is_empty(value):
+        return [empty(value, path)]
+    return [problem for place, item in _inside(value, path) for problem in check_entry(item, place)]
+
+
+def check_option(value, path: str) -> list[str]:
+    """
+    Return one sentence for each null that would lose what stands there: null takes an option out,
+    and of what is below one only what the formula itself has put there.
+    """
+    problems = []
+    for place, item in _inside(value, path):
+        if item is None and isinstance(value, dict) and place not in TAKEN_OUT:
+            problems.append(empty(item, place))
+        problems += check_option(item, place)
+    return problems
+
+
+def _inside(value, path: str) -> list[tuple]:
+    """Return path and value of each item of a mapping or a list; there are none in others."""
+    pairs = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, list):
+        pairs = enumerate(value)
+    return [(f"{path}:{key}", item) for key, item in pairs]
 
 
 def check_shape(value, shape, path: str) -> list[str]:
     """Return one sentence for each place where the value is not of the shape."""
-    if isinstance(shape, Value):
-        if shape.test(value):
-            return []
-        return [f"{path}: must be {shape.wanted}, but is {_shown(value, path)}"]
-    if not isinstance(value, type(shape)):
-        return [f"{path}: must be {kind(shape)}, but is {kind(value)}"]
-    if isinstance(shape, list):
-        return [
-            problem
-            for number, item in enumerate(value)
-            for problem in check_shape(item, shape[0], f"{path}:{number}")
-        ]
+    problems = []
+    if shape in (OPTION, ENTRY):
+        problems += (check_option if shape is OPTION else check_entry)(value, path)
+    elif is_empty(value):
+        problems.append(empty(value, path))
+    elif isinstance(shape, Value):
+        if not shape.test(value):
+            problems.append(f"{path}: must be {shape.wanted}, but is {_shown(value, path)}")
+    elif not isinstance(value, type(shape)):
+        problems.append(f"{path}: must be {kind(shape)}, but is {kind(value)}")
+    elif isinstance(shape, list):
+        for place, item in _inside(value, path):
+            problems += check_shape(item, shape[0], place)
+    else:
+        problems += check_keys(value, shape, path)
+    return problems
+
+
+def check_keys(value: dict, shape: dict, path: str) -> list[str]:
+    """Return the same for a mapping."""
     problems = []
     names = next((key for key in shape if isinstance(key, Value)), None)
     for key, item in value.items():
@@ -233,8 +413,8 @@ def check_shape(value, shape, path: str) -> list[str]:
 def _shown(value, path: str) -> str:
     """Show a wrong value where it helps and can be no secret."""
     secret = re.search(NOT_SHOWN, path, re.IGNORECASE)
-    if secret or not isinstance(value, (bool, int, float, str)) or value == "":
-        return "an empty text" if value == "" else kind(value)
+    if secret or not isinstance(value, (bool, int, float, str)):
+        return kind(value)
     return f"{kind(value)}: {value!r}"
 
 
@@ -250,9 +430,9 @@ def check_required(pillar: dict) -> list[str]:
             )
         for number, rule in enumerate(user.get("rules", [])):
             problems += [
-                f"orthanc:users:{name}:rules:{number}:{key}: missing"
+                f"orthanc:users:{name}:rules:{number}:{key}: missing; a rule without allows nothing"
                 for key in ("methods", "paths")
-                if key not in rule
+                if not rule.get(key)
             ]
     return problems
 
@@ -330,6 +510,12 @@ def check_access(settings: dict) -> list[str]:
             "orthanc:config:AuthenticationEnabled: must be true where there are users, whose"
             " passwords nobody would be asked for otherwise; take it out"
         )
+    problems += [
+        f"orthanc:config:{option}: null would take out all that orthanc:{key} names; take one of"
+        " the two out"
+        for option, key in WHOLE.items()
+        if option in config and config[option] is None and settings[key]
+    ]
     if "RegisteredUsers" in config:
         problems.append(
             "orthanc:config:RegisteredUsers: users are set in orthanc:users, with a role each"
@@ -601,15 +787,6 @@ def plain(value):
     return value
 
 
-def without_nulls(pillar: dict) -> dict:
-    """Leave out keys without a value; below ``config`` null has a meaning of its own."""
-    return {
-        key: without_nulls(value) if isinstance(value, dict) and key != "config" else value
-        for key, value in pillar.items()
-        if value is not None
-    }
-
-
 def asked(pillar: dict, path: str = "orthanc") -> list[str]:
     """Return the path of every key that the pillar holds."""
     found = []
@@ -689,14 +866,17 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
     """
     Return the merged settings and all that is wrong with the pillar.
 
+    pillar
+        What is below ``orthanc:``; ABSENT where there is no such key.
+
     names
         The names and addresses of the host.
     """
-    given = pillar is not None
-    pillar, found = plain(pillar) if given else {}, []
+    pillar, found = {} if pillar is ABSENT else plain(pillar), []
     if not isinstance(pillar, dict):
-        pillar, found = {}, [f"orthanc: must be a mapping, but is {kind(pillar)}"]
-    pillar, problems = sound_part(without_nulls(pillar))
+        wrong = f"orthanc: must be a mapping, but is {kind(pillar)}"
+        pillar, found = {}, [empty(pillar, "orthanc") if is_empty(pillar) else wrong]
+    pillar, problems = sound_part(pillar)
     problems = found + problems
     settings = {**merge_recurse(defaults, osmap), "asked": asked(pillar)}
     pillar["paths"] = {
@@ -713,7 +893,6 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
     settings["config"] = pillar.get("config", {})
     settings["booted"] = booted
     settings["names"] = list(names)
-    settings["pillar_given"] = given
     derive_paths(settings)
     derive_database(settings)
     derive_backup_key(settings)
@@ -743,10 +922,12 @@ def sound_part(pillar: dict) -> tuple[dict, list[str]]:
     for key, value in pillar.items():
         part = {key: value}
         found = check_shape(part, SHAPE, "orthanc")
-        if found:
-            problems += found
-        else:
+        problems += found
+        if not found or (key == "config" and isinstance(value, dict)):
             sound[key] = value
+        elif key in WHOLE.values() and isinstance(value, dict):
+            # The other entries are judged on the host as well.
+            sound[key] = {name: item for name, item in value.items() if not check_entry(item, "")}
     return sound, problems
 
 
@@ -773,7 +954,7 @@ def run() -> dict:
     family = __grains__["os_family"]
     known = family in FAMILIES
     settings, problems = load(
-        __pillar__.get("orthanc"),
+        __pillar__.get("orthanc", ABSENT),
         # On another system nothing is done, but the states are there that others may refer to.
         read(f"osfamily/{family if known else FAMILIES[0]}"),
         read("defaults"),

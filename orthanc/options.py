@@ -126,7 +126,7 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "service": settings["service"],
         "preflight": settings["preflight"],
         "databases": ["PostgreSQL"] if database["enabled"] and database["local"] else [],
-        "allow_no_users": settings["pillar_given"],
+        "allow_no_users": "orthanc:users" in settings["asked"],
     }
 
 

@@ -502,11 +502,11 @@ WRONG_PILLARS = pillar_table(
             ({"dicom": {"AET": "PACS"}}, "dicom:AET", "orthanc:dicom:aet", None, None),
         ],
         "out of range": [
-            ({"port": 99999}, "port", "from 1 to 65534", {"HttpPort": 99999}, "swallows"),
+            ({"port": 99999}, "port", "from 1 to 65535", {"HttpPort": 99999}, "swallows"),
             (
                 {"dicom": {"port": 70000}},
                 "dicom:port",
-                "from 1 to 65534",
+                "from 1 to 65535",
                 {"DicomPort": 70000},
                 "swallows",
             ),
@@ -539,15 +539,33 @@ WRONG_PILLARS = pillar_table(
             (
                 {"users": {"alice": {"password": None, "role": "reader"}}},
                 "users:alice:password",
-                "missing",
+                "nothing behind it",
                 {"RegisteredUsers": {"alice": None}},
                 "swallows",
             ),
             (
                 {"modalities": {"ct": {**CT, "Host": None}}},
                 "modalities:ct:Host",
-                "missing",
+                "nothing behind it",
                 ct(Host=None),
+                "dies",
+            ),
+        ],
+        "empty entry": [
+            ({"users": None}, "users", "nothing behind it", None, None),
+            ({"modalities": {"ct": None}}, "modalities:ct", "nothing behind it", None, None),
+            (
+                {"modalities": {"ct": {**CT, "Host": ""}}},
+                "modalities:ct:Host",
+                "an empty text",
+                ct(Host=""),
+                "swallows",
+            ),
+            (
+                {"config": modalities({"ct": None})},
+                "config:DicomModalities:ct",
+                "nothing behind it",
+                modalities({"ct": None}),
                 "dies",
             ),
         ],
@@ -691,7 +709,7 @@ WRONG_PILLARS = pillar_table(
         ],
         "open server": [
             (
-                {"remote_access": True, "users": None},
+                {"remote_access": True, "users": {}},
                 "remote_access",
                 "orthanc:users",
                 {"RemoteAccessAllowed": True},

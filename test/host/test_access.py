@@ -217,7 +217,7 @@ def test_nobody_gets_in_while_users_and_remote_access_leave(server, users):
     """Without users Orthanc asks nobody for a password: nginx has to be closed before that."""
     https = {"https": {"enabled": True, "self_signed": True}}
     server.apply(users=users, remote_access=True, **https)
-    server.pillar(**https)
+    server.pillar(users={}, **https)
     url = f"https://{server.address}:8042/system"
     ask = f"while :; do curl -sk --max-time 2 -o /dev/null -w '%{{http_code}}\\n' {url}; done"
     with subprocess.Popen(["sh", "-c", ask], stdout=subprocess.PIPE, text=True) as clients:

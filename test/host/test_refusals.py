@@ -74,15 +74,22 @@ def test_a_wrong_pillar_is_refused_and_the_server_serves_on(server, users, wrong
     assert server.ask("GET", "/system").code == 401
 
 
-def test_a_host_without_a_pillar_keeps_its_users(server, users):
+def test_only_an_explicit_word_takes_the_last_users_away(server, users):
     pid = server.pid()
-    server.write("/srv/pillar/orthanc.sls", "other_formula: {}")
-    for test in (True, False):
-        run = server.state(test=test)
-        assert "top file" in run.failed["orthanc-pillar"]
+    for pillar, words in (
+        ("other_formula: {}", "orthanc:users: is not in the pillar"),
+        ("orthanc: {}", "`users: {}`"),
+        ("orthanc: {port: 8042}", "top file"),
+        ("orthanc:", "orthanc: is written, with nothing behind it"),
+        ("orthanc: {users: }", "orthanc:users: is written, with nothing behind it"),
+        ("orthanc: {users: {anna: }}", "orthanc:users:anna: is written"),
+    ):
+        server.write("/srv/pillar/orthanc.sls", pillar)
+        for test in (True, False):
+            assert words in server.state(test=test).failed["orthanc-pillar"], pillar
     assert server.pid() == pid
     assert server.ask("GET", "/system").code == 401
-    server.pillar()
+    server.pillar(users={})
     run = server.state(test=True)
     assert not run.failed
     assert "RegisteredUsers:anna" in run.output

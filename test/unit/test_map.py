@@ -1,7 +1,9 @@
 """The shape of the pillar: each mistake is named with its path and the remedy."""
 
 import copy
+import re
 
+import orthanc_options
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,9 +48,9 @@ HASH = "sha256=" + 64 * "0"
 PLUGIN = {"source": SOURCE, "source_hash": HASH}
 
 
-@pytest.mark.parametrize("pillar", [None, {}, {"users": None}, {"dicom": {"aet": None}}])
-def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
-    settings, problems = load_settings(pillar)
+@pytest.mark.parametrize("given", [True, False])
+def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
+    settings, problems = load_settings({} if given else map_file.ABSENT)
     assert problems == []
     assert settings["port"] == 8042
     assert settings["remote_access"] is False
@@ -70,7 +72,8 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
         ({True: 1}, "orthanc:True", "unknown key"),
         ({"port": "8042"}, "orthanc:port", "port number"),
         ({"port": True}, "orthanc:port", "port number"),
-        ({"port": 0}, "orthanc:port", "1 to 65534"),
+        ({"port": 0}, "orthanc:port", "1 to 65535"),
+        ({"port": 65536}, "orthanc:port", "1 to 65535"),
         ({"port": 99999}, "orthanc:port", "a number: 99999"),
         ({"port": 80.0}, "orthanc:port", "port number"),
         ({"remote_access": "yes"}, "orthanc:remote_access", "true or false"),
@@ -312,7 +315,11 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
             "orthanc:dicom:tls:trusted_certificates",
             "require_certificate to false",
         ),
-        ({"dicom": {"tls": {**TLS, "ca": "/x"}}}, "orthanc:dicom:tls:ca", "known below"),
+        (
+            {"dicom": {"tls": {**TLS, "ca": "/x"}}},
+            "orthanc:dicom:tls:ca",
+            "tls:trusted_certificates",
+        ),
         *(({"postgresql": {"enabled": True, **keys}}, *rest) for keys, *rest in POSTGRESQL),
         ({"postgresql": "orthanc"}, "orthanc:postgresql", "must be a mapping, but is a text"),
         (
@@ -344,7 +351,7 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
         *(
             ({"plugins": [{**PLUGIN, "source": source}]}, "orthanc:plugins:0:source", "password")
             for source in (
-                *("ftp://x/a.so", "a.so", "https:///a.so", "http://u:p@x/a.so", "", "salt:///a.so"),
+                *("ftp://x/a.so", "a.so", "https:///a.so", "http://u:p@x/a.so", "salt:///a.so"),
                 *("https://x/a b.so", "file:///a.so", "https://x"),
             )
         ),
@@ -356,7 +363,7 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, pillar):
             ({"plugins": [{**PLUGIN, "name": name}]}, "orthanc:plugins:0:name", "ends in .so")
             for name in (
                 *("../a.so", "/a.so", "a/b.so", ".a.so", "..so", "a.so.1", "a.SO", "a", ".so"),
-                *("a b.so", "a.so\n", "a\0.so", "\u00e4.so", "", 1),
+                *("a b.so", "a.so\n", "a\0.so", "\u00e4.so", 1),
             )
         ),
         *(
@@ -406,6 +413,199 @@ def test_a_mistake_is_named_with_its_path(problems_of, pillar, path, words):
 )
 def test_a_sound_pillar_with_tls(load_settings, pillar):
     assert load_settings(pillar)[1] == []
+
+
+EMPTY = [
+    ("users", None),
+    ("users", ""),
+    ("users:anna", None),
+    ("users:anna:password", None),
+    ("users:anna:password", "  "),
+    ("users:anna:role", None),
+    ("users:anna:rules", None),
+    ("users:anna:rules:0", None),
+    ("users:anna:rules:0:methods", None),
+    ("users:anna:rules:0:paths:1", None),
+    ("modalities", None),
+    ("modalities:ct", None),
+    ("modalities:ct", ""),
+    ("modalities:ct:Host", None),
+    ("modalities:ct:Host", ""),
+    ("modalities:ct:2", None),
+    ("peers", None),
+    ("peers:far", None),
+    ("peers:far:Password", None),
+    ("peers:far:Password", ""),
+    ("peers:far:HttpHeaders", None),
+    ("peers:far:HttpHeaders:Token", None),
+    ("packages", None),
+    ("packages:1", None),
+    ("packages:0", ""),
+    ("version", None),
+    ("version", "\n"),
+    ("port", None),
+    ("remote_access", None),
+    ("https", None),
+    ("https:certificate", None),
+    ("https:key", ""),
+    ("dicom", None),
+    ("dicom:aet", None),
+    ("dicom:aet", "    "),
+    ("dicom:tls", None),
+    ("dicom:tls:trusted_certificates", None),
+    ("links:data", None),
+    ("links:data:name", None),
+    ("paths:storage", None),
+    ("postgresql", None),
+    ("postgresql:password", None),
+    ("postgresql:uri", ""),
+    ("plugins", None),
+    ("plugins:0", None),
+    ("plugins:0:source", ""),
+    ("plugins:0:name", ""),
+    ("plugins:0:source_hash", None),
+    ("plugin_sections:0", None),
+    ("backup_key:dir", None),
+    ("config", None),
+    ("config", ""),
+    # Null takes an option out; of what is below it, it would lose what was meant to stand there.
+    ("config:DicomModalities:ct", None),
+    ("config:DicomModalities:ct:Host", None),
+    ("config:DicomWeb:Servers:pacs", None),
+    ("config:PostgreSQL:Host", None),
+    ("config:UserMetadata:Mine", None),
+]
+
+
+def nested(path, value):
+    """Return the pillar with this value at a path; what stands before it in a list is 1."""
+    for key in reversed(path.split(":")):
+        value = [*([1] * int(key)), value] if key.isdigit() else {key: value}
+    return value
+
+
+@pytest.mark.parametrize(("path", "value"), EMPTY)
+def test_what_is_written_and_empty_is_refused_with_its_path(problems_of, path, value):
+    found = [line for line in problems_of(nested(path, value)) if " empty text; " in line] or [
+        line for line in problems_of(nested(path, value)) if " nothing behind it; " in line
+    ]
+    assert len(found) == 1, problems_of(nested(path, value))
+    assert found[0].startswith(f"orthanc:{path}: ")
+    assert "take it out" in found[0] or "write `" in found[0]
+
+
+def test_every_key_of_the_pillar_is_refused_where_nothing_stands_behind_it(map_file):
+    def paths(shape, path=""):
+        if not isinstance(shape, (dict, list)):
+            return
+        pairs = shape.items() if isinstance(shape, dict) else [("0", shape[0])]
+        for key, below in pairs:
+            place = f"{path}:{key if isinstance(key, str) else 'x'}".lstrip(":")
+            # An option is taken out by null.
+            if below is not map_file.OPTION:
+                yield place
+            yield from paths(below, place)
+
+    found = list(paths(map_file.SHAPE))
+    assert len(found) > 60
+    for path in found:
+        for value in (None, ""):
+            problems = map_file.sound_part(nested(path, value))[1]
+            assert [line for line in problems if line.startswith(f"orthanc:{path}: ")], path
+
+
+def test_nothing_behind_orthanc_itself(load_settings):
+    for pillar in (None, "", "  "):
+        (problem,) = load_settings(pillar)[1]
+        assert problem.startswith("orthanc: ")
+        assert "`orthanc: {}`" in problem
+
+
+def test_null_takes_an_option_out(load_settings, problems_of, options_file, map_file):
+    """Also what the formula itself puts below one, and nothing that the pillar names."""
+    for name in ("Name", "HttpPort", "DicomModalities", "LuaScripts", "DicomWeb"):
+        assert problems_of({"config": {name: None}}) == []
+    database = {"enabled": True, "uri": "postgresql:///x"}
+    section = {"MaximumConnectionRetries": None, "ConnectionRetryInterval": None}
+    pillar = {"postgresql": database, "config": {"PostgreSQL": section}}
+    settings, problems = load_settings(pillar)
+    assert problems == []
+    given = options_file.options_of(settings, {})["PostgreSQL"]
+    assert {f"orthanc:config:PostgreSQL:{name}" for name in section} == set(map_file.TAKEN_OUT)
+    assert set(section) < set(given)
+    for option, key, entry in (
+        ("DicomModalities", "modalities", {"ct": MODALITY}),
+        ("OrthancPeers", "peers", {"far": {"Url": "http://192.0.2.1/"}}),
+    ):
+        (problem,) = problems_of({key: entry, "config": {option: None}})
+        assert problem.startswith(f"orthanc:config:{option}: null would take out all")
+
+
+def test_a_sound_entry_beside_an_empty_one_is_judged_too(problems_of):
+    problems = problems_of({"modalities": {"ct": None, "mr": {**MODALITY, "Port": 70000}}})
+    assert [line.split(": ")[0] for line in problems] == [
+        "orthanc:modalities:ct",
+        "orthanc:modalities:mr:Port",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pillar", "meant"),
+    [
+        ({"scripts": ["/x.lua"]}, "orthanc:config:LuaScripts"),
+        ({"Name": "x"}, "orthanc:config:Name"),
+        ({"name": "x"}, "orthanc:config:Name"),
+        ({"HttpPort": 1}, "orthanc:port"),
+        ({"http_port": 1}, "orthanc:port"),
+        ({"DicomAet": "X"}, "orthanc:dicom:aet"),
+        ({"AETitle": "X"}, "orthanc:dicom:aet"),
+        ({"ae_title": "X"}, "orthanc:dicom:aet"),
+        ({"HttpTimeout": 1}, "orthanc:config:HttpTimeout"),
+        ({"StorageCompression": True}, "orthanc:config:StorageCompression"),
+        ({"RegisteredUsers": {}}, "orthanc:users"),
+        ({"database": "x"}, "orthanc:postgresql"),
+        ({"tls": {}}, "orthanc:https:enabled"),
+        ({"dicom": {"AETitle": "X"}}, "orthanc:dicom:aet"),
+        ({"https": {"port": 443}}, "orthanc:port"),
+        ({"postgresql": {"dbname": "x"}}, "orthanc:postgresql:database"),
+        ({"postgresql": {"username": "x"}}, "orthanc:postgresql:user"),
+        ({"users": {"a": {**ADMIN, "pw": "x"}}}, "orthanc:users:a:password"),
+        ({"users": {"a": {**ADMIN, "permissions": "x"}}}, "orthanc:users:a:rules"),
+    ],
+)
+def test_what_people_write_is_told_its_place(problems_of, pillar, meant):
+    (problem,) = problems_of(pillar)
+    assert re.search(rf"{meant}(?![\w:])", problem), problem
+
+
+@pytest.mark.parametrize(
+    ("key", "not_meant"),
+    [("retention", "version"), ("monitoring", "modalities"), ("log_level", "limit_find")],
+)
+def test_what_is_not_near_is_not_suggested(map_file, key, not_meant):
+    sentence = map_file.nearest(key, map_file.SHAPE, "orthanc")
+    assert "nearest" not in sentence
+    assert f"at orthanc:{not_meant}" not in sentence
+
+
+def test_what_people_write_has_a_place_that_is_there(map_file, options_file):
+    for level, names in map_file.MEANT.items():
+        for name, place in names.items():
+            assert name == re.sub("[_ -]", "", name).lower()
+            first, *keys = (place if ":" in place else f"{level}:{place}").split(":")
+            assert first == "orthanc"
+            shape = map_file.SHAPE
+            if keys[0] == "config":
+                options = {**orthanc_options.OPTIONS, **orthanc_options.SECTIONS}
+                assert keys[1:] == [] or keys[1] in options
+                continue
+            for key in keys:
+                shape = next(iter(shape.values())) if key == "*" else shape[key]
+    # An option that follows from a setting is told that one.
+    for option, source in options_file.SOURCES.items():
+        if option.lower() not in map_file.SHAPE:
+            near = map_file.nearest(option, map_file.SHAPE, "orthanc")
+            assert source.rpartition(":")[0] in near or option in near
 
 
 def test_all_mistakes_at_once(problems_of):
