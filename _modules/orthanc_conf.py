@@ -80,6 +80,10 @@ preflight
 allow_no_users
     False refuses where a server that has users would lose all of them.
 
+remote_access
+    Whether other hosts reach the server; None leaves it to the options. (Behind nginx they do not
+    tell.)
+
 https://orthanc.uclouvain.be/book/users/configuration.html
 """
 
@@ -114,12 +118,15 @@ CONFIGURATION = {
     **dict.fromkeys(("preflight", "allow_no_users"), True),
     **dict.fromkeys(("user", "group", "service"), "orthanc"),
     "saltenv": "base",
+    "remote_access": None,
 }
 REQUIRED = ("layers", "main_file", "option_files")
 # Only root and the service may read a file; the folder itself is not this module's business.
 FILE_MODE = 0o640
 # systemd warns of a drop-in that not everybody can read.
 UNIT_MODE, UNIT = 0o644, ".conf"
+# Where the pillar lets in users whose passwords everybody knows.
+DEMO_USERS = "orthanc:demo_users"
 # Where the pillar has the folder of the configuration.
 CONFIG_PATH = "orthanc:paths:config"
 # Where Orthanc itself puts images where nothing else is said, below the folder.
@@ -364,6 +371,9 @@ def _validate_path(path: str) -> dict:
     advice = __salt__["orthanc_options.doubts"](options, **host)
     advice += __salt__["orthanc_options.advice"](options)
     advice += __salt__["orthanc_database.advice"](options)
+    known, guessed = _open_secrets({}, options, CONFIGURATION)
+    found += known
+    advice += guessed
 
     def sentences(pairs):
         return [f"{owners.get(where[0], path)}: {':'.join(where)}: {text}" for where, text in pairs]
@@ -454,6 +464,8 @@ def judge(name, configuration, host=True):
             " be gone; put them there (does the top file of the pillar name this host?), or write"
             " `users: {}` for a server that asks nobody who he is"
         )
+    known, guessed = _open_secrets(before, options, wanted)
+    problems += _sentences(known, wanted["sources"])
     advice = __salt__["orthanc_options.doubts"](options, **judged_for)
     advice += __salt__["orthanc_options.advice"](options)
     advice += __salt__["orthanc_database.advice"](options)
@@ -461,7 +473,7 @@ def judge(name, configuration, host=True):
     advice += looked["warnings"]
     return {
         "problems": problems,
-        "warnings": _sentences(advice, wanted["sources"]) + verdict["warnings"],
+        "warnings": [*_sentences([*guessed, *advice], wanted["sources"]), *verdict["warnings"]],
         "paths": _sentences(looked["problems"], wanted["sources"]),
     }
 
@@ -758,6 +770,52 @@ def _judged_for(name: str, options: dict, wanted: dict, here: dict, expected: st
         "packages": packages,
         "allowed": wanted["sections"],
     }
+
+
+def _open_secrets(before: dict, options: dict, wanted: dict) -> tuple[list, list]:
+    """
+    Return the secrets that protect nothing, as pairs of an option's path and a sentence: those that
+    are refused, and those that are warned about. What is in use, and reached from nowhere else than
+    before, is not refused: a run must be able to change the rest.
+    """
+    remote = wanted["remote_access"]
+    if remote is None:
+        remote = options.get("RemoteAccessAllowed") is True
+    used_remotely = before.get("RemoteAccessAllowed") is True or _site_is_open(wanted["site"])
+    new = _judge_secrets(options, remote)
+    old = _judge_secrets(before, used_remotely)
+    refused, warned = [], new["weak"]
+    for path, sentence in new["failed"] + new["known"]:
+        in_use = (path, sentence) in old["failed"] + old["known"]
+        same = in_use and _at_path(before, path) == _at_path(options, path)
+        (warned if same else refused).append((path, sentence))
+
+    def without_demo_users(pairs):
+        # They have a warning of their own.
+        return [p for p in pairs if wanted["sources"].get(":".join(p[0])) != DEMO_USERS]
+
+    return without_demo_users(refused), without_demo_users(warned)
+
+
+def _judge_secrets(options: dict, remote: bool) -> dict:
+    shown = {o: __salt__["orthanc_options.redact"](o, value) for o, value in options.items()}
+    return __salt__["orthanc_passwords.judge"](options, shown, remote)
+
+
+def _at_path(value, path: list):
+    """Return what stands at a path of names and numbers, as deep as there is something."""
+    for key in path:
+        if isinstance(value, dict) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
+    return value
+
+
+def _site_is_open(site) -> bool:
+    """Return whether nginx listens for other hosts too, with the site as it is."""
+    text = _read_if_there(site) if site else None
+    return bool(re.search(r"(?m)^\s*listen (?!127\.|\[::1\])", text or ""))
 
 
 def _strangers(name: str, owned: dict, wanted: dict, on_host: dict) -> list[str]:

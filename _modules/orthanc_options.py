@@ -545,6 +545,36 @@ ADVISED_AGAINST = {
     "DicomTlsMinimumProtocolVersion": (between(1, 3), "TLS below 1.2"),
 }
 
+# What is advised against together: the option that it is said of and what it has to be, what others
+# have to be beside it, and why. An option that is not set has its default.
+ADVISED_AGAINST_TOGETHER = (
+    (
+        ("RemoteAccessAllowed", True),
+        {"SslEnabled": False},
+        "passwords and images go over the network in clear text, where everybody on the way can"
+        " read them; switch on orthanc:https, unless a proxy with HTTPS stands in front",
+    ),
+    (
+        ("AuthenticationEnabled", False),
+        {"RemoteAccessAllowed": True},
+        "everybody who reaches this host may read and delete all images without a password",
+    ),
+    *(
+        (
+            (option, POSITIVE),
+            {"MaximumStorageMode": "Recycle"},
+            "once the limit is reached, the images of the oldest patients are deleted without a"
+            ' word; "MaximumStorageMode": "Reject" (from Orthanc 1.11.2) refuses new ones instead',
+        )
+        for option in ("MaximumStorageSize", "MaximumPatientCount")
+    ),
+)
+TOGETHER_DEFAULTS = {
+    "SslEnabled": False,
+    "RemoteAccessAllowed": False,
+    "MaximumStorageMode": "Recycle",
+}
+
 # Options that changed their form: the version since which they have the new one, and pairs of old
 # and new value.
 NEW_FORMS = {"OverwriteInstances": ("1.13.0", ((False, "Never"), (True, "Always")))}
@@ -1686,6 +1716,11 @@ def advice(options):
         for option, (unsafe, reason) in ADVISED_AGAINST.items()
         for value in [options.get(option)]
         if _is(options, option, unsafe)
+    ] + [
+        ([option], reason)
+        for (option, value), others, reason in ADVISED_AGAINST_TOGETHER
+        if _is(options, option, value)
+        and all(_is({**TOGETHER_DEFAULTS, **options}, *pair) for pair in others.items())
     ]
 
 

@@ -94,6 +94,7 @@ def judge(sources, saltenv="base"):
         if "key" in texts:
             problems += [f"{place}:key: {s}" for s in _judge_key(texts["key"], chain)]
             warnings += [f"{place}:key: {s}" for s in _open_key(group["key"])]
+            warnings += [f"{place}:key: {s}" for s in _key_for_all(group["key"])]
         for name in texts.keys() - {"certificate", "key"}:
             found, soon = _judge_trusted(texts[name])
             problems += [f"{place}:{name}: {sentence}" for sentence in found]
@@ -327,7 +328,8 @@ def _read_chain(text) -> tuple[list, list, list]:
     blocks = _certificates(text)
     chain = [_show(block) for block in blocks]
     if not chain:
-        return [], [], ["holds no certificate in PEM form"]
+        why_not = __salt__["orthanc_passwords.why_not"](text)
+        return [], [], [why_not or "holds no certificate in PEM form"]
     if None in chain:
         which = f"certificate {chain.index(None) + 1} of {len(chain)}"
         return [], [], [f"openssl cannot read {which}; it is damaged"]
@@ -353,7 +355,8 @@ def _judge_time(shown) -> tuple[list, list]:
 def _judge_key(text: str, chain: list) -> list[str]:
     blocks = _keys(text)
     if not blocks:
-        return ["holds no private key in PEM form"]
+        why_not = __salt__["orthanc_passwords.why_not"](text)
+        return [why_not or "holds no private key in PEM form"]
     if "ENCRYPTED" in blocks[0]:
         return [
             "is encrypted, and nobody is there to type its passphrase when the server starts; take"
@@ -376,6 +379,16 @@ def _open_key(source: str) -> list[str]:
     """Return whether others can read a key that lies on the host."""
     if source.startswith("/") and os.path.exists(source) and os.stat(source).st_mode & 0o007:
         return [f"everybody on this host can read {source}; chmod o= {source}"]
+    return []
+
+
+def _key_for_all(source: str) -> list[str]:
+    """Return whether every minion of the master can have a key."""
+    if source.startswith("salt://") and __opts__["file_client"] == "remote":
+        return [
+            f"every minion of this master can read {source}; put the text of the key into the"
+            " pillar of this host (key: |), or give a path on it"
+        ]
     return []
 
 

@@ -8,6 +8,9 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "orthanc_conf"
 
+# Before the warnings in a comment.
+WARNINGS = "Warnings:"
+
 
 def __virtual__():
     if "orthanc_conf.apply" not in __salt__:
@@ -49,11 +52,17 @@ def valid(name, configuration=None, problems=(), warnings=()):
             warnings += verdict["warnings"]
     except (CommandExecutionError, SaltInvocationError) as err:
         problems.append(str(err))
-    if warnings:
-        ret["warnings"] = warnings
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
         ret.update(result=False, comment=f"The pillar is refused; nothing was changed.\n{lines}")
+    if warnings:
+        # Of what is below "warnings", Salt makes one paragraph.
+        lines = "\n".join(f"- {warning}" for warning in warnings)
+        ret["comment"] += f"\n{WARNINGS}\n{lines}"
+        ret["warnings"] = [
+            f"{len(warnings)}, each on a line of its own in the comment of orthanc-pillar and in"
+            " what `salt-call orthanc_conf.validate` says"
+        ]
     return ret
 
 

@@ -109,7 +109,12 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "site": settings["nginx"]["site"],
         "sources": {
             **sources(derived, settings["config"], behind_nginx(settings)),
-            **{f"RegisteredUsers:{name}": f"orthanc:users:{name}:password" for name in users},
+            **{
+                f"RegisteredUsers:{name}": f"orthanc:users:{name}:password"
+                if name in settings["users"]
+                else "orthanc:demo_users"
+                for name in users
+            },
             **database_sources(settings),
             **plugin_sources(settings),
         },
@@ -127,6 +132,8 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "preflight": settings["preflight"],
         "databases": ["PostgreSQL"] if database["enabled"] and database["local"] else [],
         "allow_no_users": "orthanc:users" in settings["asked"],
+        # Behind nginx, the options do not tell.
+        "remote_access": settings["remote_access"] if behind_nginx(settings) else None,
     }
 
 
@@ -294,6 +301,7 @@ def database_sources(settings: dict) -> dict:
     found = {
         "ConnectionUri": "uri" if "uri" in settings["postgresql"] else "",
         "ConnectionUri:sslmode": "verify",
+        "ConnectionUri:password": "uri" if "uri" in settings["postgresql"] else "password",
         "EnableIndex": "enabled",
         "EnableStorage": "storage",
     }
@@ -348,7 +356,7 @@ def certificates(settings: dict) -> dict:
 def https_pem(settings: dict) -> dict | None:
     """Return what ``orthanc_tls.pem`` needs for the certificate and key of the HTTPS server."""
     if settings["https"]["self_signed"]:
-        return {"names": settings["names"]}
+        return {"names": [*settings["names"], "localhost"]}
     return pem_of(settings["https"], "certificate", "key")
 
 

@@ -39,6 +39,11 @@ class Run:
             raise AssertionError("\n".join(returned))
         # state_|-ID_|-name_|-function
         self.states = {tag.split("_|-")[1]: state for tag, state in returned.items()}
+        for state in self.states.values():
+            # They stand in the comment, because Salt makes one paragraph of what is below warnings.
+            comment, told, lines = str(state["comment"]).partition("\nWarnings:\n- ")
+            if told:
+                state.update(comment=comment, warnings=lines.split("\n- "))
         self.changes = {id: s["changes"] for id, s in self.states.items() if s["changes"]}
         self.failed = {id: s["comment"] for id, s in self.states.items() if s["result"] is False}
         self.ok = not self.failed and result.ok

@@ -5,8 +5,25 @@ from __future__ import annotations
 import pathlib
 import re
 
+import orthanc_passwords
+
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 BLOCK = re.compile(r"(?:<!-- (file|test)(?:: (\S+))? -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
+
+
+# What a reader puts in the place of the examples' passwords, which the formula refuses.
+PASSWORD = re.compile(r"(?m)^( *password: )'(.*)'$")
+OWN = ", and mine"
+
+
+def with_own_passwords(text: str) -> str:
+    """Return a pillar with other passwords than the README's."""
+
+    def own(match):
+        known = match[2] in orthanc_passwords.EXAMPLES
+        return f"{match[1]}'{match[2]}{OWN if known else ''}'"
+
+    return PASSWORD.sub(own, text)
 
 
 def section(heading: str) -> list[tuple[str, str, str]]:
@@ -26,7 +43,7 @@ def write_files(host, heading: str, **words: str) -> None:
     """
     for kind, path, text in section(heading):
         if kind == "file":
-            host.write(path, _filled_in(text, words))
+            host.write(path, with_own_passwords(_filled_in(text, words)))
 
 
 def follow(host, heading: str, **words: str) -> str:

@@ -725,7 +725,7 @@ WRONG_PILLARS = pillar_table(
         ],
         "users in two places": [
             (
-                {"config": {"RegisteredUsers": {"eve": "secret"}}},
+                {"config": {"RegisteredUsers": {"eve": "a word of her own"}}},
                 "config:RegisteredUsers",
                 "orthanc:users",
                 None,
@@ -748,7 +748,7 @@ ONLY_TRIED = table(
             ({"DicomTlsTrustedCertificates": "/missing.crt"}, "", "/missing.crt", DIES),
         ],
         "conflicting settings": [
-            (far(Password="secret"), "far", "Bad file format", DIES),
+            (far(Password="a word of ours"), "far", "Bad file format", DIES),
         ],
         "number used twice": [
             ({"UserMetadata": {"One": 1024, "Two": 1024}}, "", "Two", DIES),

@@ -33,6 +33,7 @@ def server(request, salt_version, users):
         host.write("/srv/salt/tls/dicom.pem", PAIR.chain)
         host.write("/srv/salt/tls/dicom.key", PAIR.key)
         host.write("/srv/salt/tls/hospital-ca.pem", TLS["trusted_certificates"])
+        host.write("/etc/ssl/pacs/dicom.key", PAIR.key)
         readme.write_files(host, "DICOM over TLS")
         run = host.state()
         assert run.ok, str(run)

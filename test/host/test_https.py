@@ -358,7 +358,7 @@ def test_as_the_readme_says(server, ca):
     readme.write_files(server, "HTTPS")
     run = server.state()
     assert run.ok, str(run)
-    anna = ("anna", "a long one of your own")
+    anna = ("anna", f"a long one of your own{readme.OWN}")
     assert server.ask("GET", "/system", *anna, remote=True, ca=ca).code == 200
 
 

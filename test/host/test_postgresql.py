@@ -158,6 +158,7 @@ def test_sqlite_is_not_left_with_the_images_in_it(fresh_minion, users, image, da
     # As the sentence says.
     fresh_minion.run("systemctl stop orthanc; mv /var/lib/orthanc/db-v6 /srv/images")
     readme.write_files(fresh_minion, "PostgreSQL")
+    fresh_minion.run("echo '  users: {}' >> /srv/pillar/orthanc.sls")
     run = fresh_minion.state()
     assert run.ok, str(run)
     assert "PostgreSQL" in site.index()

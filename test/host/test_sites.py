@@ -52,7 +52,7 @@ def test_two_sites_from_one_pillar_tree(salt, systems, backend):
 
         for id, site in SITES.items():
             host, name = hosts[id], id.split("-", maxsplit=1)[0]
-            who = (site["user"], f"only for the {name}")
+            who = (site["user"], f"only for the {name}{readme.OWN}")
             system = host.ask("GET", "/system", *who, remote=True).json
             assert (system["Name"], system["DicomAet"]) == (
                 f"Hospital {name.title()}",

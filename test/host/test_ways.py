@@ -95,7 +95,7 @@ def test_many_sites_from_one_pillar_tree(host, site, user, other):
     readme.follow(host, "Many sites from one pillar tree")
     host.run(f"echo {site}-1 > /etc/salt/minion_id")
     host.run("salt-call --retcode-passthrough state.apply orthanc sync_mods=all")
-    system = host.ask("GET", "/system", user, f"only for the {site}", remote=True).json
+    system = host.ask("GET", "/system", user, f"only for the {site}{readme.OWN}", remote=True).json
     assert (system["DicomAet"], system["Name"]) == (site.upper(), f"Hospital {site.title()}")
     assert (
         other

@@ -337,7 +337,9 @@ def test_valid_warns_and_does_not_fail(states, tmp_path, test):
     )
     assert ret.result is True
     assert ret.changes == {}
-    assert ret.full_return["warnings"][0].startswith("orthanc:limit_find: 0 is advised against")
+    # A line of its own in the comment; of what is below "warnings", Salt makes one paragraph.
+    assert "\nWarnings:\n- orthanc:limit_find: 0 is advised against" in ret.comment
+    assert ret.full_return["warnings"][0].startswith("1, each on a line of its own")
 
 
 def test_the_last_good_files_return(managed, loaders, tmp_path):

@@ -21,6 +21,7 @@ FUNCTIONS = {
 for module in MODULES:
     module.__salt__ = FUNCTIONS
     module.__context__ = {}
+    module.__opts__ = {"file_client": "local"}
     module.__pillar__ = {}
     module.__grains__ = {}
 

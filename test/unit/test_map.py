@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-ADMIN = {"password": "secret", "role": "admin"}
+ADMIN = {"password": "a word of her own", "role": "admin"}
 KEYS = ["users", "config", "dicom", "port", "aet", "enabled", "links", "dir", "modalities", "x"]
 KEYS += ["plugins", "source", "insecure", "backup_key"]
 MODALITY = {"AET": "CT", "Host": "10.0.0.1", "Port": 104}
