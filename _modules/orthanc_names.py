@@ -18,7 +18,7 @@ import salt.utils.platform
 __virtualname__ = "orthanc_names"
 
 # What Salt offers.
-__load__ = ["meant"]
+__load__ = ["instead", "meant"]
 
 
 def __virtual__():
@@ -126,6 +126,7 @@ INSTEAD = {
     "autoforward*": _ROUTING,
     "routing*": _ROUTING,
     "forwarding*": _ROUTING,
+    "transfers:bidirectionalpeers": "RemoteSelf of each peer (orthanc:peers) says so",
     "webhook*": "Orthanc calls others by a script of LuaScripts, or by a plugin",
     "postgresql:enable": _SWITCH,
     "postgresql:enabled": _SWITCH,
@@ -183,7 +184,7 @@ def meant(path, known, elsewhere):
     if name.lower() in lower:
         return f"because case matters: it is spelt {lower[name.lower()]}"
     near = _near(name, list(lower.values()))
-    wanted = _instead([*place, name]) or _levels(name, place, elsewhere)
+    wanted = instead(path) or _levels(name, place, elsewhere)
     if not wanted and near:
         wanted = f"the nearest known {'ones are' if near[1:] else 'one is'} {_or(near)}"
     if not wanted and len(lower) <= FEW:
@@ -193,9 +194,20 @@ def meant(path, known, elsewhere):
     )
 
 
-def _instead(path: list) -> str:
-    """Return what people want who write such a name, if that is known."""
-    plain = ":".join(re.sub("[-_]", "", part).lower() for part in path)
+def instead(path):
+    """
+    Return what people want who write a name that Orthanc has never had; nothing where nobody knows.
+
+    path
+        The names of the place, as a list; the last one is that which is not known.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_names.instead '[CorsEnabled]'
+    """
+    plain = ":".join(re.sub("[-_]", "", str(part)).lower() for part in path)
     for pattern, wanted in INSTEAD.items():
         if pattern.count(":") == plain.count(":") and fnmatch.fnmatchcase(plain, pattern):
             return wanted

@@ -1079,8 +1079,9 @@ SECTIONS = {
             "Servers": named(DICOMWEB_SERVER),
             "ServersInDatabase": FLAG,
             "QidoCaseSensitive": FLAG,
-            "StowMaxInstances": COUNT,
-            "StowMaxSize": COUNT,
+            # Still in the Book, but of a client that is gone (S).
+            "StowMaxInstances": Option(COUNT, until="0.6"),
+            "StowMaxSize": Option(COUNT, until="0.6"),
             "StudiesMetadata": METADATA_MODE,
             "SeriesMetadata": METADATA_MODE,
             "StudiesMetadataExtrapolatedTags": TEXTS,
@@ -1172,7 +1173,6 @@ SECTIONS = {
             "PeerConnectivityTimeout": COUNT,
             "PeerCommitTimeout": COUNT,
             "CommitThreadsCount": POSITIVE,
-            "BidirectionalPeers": named(TEXT),  # replaced by "RemoteSelf" of the peers
         },
     ),
     # https://orthanc.uclouvain.be/book/plugins/tcia.html
@@ -1826,7 +1826,7 @@ def _unlike_tables(option, value, host: Host) -> list:
         return _mistakes(value, _kind_of(sample[option]), path, orthanc)
     known = {**sample, **OPTIONS, **SECTIONS, **PLUGIN_OPTIONS}
     sentence = f"unknown option, {_meant(path, known)}"
-    if isinstance(value, dict):
+    if isinstance(value, dict) and not __salt__["orthanc_names.instead"](path):
         sentence += "; if a plugin that the formula does not know reads it, name it in"
         sentence += " orthanc:plugin_sections"
     return [(path, sentence)]

@@ -124,6 +124,7 @@ WRITTEN = [
     ({"DicomWeb": {"EnableStow": True}}, "DicomWeb:Enable"),
     ({"DicomWeb": {"EnableQido": True}}, "DicomWeb:Enable"),
     ({"DicomWeb": {"Cors": True}}, "orthanc:https"),
+    ({"Transfers": {"BidirectionalPeers": {}}}, "RemoteSelf"),
     ({"DicomModalities": {"ct": {**CT, "AETitle": "CT"}}}, "is AET"),
     ({"OrthancPeers": {"far": {**FAR, "Host": "far"}}}, "is Url"),
 ]
@@ -134,6 +135,7 @@ def test_what_people_write_is_answered_with_what_they_want(settings, right):
     sentence = said(settings)
     assert right in sentence
     assert "nearest" not in sentence
+    assert "plugin_sections" not in sentence
 
 
 def test_what_the_table_speaks_of_is_no_option():
