@@ -1144,13 +1144,16 @@ def prove(name):
     return True
 
 
-def changed_files(name):
+def changed_files(name, running=True):
     """
     Return the paths of the files that the configuration names, or that others have put beside it,
     and that hold something else than what the running Orthanc has read at its start.
 
     name
         The path of the folder.
+
+    running
+        False compares with what it had read when it was last seen serving.
 
     CLI Example:
 
@@ -1162,7 +1165,7 @@ def changed_files(name):
     if unproven(name):
         # What a configuration names that the running Orthanc has never seen is new with it.
         paths = [path for path in paths if path in known]
-    return __salt__["orthanc_reads.changed"](paths, known)
+    return __salt__["orthanc_reads.changed"](paths, known, running)
 
 
 def _read_at_start(name: str) -> list[str]:

@@ -66,7 +66,7 @@ def files(options, folder):
     return sorted({path for path in found if os.path.isfile(path)})
 
 
-def changed(paths, known):
+def changed(paths, known, running=True):
     """
     Return those files that hold something else than what the running Orthanc has read.
 
@@ -76,13 +76,16 @@ def changed(paths, known):
     known
         What ``seen`` returned when Orthanc was last seen serving. What is gone of it counts too.
 
+    running
+        False compares with that only, whatever Orthanc has been started since: it may die of them.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' orthanc_reads.changed '[/srv/x.lua]' '{}'
     """
-    since = _started()
+    since = _started() if running else 0.0
     found = [path for path in known if not os.path.exists(path)]
     for path in paths:
         if path not in known:

@@ -114,11 +114,10 @@ def _serve(name, config, log, timeout, group, postgresql, proxy, restart):
 
 def _go_back(name, config, log, timeout, group, proxy, before):
     """Let Orthanc serve with the last good configuration again, and say how that went."""
-    others = ", ".join(__salt__["orthanc_conf.changed_files"](config))
-    # They are somebody else's, and no copy of them is kept.
-    others = f" These files have changed since it last served; put them right: {others}" * bool(
-        others
-    )
+    others = ", ".join(__salt__["orthanc_conf.changed_files"](config, running=False))
+    if others:
+        # They are somebody else's, and no copy of them is kept.
+        others = f" Files have changed since it last served, put them right: {others}."
     try:
         if not __salt__["orthanc_conf.restore"](config, group=group):
             return f"There is no other configuration to go back to.{others}"

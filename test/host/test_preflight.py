@@ -269,6 +269,14 @@ def test_a_changed_file_that_the_configuration_names_is_tried_and_proven(server,
     assert "LuaScripts:0: /srv/own.lua is no file" in run.failed["orthanc-config"]
     assert server.pid() == pid
     server.run("mv /srv/gone.lua /srv/own.lua")
+    # Without a trial, Orthanc dies of it; there is no copy, so the sentence says where to mend it.
+    server.write("/srv/part.lua", "function (")
+    server.pillar(**settings, preflight=False)
+    comment = server.state().failed["orthanc-serving"]
+    assert "Files have changed since it last served, put them right: /srv/part.lua." in comment
+    server.write("/srv/part.lua", "print('four')")
+    assert server.state().ok
+    assert not server.state().changes
     server.apply(**{**SETTINGS, "users": users})
 
 

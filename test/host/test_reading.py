@@ -4,12 +4,17 @@ import json
 import re
 
 import json_cases
+import orthanc_conflicts
 import orthanc_json
 import orthanc_options
+import orthanc_paths
 import pytest
 import testbed
 from testbed import Host
 
+# As Salt lets them call each other.
+orthanc_options.__salt__ = {"orthanc_conflicts.problems": orthanc_conflicts.problems}
+orthanc_conflicts.__salt__ = {"orthanc_paths.found": orthanc_paths.found}
 # Orthanc starts with each folder, shows what it has read through the Python plugin, and ends.
 SHOW = """
 import json, orthanc, os
