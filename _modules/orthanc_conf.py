@@ -601,7 +601,8 @@ def _plan(name: str, wanted: dict, coming: bool = True) -> tuple[dict, dict]:
         raise CommandExecutionError(f"{lacking[0]} is not there; apply orthanc.plugins first")
     texts = {**wanted["texts"], **_pems(name, wanted["pems"])}
     files, changes = _compare(name, options, wanted, texts, here.get("sample") or {})
-    read = changed_files(name)
+    own = _at(name, {wanted["main_file"]: None, **wanted["option_files"], **texts})
+    read = [path for path in changed_files(name) if path not in own]
     changes.update({path: {"old": "as Orthanc has read it", "new": "changed"} for path in read})
     # Before the first run the folder is not there yet, in test mode.
     if (files or read) and here and os.path.isdir(name):
