@@ -358,8 +358,9 @@ def check_option(value, path: str) -> list[str]:
     and of what is below one only what the formula itself has put there.
     """
     problems = []
-    for place, item in _inside(value, path):
-        if item is None and isinstance(value, dict) and place not in TAKEN_OUT:
+    # A list replaces another one as it stands, and loses nothing.
+    for place, item in _inside(value, path) if isinstance(value, dict) else ():
+        if item is None and place not in TAKEN_OUT:
             problems.append(empty(item, place))
         problems += check_option(item, place)
     return problems

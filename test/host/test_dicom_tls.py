@@ -60,7 +60,9 @@ def client(server, tmp_path_factory):
 
 
 def pillar(users, tls=(), **more):
-    dicom_settings = {"enabled": True, "tls": {**TLS, **dict(tls)}}
+    """Return a pillar; None takes a key out of what is common to all."""
+    keys = {key: value for key, value in {**TLS, **dict(tls)}.items() if value is not None}
+    dicom_settings = {"enabled": True, "tls": keys}
     return {"users": users, "dicom": dicom_settings, **more}
 
 

@@ -54,6 +54,14 @@ def server(minion, users):
         ({"port": "8043", "dicom": {"AET": "X"}}, ["orthanc:port: must", "orthanc:dicom:aet"]),
         ({"users": {"x": {"password": "a${b}c", "role": "admin"}}}, ["${", "environment"]),
         ({"config": {"RegisteredUsers": {"x": "y"}}}, ["orthanc:users"]),
+        (
+            {"users": {"x": {"password": "**********", "role": "admin"}}},
+            ["orthanc:users:x:password: is stars"],
+        ),
+        (
+            {"remote_access": True, "users": {"x": {"password": "orthanc", "role": "admin"}}},
+            ["orthanc:users:x:password: everybody knows"],
+        ),
         ({"paths": {"log": "/root/x/log"}}, ["orthanc:paths:log", "may not enter /root"]),
         ({"paths": {"config": "/etc/ssl"}}, ["orthanc:paths:config", "holds other things"]),
         ({"paths": {"home": "/etc/x/../ssl"}}, ["orthanc:paths:home: /etc/ssl belongs to root"]),
@@ -72,6 +80,17 @@ def test_a_wrong_pillar_is_refused_and_the_server_serves_on(server, users, wrong
     assert server.pid() == pid
     assert server.run(checksums).out == files
     assert server.ask("GET", "/system").code == 401
+
+
+def test_each_warning_has_a_line_of_its_own(server, users):
+    server.pillar(users=users, remote_access=True, limit_find=0)
+    printed = server.call("state.apply", "orthanc.validation").out
+    lines = [line.strip() for line in printed.splitlines()]
+    for begin in ("- orthanc:remote_access: passwords and images go", "- orthanc:limit_find: 0 is"):
+        assert [line for line in lines if line.startswith(begin)], printed
+    server.write("/srv/open.json", '{"RemoteAccessAllowed": true, "AuthenticationEnabled": false}')
+    judged = server.call("orthanc_conf.validate", "/srv/open.json").out
+    assert "AuthenticationEnabled: everybody who reaches this host" in judged
 
 
 def test_only_an_explicit_word_takes_the_last_users_away(server, users):

@@ -525,6 +525,9 @@ def test_null_takes_an_option_out(load_settings, problems_of, options_file, map_
     """Also what the formula itself puts below one, and nothing that the pillar names."""
     for name in ("Name", "HttpPort", "DicomModalities", "LuaScripts", "DicomWeb"):
         assert problems_of({"config": {name: None}}) == []
+    # A list stands as it is.
+    deep = {"plugin_sections": ["Own"], "config": {"Own": {"Deep": [1, None, {"x": None}]}}}
+    assert problems_of(deep) == []
     database = {"enabled": True, "uri": "postgresql:///x"}
     section = {"MaximumConnectionRetries": None, "ConnectionRetryInterval": None}
     pillar = {"postgresql": database, "config": {"PostgreSQL": section}}

@@ -48,6 +48,28 @@ def test_a_certificate_whose_signer_nobody_knows_is_a_warning():
     for trusted in (MIDDLE.pem, ROOT.pem + MIDDLE.pem):
         assert judge(GOOD.pem, GOOD.key, trusted_certificates=trusted)["warnings"] == []
     assert judge(GOOD.pem, GOOD.key, trusted_certificates=OTHER.pem)["warnings"] == [warning]
+    # An authority of the hospital's own that the pillar gives elsewhere is no surprise.
+    pair = {PLACE: {"certificate": GOOD.pem, "key": GOOD.key}}
+    elsewhere = {**pair, "orthanc": {"ca_source": MIDDLE.pem}}
+    assert orthanc_tls.judge(elsewhere)["warnings"] == []
+    assert orthanc_tls.judge(pair)["warnings"] == [warning]
+
+
+def test_a_key_that_every_minion_can_read_is_a_warning(monkeypatch, tmp_path):
+    (tmp_path / "key").write_text(GOOD.key)
+    monkeypatch.setitem(orthanc_tls.__salt__, "cp.cache_file", lambda *_: str(tmp_path / "key"))
+    for client, warned in (("remote", True), ("local", False)):
+        monkeypatch.setattr(orthanc_tls, "__opts__", {"file_client": client})
+        warnings = judge(GOOD.chain, "salt://tls/pacs.key")["warnings"]
+        assert ["every minion of this master" in line for line in warnings] == [True] * warned
+        assert judge(GOOD.chain, GOOD.key)["warnings"] == []
+
+
+@pytest.mark.parametrize("text", ["-----BEGIN PGP MESSAGE-----\nx\n-----END PGP MESSAGE-----\n"])
+def test_a_block_that_nobody_decrypted_is_called_by_its_name(text):
+    found = judge(text, text)["problems"]
+    assert [line.split(": ")[0] for line in found] == [f"{PLACE}:certificate", f"{PLACE}:key"]
+    assert all("encrypted, and that nobody has decrypted" in line for line in found)
 
 
 @pytest.mark.parametrize(
