@@ -135,15 +135,30 @@ def _is_starting(process: str) -> bool:
     """Return whether a process, a folder below /proc, is an Orthanc that does not listen yet."""
     # It may have ended meanwhile.
     with contextlib.suppress(OSError, ValueError, IndexError):
-        if os.path.basename(os.readlink(f"{process}/exe")).lower() != "orthanc":
+        if not _is_orthanc(process):
             return False
         with salt.utils.files.fopen(f"{process}/stat") as file:
             ticks = int(file.read().rpartition(")")[2].split()[19])
         with salt.utils.files.fopen("/proc/uptime") as file:
             age = float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
-        sockets = {os.readlink(link) for link in glob.glob(f"{process}/fd/*")}
-        return age < SETTLING and not sockets & _listening_sockets()
+        return age < SETTLING and not _opened(process) & _listening_sockets()
     return False
+
+
+def _is_orthanc(process: str) -> bool:
+    """Return whether a process, a folder below /proc, runs Orthanc's program."""
+    # Behind the name of a program that was upgraded while it runs, the kernel notes that.
+    program = os.readlink(f"{process}/exe").rpartition("/")[2]
+    return re.sub(r" \(deleted\)$", "", program).lower() == "orthanc"
+
+
+def _opened(process: str) -> set:
+    """Return what a process has open; what it closes meanwhile is not among it."""
+    found = set()
+    for link in glob.glob(f"{process}/fd/*"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(link))
+    return found
 
 
 def _listening_sockets() -> set:
@@ -259,9 +274,7 @@ def backend(config):
     found = None
     for process in glob.glob("/proc/[0-9]*"):
         try:
-            # Behind the name of a program that was upgraded while it runs, the kernel notes that.
-            program = os.path.basename(os.readlink(f"{process}/exe")).split(" ")[0]
-            if program.lower() != "orthanc":
+            if not _is_orthanc(process):
                 continue
             with salt.utils.files.fopen(f"{process}/maps", errors="replace") as file:
                 mapped = file.read()
@@ -348,11 +361,7 @@ def errors(service="orthanc", log="", count=10, config=None):
         log = _paths().get("log") or (PACKAGES_LOG if os.path.isdir(PACKAGES_LOG) else None)
     if log:
         # One file for each start, named after the program: openSUSE's begins with a small letter.
-        files = sorted(glob.glob(os.path.join(log, "[Oo]rthanc.log.*")), key=os.path.getmtime)
-        if not files:
-            return []
-        with salt.utils.files.fopen(files[-1], errors="replace") as file:
-            lines = file.read().splitlines()
+        lines = _newest(glob.glob(os.path.join(glob.escape(log), "[Oo]rthanc.log.*")))
     else:
         journal = __salt__["cmd.run_stdout"](
             ["journalctl", "--unit", service, "--lines", "200", "--output", "cat"],
@@ -363,6 +372,18 @@ def errors(service="orthanc", log="", count=10, config=None):
     # Orthanc begins each line with its level: E, W, I or T, and the date.
     found = [line for line in lines if line[:1] == "E" and line[1:5].isdigit()]
     return __salt__["orthanc_conf.scrub"](_folder(config), (found or lines)[-count:])
+
+
+def _newest(paths: list) -> list[str]:
+    """Return the lines of the newest of some files; any of them may be rotated away meanwhile."""
+    ages = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            ages[path] = os.stat(path).st_mtime_ns
+    for path in sorted(ages, key=ages.get, reverse=True):
+        with contextlib.suppress(OSError), salt.utils.files.fopen(path, errors="replace") as file:
+            return file.read().splitlines()
+    return []
 
 
 def _folder(config):

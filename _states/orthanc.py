@@ -150,17 +150,19 @@ def stopped(name):
           orthanc.stopped: []
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} does not run"}
-    if not __salt__["service.status"](name):
-        return ret
-    ret["changes"] = {name: {"old": "running", "new": "stopped"}}
-    if __opts__["test"]:
-        ret.update(result=None, comment=f"{name} would be stopped")
-        return ret
-    __salt__["service.stop"](name)
-    if __salt__["service.status"](name):
-        ret.update(result=False, changes={}, comment=f"{name} could not be stopped")
-    else:
+    try:
+        if not __salt__["service.status"](name):
+            return ret
+        ret["changes"] = {name: {"old": "running", "new": "stopped"}}
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"{name} would be stopped")
+            return ret
+        __salt__["service.stop"](name)
+        if __salt__["service.status"](name):
+            raise CommandExecutionError("it still runs")
         ret["comment"] = f"{name} was stopped"
+    except (CommandExecutionError, SaltInvocationError, OSError) as err:
+        ret.update(result=False, changes={}, comment=f"{name} could not be stopped: {err}")
     return ret
 
 
@@ -188,9 +190,15 @@ def unlinked(name, links):
     if __opts__["test"]:
         ret.update(result=None, comment="The links would be removed")
         return ret
-    for path in found:
-        os.unlink(path)
-    if os.path.isdir(name) and not os.listdir(name):
-        os.rmdir(name)
-    ret["comment"] = "The links were removed"
+    ret["changes"] = {}
+    try:
+        for path in found:
+            target = os.readlink(path)
+            os.unlink(path)
+            ret["changes"][path] = {"old": target, "new": None}
+        if os.path.isdir(name) and not os.listdir(name):
+            os.rmdir(name)
+        ret["comment"] = "The links were removed"
+    except OSError as err:
+        ret.update(result=False, comment=f"The links were not all removed: {err}")
     return ret

@@ -78,7 +78,11 @@ def only(name, config, keep=()):
             - keep: [/usr/local/lib/orthanc-plugins/insecure-x/libX.so]
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "No other plugin is there"}
-    found = __salt__["orthanc_plugins.unused"](name, keep)
+    try:
+        found = __salt__["orthanc_plugins.unused"](name, keep)
+    except OSError as err:
+        ret.update(result=False, comment=f"{name} cannot be looked through: {err}")
+        return ret
     left = [f"{path} {problem}" for path, problem in found.items() if problem]
     gone = [path for path, problem in found.items() if not problem]
     if left:

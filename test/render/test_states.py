@@ -308,6 +308,32 @@ def test_links_go_and_real_files_stay(states, tmp_path, test):
         assert states.orthanc.unlinked(str(tmp_path), links=links).changes == {}
 
 
+def test_a_link_that_cannot_be_removed_is_a_failure_in_words(states, tmp_path, monkeypatch):
+    links = [str(tmp_path / "one"), str(tmp_path / "two")]
+    for link in links:
+        os.symlink("/etc", link)
+    real = os.unlink
+
+    def unlink(path, *rest, **more):
+        if str(path) == links[1]:
+            raise PermissionError("read-only file system")
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    ret = states.orthanc.unlinked(str(tmp_path), links=links)
+    assert ret.result is False
+    assert "read-only file system" in ret.comment
+    assert set(ret.changes) == {links[0]}
+
+
+def test_what_cannot_be_looked_through_is_a_failure_in_words(states, tmp_path):
+    (tmp_path / (64 * "a")).write_text("no folder")
+    ret = states.orthanc_plugins.only(str(tmp_path), config=str(tmp_path / "none"))
+    assert ret.result is False
+    assert "cannot be looked through" in ret.comment
+    assert ret.changes == {}
+
+
 @TEST_MODES
 def test_valid_fails_and_lists_every_problem(states, tmp_path, test):
     ret = states.orthanc_conf.valid("orthanc", problems=["a: x", "b: y"], test=test)
