@@ -430,7 +430,7 @@ def access(config=None):
     }
 
 
-def backup_key(path=None, remote_user=None):
+def backup_key(path=None, remote_user=None, saltenv=None, pillarenv=None):
     """
     Return the public key with which Orthanc's account logs in to the backup host, and how to use
     it, as a mapping of texts.
@@ -440,6 +440,9 @@ def backup_key(path=None, remote_user=None):
 
     remote_user
         The account on the backup host; by default the one of the pillar.
+
+    saltenv, pillarenv
+        The environments that formula and pillar are of; by default those of the minion.
 
     Raises CommandExecutionError if there is no such key, or if the formula cannot be rendered here
     (over salt-ssh: give both arguments).
@@ -451,7 +454,8 @@ def backup_key(path=None, remote_user=None):
         salt '*' orthanc.backup_key
         salt-ssh '*' orthanc.backup_key /var/lib/orthanc/.ssh/id_ed25519 backup
     """
-    given = {} if path and remote_user else _backup_key_of_pillar()
+    environments = {"saltenv": saltenv, "pillarenv": pillarenv}
+    given = {} if path and remote_user else _backup_key_of_pillar(environments)
     path, remote_user = path or given["name"], remote_user or given["remote_user"]
     if not os.path.isfile(f"{path}.pub"):
         raise CommandExecutionError(f"there is no {path}.pub; apply orthanc.backup_key first")
@@ -467,15 +471,19 @@ def backup_key(path=None, remote_user=None):
     }
 
 
-def _backup_key_of_pillar() -> dict:
+def _backup_key_of_pillar(environments: dict) -> dict:
     """Return what the formula, with the pillar as it is now, passes to the state of the key."""
-    for chunk in __salt__["state.show_low_sls"]("orthanc.backup_key"):
+    given = {name: value for name, value in environments.items() if value}
+    low = __salt__["state.show_low_sls"]("orthanc.backup_key", **given)
+    for chunk in low:
         if isinstance(chunk, dict) and chunk["state"] == "orthanc_backup_key":
-            return chunk
-    raise CommandExecutionError(
-        "orthanc:backup_key:enabled is not true, or the pillar is refused; or give path and"
-        " remote_user"
-    )
+            if chunk["fun"] == "present":
+                return chunk
+            raise CommandExecutionError(
+                "orthanc:backup_key:enabled is not true; or give path and remote_user"
+            )
+    # Why the formula cannot be rendered.
+    raise CommandExecutionError("\n".join(map(str, low)))
 
 
 def _host(certificate):

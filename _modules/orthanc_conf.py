@@ -287,7 +287,7 @@ def effective(name):
     return {o: __salt__["orthanc_options.redact"](o, value) for o, value in options.items()}
 
 
-def validate(path=None):
+def validate(path=None, saltenv=None, pillarenv=None):
     """
     Say what is wrong with the pillar as it stands, or with a file or folder of Orthanc, and change
     nothing.
@@ -296,6 +296,9 @@ def validate(path=None):
         The path of a JSON file or of a folder of them. By default the pillar is judged, with all
         that the formula derives from it, by the same rules as when it is applied. (The trial
         start is made by ``state.apply orthanc test=True``.)
+
+    saltenv, pillarenv
+        The environments that formula and pillar are of; by default those of the minion.
 
     Returns ``problems``, which are refused when the formula is applied, and ``warnings``, which
     are not; each a list of sentences. The exit code of salt-call is 1 if there are problems.
@@ -311,7 +314,8 @@ def validate(path=None):
         salt-call orthanc_conf.validate /etc/orthanc
     """
     if path is None:
-        verdict = _validate_pillar()
+        environments = {"saltenv": saltenv, "pillarenv": pillarenv}
+        verdict = _validate_pillar({name: value for name, value in environments.items() if value})
     elif os.path.exists(path):
         verdict = _validate_path(path)
     else:
@@ -321,8 +325,8 @@ def validate(path=None):
     return verdict
 
 
-def _validate_pillar() -> dict:
-    low = __salt__["state.show_low_sls"]("orthanc.validation")
+def _validate_pillar(environments: dict) -> dict:
+    low = __salt__["state.show_low_sls"]("orthanc.validation", **environments)
     for chunk in low:
         if isinstance(chunk, dict) and chunk.get("state") == "orthanc_conf":
             found, advice = chunk["problems"], list(chunk.get("warnings", []))

@@ -7,6 +7,7 @@ import re
 
 import pytest
 import yaml
+from salt.exceptions import CommandExecutionError
 
 FORMULA = pathlib.Path(__file__).resolve().parents[2]
 ALL_SLS = sorted(
@@ -464,3 +465,22 @@ def not_in(shape, examples, path="orthanc"):
         ]
         lacking += not_in(below, found, f"{path}:{key}") if found else [f"{path}:{key}"]
     return lacking
+
+
+def test_what_people_call_takes_the_environment_of_the_pillar(render, loaders):
+    render("orthanc", {"backup_key": {"enabled": False}})
+    tree = pathlib.Path(loaders.opts["pillar_roots"]["prod"][0])
+    (tree / "top.sls").write_text("prod: {'*': [orthanc]}")
+    wrong = {"prot": 1, "backup_key": {"enabled": True, "remote_user": "night"}}
+    (tree / "orthanc.sls").write_text(yaml.safe_dump({"orthanc": wrong}))
+    validate = loaders.modules.orthanc_conf.validate
+    backup_key = loaders.modules.orthanc.backup_key
+    try:
+        assert not [text for text in validate(pillarenv="base")["problems"] if ":prot" in text]
+        assert [text for text in validate(pillarenv="prod")["problems"] if ":prot" in text]
+        with pytest.raises(CommandExecutionError, match="enabled is not true"):
+            backup_key(pillarenv="base")
+        with pytest.raises(CommandExecutionError, match=r"apply orthanc\.backup_key first"):
+            backup_key(pillarenv="prod")
+    finally:
+        (tree / "top.sls").unlink()
