@@ -374,6 +374,7 @@ def _validate_path(path: str) -> dict:
     found = __salt__["orthanc_options.check"](options, **host)
     advice = __salt__["orthanc_options.doubts"](options, **host)
     advice += __salt__["orthanc_options.advice"](options)
+    advice += __salt__["orthanc_modalities.check"](options)["problems"]
     advice += __salt__["orthanc_database.advice"](options)
     known, guessed = _open_secrets({}, options, CONFIGURATION)
     found += known
@@ -472,6 +473,9 @@ def judge(name, configuration, host=True):
     problems += _sentences(known, wanted["sources"])
     advice = __salt__["orthanc_options.doubts"](options, **judged_for)
     advice += __salt__["orthanc_options.advice"](options)
+    devices = __salt__["orthanc_modalities.check"](options, before)
+    problems += _sentences(devices["problems"], wanted["sources"])
+    advice += devices["warnings"]
     advice += __salt__["orthanc_database.advice"](options)
     looked = _look(name, options, wanted, before) if host else {"problems": [], "warnings": []}
     advice += looked["warnings"]

@@ -111,6 +111,7 @@ SHAPE = {
         "enabled": FLAG,
         "aet": AET,
         "port": PORT,
+        "check_modality_host": FLAG,
         "tls": {
             "enabled": FLAG,
             "certificate": SOURCE,

@@ -50,10 +50,17 @@ def make(folder: pathlib.Path, **tags) -> pathlib.Path:
     return path
 
 
-def client(program: str, host: str, *words: str, called: str = "ANY-SCP", port: int = 4242):
-    """Run echoscu, storescu or findscu of DCMTK against a host and return what came of it."""
+def client(
+    program: str, host: str, *words: str, called: str = "ANY-SCP", port: int = 4242, inside: int = 0
+):
+    """Run a client of DCMTK against a host and return what came of it.
+
+    inside
+        A process whose network it uses, such as the leader of a host; by default this machine's.
+    """
+    here = ["nsenter", "-t", str(inside), "-n"] if inside else []
     return subprocess.run(
-        [program, "-v", "-to", "10", "-aec", called, host, str(port), *words],
+        [*here, program, "-v", "-to", "10", "-aec", called, host, str(port), *words],
         capture_output=True,
         text=True,
         timeout=60,

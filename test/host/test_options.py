@@ -106,13 +106,44 @@ def test_null_takes_an_option_out(minion, users):
 
 def test_modalities(minion, users, admin):
     itself = {"AET": "ORTHANC", "Host": "127.0.0.1", "Port": 4242}
-    closed = {"AET": "ORTHANC", "Host": "127.0.0.1", "Port": 4243}
+    closed = {"AET": "CLOSED", "Host": "127.0.0.1", "Port": 4243}
     minion.apply(
         users=users, dicom={"enabled": True}, modalities={"itself": itself, "closed": closed}
     )
     assert minion.ask("GET", "/modalities", *admin).json == ["closed", "itself"]
     assert minion.ask("POST", "/modalities/itself/echo", *admin, data="").code == 200
     assert minion.ask("POST", "/modalities/closed/echo", *admin, data="").code == 500
+
+
+def test_a_modality_is_known_by_title_and_address(minion, users, image, tmp_path):
+    """Two clients with the title of one modality: one at its address, one at another."""
+    modality = {"AET": "MR1", "Host": minion.network.gateway, "Port": 104}
+    keys = ("-P", "-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientID=MR")
+    # What is asked, words of the answer, and whether the stranger gets one too.
+    requests = {
+        "storescu": ((str(image(PatientID="MR")),), "Store Response (Success)", True),
+        "echoscu": ((), "Echo Response (Success)", True),
+        "findscu": (keys, "Find Response: 1", False),
+        "getscu": ((*keys, "-od", str(tmp_path)), "C-STORE Request", False),
+        "movescu": ((*keys, "-aem", "MR1"), "Final Move Response", False),
+    }
+    for check in (True, False):
+        dicom_settings = {"enabled": True, "check_modality_host": check}
+        run = minion.apply(users=users, dicom=dicom_settings, modalities={"mr": modality})
+        warned = "orthanc:dicom:check_modality_host" in str(run.states["orthanc-pillar"])
+        assert warned is not check
+        for program, (words, told, everybody) in requests.items():
+            answers = [
+                dicom.client(program, minion.address, "-aet", "MR1", *words, inside=inside)
+                for inside in (0, minion.leader)
+            ]
+            got = [told in one.stdout + one.stderr for one in answers]
+            assert got == [True, everybody or not check], (program, answers)
+    # Nothing that worked so far is taken away without a word.
+    by_name = {"mr": {**modality, "Host": "mr1.example.org"}}
+    minion.apply(users=users, dicom=dicom_settings, modalities=by_name)
+    minion.pillar(users=users, dicom={"enabled": True}, modalities=by_name)
+    assert "orthanc:modalities:mr:Host: mr1.exam" in minion.state().failed["orthanc-pillar"]
 
 
 def test_peers(minion, users, admin):

@@ -9,6 +9,7 @@ import dicom
 import orthanc_json
 import pytest
 import yaml
+from testbed import network
 from ways import NEWEST, OLDEST, SALT_VERSIONS, WAYS
 
 FORMULA = pathlib.Path(__file__).resolve().parents[2]
@@ -32,10 +33,6 @@ PILLAR = {
         for (name, password), role in ((ANNA, "admin"), (RITA, "reader"), (WIM, "writer"))
     },
     "dicom": {"enabled": True, "aet": "EVERYWHERE", "port": 11112},
-    "modalities": {
-        "ct": {"AET": "CT1", "Host": "192.0.2.17", "Port": 104, "AllowStore": True},
-        "finder": {"AET": "FINDSCU", "Host": "192.0.2.18", "Port": 105},
-    },
     "peers": {"north": {"Url": "http://192.0.2.19:8042/", "Username": "x", "Password": "y"}},
     "limit_find": 5,
     "overwrite_instances": True,
@@ -49,9 +46,9 @@ PILLAR = {
 }
 OPTIONS = {
     "AuthenticationEnabled": True,
+    "DicomCheckModalityHost": True,
     "DicomAet": "EVERYWHERE",
     "DicomAlwaysAllowStore": False,
-    "DicomModalities": PILLAR["modalities"],
     "DicomPort": 11112,
     "DicomServerEnabled": True,
     "DicomWeb": {"Root": "/dicom-web/"},
@@ -122,16 +119,30 @@ def effective(host, family: str) -> dict:
     return json.loads(text)
 
 
+def modalities() -> dict:
+    """Return two devices, both on this machine."""
+    address = {"Host": network().gateway, "Port": 104}
+    return {
+        "ct": {"AET": "CT1", **address, "AllowStore": True},
+        "finder": {"AET": "FINDSCU", **address},
+    }
+
+
 def store_over_dicom(host, file: str) -> None:
-    """Only a modality of the pillar may store and find an image."""
+    """Only a modality of the pillar, known by title and address, may store and find an image."""
     call = {"called": "EVERYWHERE", "port": 11112}
     assert dicom.client("echoscu", host.address, **call).returncode == 0
     assert dicom.client("storescu", host.address, file, **call).returncode != 0
+    elsewhere = {**call, "inside": host.leader}
+    stored = dicom.client("storescu", host.address, "-aet", "CT1", file, **elsewhere)
+    assert stored.returncode != 0
     assert dicom.client("storescu", host.address, "-aet", "CT1", file, **call).returncode == 0
     assert len(host.ask("GET", "/instances", *RITA, remote=True).json) == 1
     question = ("-P", "-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientName")
     found = dicom.client("findscu", host.address, *question, **call)
     assert "Same^Everywhere" in found.stdout + found.stderr
+    stranger = dicom.client("findscu", host.address, *question, **elsewhere)
+    assert "Same^Everywhere" not in stranger.stdout + stranger.stderr
     unknown = dicom.client("findscu", host.address, "-aet", "OTHER", *question, **call)
     assert "Same^Everywhere" not in unknown.stdout + unknown.stderr
 
@@ -151,7 +162,7 @@ def test_one_pillar_gives_the_same_server(system, way, salt, image, proven):
     newest = system in ("sid", "tumbleweed")
     family = {**SYSTEMS, "sid": "Debian", "tumbleweed": "Suse"}[system]
     with WAYS[way](system, salt) as site:
-        site.pillar(**PILLAR)
+        site.pillar(**PILLAR, modalities=modalities())
         tried = site.state(test=True)
         assert tried.changes, str(tried)
         assert not tried.failed, str(tried)
@@ -160,7 +171,11 @@ def test_one_pillar_gives_the_same_server(system, way, salt, image, proven):
         assert run.ok, str(run)
         # Orthanc 1.13 has words for it.
         overwrite = {"OverwriteInstances": "Always"} if newest else {}
-        assert effective(site.target, family) == {**OPTIONS, **overwrite}
+        assert effective(site.target, family) == {
+            **OPTIONS,
+            "DicomModalities": modalities(),
+            **overwrite,
+        }
 
         host = site.target
         for method, path, who, data, expected in REQUESTS:

@@ -296,6 +296,7 @@ def test_settings_become_options_of_orthanc(render):
         "DeidentifyLogs": True,
         "DeidentifyLogsDicomVersion": "2021b",
         "DicomAet": "WARD",
+        "DicomCheckModalityHost": True,
         "DicomModalities": {**FULL["modalities"], "mr": []},
         "DicomPort": 104,
         "DicomServerEnabled": True,
