@@ -52,7 +52,11 @@ command
     The path of Orthanc's program; None asks nothing of it.
 
 packages
-    A list of the names of packages that will be installed before the options are written.
+    A list of the names of packages that will be installed before the options are written. The
+    plugins that they bring are loaded.
+
+installed
+    True where these packages are there by now, or do not come.
 
 version
     The version of the package of Orthanc that will be installed before that; None for any.
@@ -60,6 +64,11 @@ version
 plugins
     A list of the paths of plugins that are downloaded before the options are written. A link among
     them is followed here and now, so that another file behind it is another configuration.
+
+plugin_folder
+    The folder of the plugins of packages: of the files in it, those that the options and packages
+    ask for are loaded, and those of nobody (see ``orthanc_plugins.choose``), and then ``plugins``.
+    None where the options themselves say what is loaded.
 
 databases
     A list of the sections of databases that will be made before the options are written.
@@ -114,8 +123,9 @@ __virtualname__ = "orthanc_conf"
 CONFIGURATION = {
     **{name: {} for name in ("texts", "certificates", "pems", "sources", "folders")},
     **dict.fromkeys(("defaults", "sections", "packages", "plugins", "databases"), ()),
-    **dict.fromkeys(("command", "version", "site")),
+    **dict.fromkeys(("command", "version", "site", "plugin_folder")),
     **dict.fromkeys(("preflight", "allow_no_users"), True),
+    "installed": False,
     **dict.fromkeys(("user", "group", "service"), "orthanc"),
     "saltenv": "base",
     "remote_access": None,
@@ -444,7 +454,8 @@ def judge(name, configuration, host=True):
     """
     wanted = _complete(configuration)
     here, expected = _versions(wanted)
-    options = _options(wanted, expected)
+    options = _options(name, wanted, expected)
+    wanted["sources"] = _sources(wanted, options)
     on_host = _read_folder(name) if host else {}
     before = _in_use(name, wanted["service"], on_host) if host else {}
     judged_for = _judged_for(name, options, wanted, here, expected)
@@ -493,7 +504,8 @@ def _look(name: str, options: dict, wanted: dict, before: dict) -> dict:
     if __salt__["file.user_to_uid"](wanted["user"]) == "":
         return {"problems": [], "warnings": []}
     own = _at(name, {**wanted["texts"], **wanted["pems"]})
-    to_come = [path for path in wanted["plugins"] if not os.path.exists(path)]
+    expected = options["Plugins"] if wanted["plugin_folder"] else wanted["plugins"]
+    to_come = [path for path in expected if not os.path.lexists(path)]
     # The first of several layers holds what nobody asked for.
     known = [before, *wanted["layers"][:-1][:1]]
     return __salt__["orthanc_paths.look"](
@@ -530,7 +542,7 @@ def database_problems(name, configuration):
             "option_files": {}, "layers": [{"PostgreSQL": {"EnableIndex": true}}]}'
     """
     wanted = _complete(configuration)
-    options = _options(wanted, None)
+    options = _options(name, wanted, None)
     before = _in_use(name, wanted["service"], _read_folder(name))
     files = _at(name, _pems(name, wanted["pems"]))
     arguments = (options, wanted["user"], wanted["group"], files)
@@ -572,7 +584,7 @@ def apply(name, configuration, test=False):
     if test:
         return _plan(name, wanted)[1]
     # Of what was to come before the options are written, nothing comes any more.
-    wanted.update(packages=(), databases=(), version=None)
+    wanted.update(installed=True, databases=(), version=None)
     with _alone(name):
         _sweep(name)
         files, changes = _plan(name, wanted, coming=False)
@@ -592,19 +604,22 @@ def _plan(name: str, wanted: dict, coming: bool = True) -> tuple[dict, dict]:
     configuration with which Orthanc starts.
 
     coming
-        Whether plugins may be lacking, because they will be downloaded before that.
+        Whether plugins may be lacking, because they will be downloaded or installed before that.
     """
     verdict = judge(name, wanted)
     if verdict["problems"]:
         raise SaltInvocationError("\n".join(verdict["problems"]))
     here, _ = _versions(wanted)
-    options = _options(wanted, here.get("version"))
+    options = _options(name, wanted, here.get("version"))
+    wanted["sources"] = _sources(wanted, options)
     plugins = wanted["plugins"]
     if plugins:
         options["Plugins"] = [
             os.path.realpath(path) if path in plugins else path for path in options["Plugins"]
         ]
     lacking = [path for path in map(os.path.realpath, plugins) if not os.path.exists(path)]
+    if wanted["plugin_folder"]:
+        lacking += [path for path in options["Plugins"] if not os.path.lexists(path)]
     if lacking and not coming:
         raise CommandExecutionError(f"{lacking[0]} is not there; apply orthanc.plugins first")
     texts = {**wanted["texts"], **_pems(name, wanted["pems"])}
@@ -642,6 +657,34 @@ def _try(
         errors.append("Orthanc does not start with this configuration. It says:")
         errors += found["errors"]
     return errors
+
+
+def unused_plugins(name, configuration, of_server=False):
+    """
+    Return the plugins of packages that are installed and not loaded, because the configuration does
+    not ask for them: a mapping from path to the name of the package.
+
+    name
+        The path of the folder.
+
+    configuration
+        See the module.
+
+    of_server
+        True takes those in that come with the server's own package, which always are there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.unused_plugins /etc/orthanc '{"main_file": "orthanc.json",
+            "option_files": {}, "layers": [], "plugin_folder": "/usr/share/orthanc/plugins"}'
+    """
+    wanted = _complete(configuration)
+    if not wanted["plugin_folder"]:
+        return {}
+    found = _choose(name, wanted, _options(name, wanted, None))["unused"]
+    return {path: package for path, package in found.items() if of_server or package != SERVER}
 
 
 def restore(name, group="orthanc"):
@@ -761,22 +804,61 @@ def _versions(wanted: dict) -> tuple[dict, str | None]:
     return here, coming.group(1) if coming else here.get("version")
 
 
-def _options(wanted: dict, version: str | None) -> dict:
-    """Return the options of a configuration as this version of Orthanc takes them."""
-    return __salt__["orthanc_options.adapt"](merge(wanted["layers"]), version)
+def _options(name: str, wanted: dict, version: str | None) -> dict:
+    """
+    Return the options of a configuration as this version of Orthanc takes them, with the plugins
+    that they ask for.
+    """
+    options = __salt__["orthanc_options.adapt"](merge(wanted["layers"]), version)
+    if wanted["plugin_folder"]:
+        options["Plugins"] = [*_choose(name, wanted, options)["load"], *wanted["plugins"]]
+    return options
+
+
+def _choose(name: str, wanted: dict, options: dict) -> dict:
+    """Return what ``orthanc_plugins.choose`` says of the folder of the plugins."""
+    owned = place({}, wanted["main_file"], wanted["option_files"])
+    # A file of the administrator's own beside them may ask for a plugin, too.
+    others = [content or {} for entry, content in _read_folder(name).items() if entry not in owned]
+    return __salt__["orthanc_plugins.choose"](
+        wanted["plugin_folder"],
+        libraries=__salt__["orthanc_options.libraries"](merge([*others, options])),
+        packages=wanted["packages"],
+        coming=_coming(wanted),
+        downloads=wanted["plugins"],
+    )
+
+
+def _coming(wanted: dict) -> list:
+    """Return the names of the packages that may be installed before the options are written."""
+    here, expected = _versions(wanted)
+    packages = [] if wanted["installed"] else list(wanted["packages"])
+    if here and expected == here.get("version"):
+        # What comes with the server itself is there by now, or it does not come.
+        return [package for package in packages if package != SERVER]
+    return packages
+
+
+def _sources(wanted: dict, options: dict) -> dict:
+    """Return the path of the pillar for options, with that of each plugin that is loaded."""
+    numbers = {path: number for number, path in enumerate(wanted["plugins"])}
+    items = options.get("Plugins")
+    found = dict(wanted["sources"])
+    for position, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, str) and item in numbers:
+            found[f"Plugins:{position}"] = f"orthanc:plugins:{numbers[item]}"
+        elif wanted["plugin_folder"]:
+            found[f"Plugins:{position}"] = "orthanc:paths:plugins"
+    return found
 
 
 def _judged_for(name: str, options: dict, wanted: dict, here: dict, expected: str | None) -> dict:
     """Return what ``orthanc_options`` has to know of this host, besides the options."""
-    packages, installed = wanted["packages"], expected == here.get("version")
-    if here and installed:
-        # What comes with the server itself is there by now, or it does not come.
-        packages = [package for package in packages if package != SERVER]
     return {
         "version": expected,
-        "sample": here.get("sample") if installed else None,
+        "sample": here.get("sample") if expected == here.get("version") else None,
         "plugins": _plugins(options, name) if here else None,
-        "packages": packages,
+        "packages": _coming(wanted),
         "allowed": wanted["sections"],
     }
 

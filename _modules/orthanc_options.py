@@ -28,7 +28,8 @@ __virtualname__ = "orthanc_options"
 
 # What Salt offers; all else here makes the tables.
 __load__ = [
-    *("adapt", "advice", "check", "doubts", "installed", "is_before", "redact", "untouchable"),
+    *("adapt", "advice", "check", "doubts", "installed", "is_before", "libraries", "redact"),
+    "untouchable",
 ]
 
 
@@ -1495,6 +1496,9 @@ PLUGIN_OPTIONS = {
     "WorklistsFolder": PluginOption(library="ModalityWorklists", package="orthanc", kind=TEXT),
 }
 
+# The keys of sections that switch their plugin off.
+SWITCHES = ("Enable", "Enabled", "EnableIndex", "EnableStorage")
+
 # What a trial start on a scratch folder must change, so that it can neither touch real data nor
 # reach a remote service.  None: take the section (or option) out; mapping: replace these keys.
 UNTOUCHABLE = {
@@ -1722,6 +1726,30 @@ def advice(options):
         if _is(options, option, value)
         and all(_is({**TOGETHER_DEFAULTS, **options}, *pair) for pair in others.items())
     ]
+
+
+def libraries(options):
+    """
+    Return which plugins options ask for, as pieces of the names of their files.
+
+    options
+        A mapping from option name to value.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_options.libraries '{"Worklists": {"Enable": true}}'
+    """
+    found = []
+    for option, value in options.items():
+        plugin = SECTIONS.get(option) or PLUGIN_OPTIONS.get(option)
+        switches = (
+            [value[key] for key in SWITCHES if key in value] if isinstance(value, dict) else []
+        )
+        if plugin and (not switches or any(switches)):
+            found += _pieces(plugin)
+    return found
 
 
 def untouchable():

@@ -1,11 +1,17 @@
 """
-The plugins that the pillar downloads.
+The plugins: those of packages, of which Orthanc loads what the pillar asks for, and those that the
+pillar downloads.
 
-They lie in a folder of their own, each as ``<SHA-256 of its content>/<name>``, and Orthanc loads
-those that its option ``Plugins`` names. So a new file never takes the place of an old one: it lies
-there, unused, until the configuration that names it has passed its trial start, and the old one
-lies there until Orthanc was seen serving with the new one. What a folder's name says of its content
-also tells the files of the formula from those that somebody changed.
+A plugin changes a server by being loaded: it adds routes and handlers, takes memory and threads,
+and one of Orthanc's own makes it forget an option. So Orthanc is not told the folder of the
+packages' plugins, but the files in it that are wanted. Their names have no version in them: on
+Debian and openSUSE they are links, which an upgrade leads elsewhere.
+
+The downloaded ones lie in a folder of their own, each as ``<SHA-256 of its content>/<name>``, and
+Orthanc loads those that its option ``Plugins`` names. So a new file never takes the place of an old
+one: it lies there, unused, until the configuration that names it has passed its trial start, and
+the old one lies there until Orthanc was seen serving with the new one. What a folder's name says of
+its content also tells the files of the formula from those that somebody changed.
 
 Of a plugin whose content nobody vouches for, the pillar's path begins with ``insecure-``; that is a
 link to the folder of what was downloaded.
@@ -14,6 +20,7 @@ link to the folder of what was downloaded.
 from __future__ import annotations
 
 import glob
+import mmap
 import os
 import re
 import shutil
@@ -26,6 +33,35 @@ from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "orthanc_plugins"
 
+# The package of the server itself. It brings these plugins, as far as its version has them; each is
+# wanted only where options ask for it.
+SERVER = "orthanc"
+OF_SERVER = (
+    *("ConnectivityChecks", "DelayedDeletion", "Housekeeper", "ModalityWorklists"),
+    *("MultitenantDicom", "ServeFolders"),
+)
+# The plugins of other packages, by their names on Debian and openSUSE alike.
+OF_PACKAGES = {
+    "orthanc-dicomweb": ("OrthancDicomWeb",),
+    "orthanc-gdcm": ("OrthancGdcm",),
+    "orthanc-mysql": ("OrthancMySQLIndex", "OrthancMySQLStorage"),
+    "orthanc-neuro": ("OrthancNeuro",),
+    "orthanc-ohif": ("OrthancOHIF",),
+    "orthanc-postgresql": ("OrthancPostgreSQLIndex", "OrthancPostgreSQLStorage"),
+    "orthanc-python": ("OrthancPython",),
+    "orthanc-stl": ("OrthancSTL",),
+    "orthanc-tcia": ("OrthancTcia",),
+    "orthanc-webviewer": ("OrthancWebViewer",),
+    "orthanc-wsi": ("OrthancWSI",),
+}
+FILE_NAME = "lib{}.so"
+PACKAGE_OF = {
+    FILE_NAME.format(library): package
+    for package, libraries in {SERVER: OF_SERVER, **OF_PACKAGES}.items()
+    for library in libraries
+}
+# What a shared library begins with, and what stands in one that is a plugin.
+LIBRARY, PLUGIN = b"\x7fELF", b"OrthancPluginInitialize"
 CONTENT = re.compile("[0-9a-f]{64}")
 # What is not finished yet begins so.
 NEW = ".new-"
@@ -35,6 +71,62 @@ def __virtual__():
     if not salt.utils.platform.is_linux():
         return False, "orthanc_plugins: Orthanc is managed on Linux only"
     return __virtualname__
+
+
+def choose(folder, libraries=(), packages=(), coming=(), downloads=()):
+    """
+    Say which plugins of a folder Orthanc has to load, and which are there for nothing.
+
+    To load are those that the options ask for, those of the packages that are wanted, and all of
+    which no package is known to have brought them: somebody put them there.
+
+    folder
+        The path of the folder. As by Orthanc, folders below it are not looked into, and of the
+        shared libraries in it those are passed over that are no plugins.
+
+    libraries
+        What the options ask for, as pieces of the names of files.
+
+    packages
+        The names of the packages that are wanted. All plugins of each are loaded, but for those of
+        the server's own package.
+
+    coming
+        The names of those among them that may be installed before Orthanc is started. Of one that
+        is not there yet, the files are named that it brings.
+
+    downloads
+        The paths of plugins from elsewhere. What options ask for and one of them gives is not taken
+        from the folder.
+
+    Returns ``load``, a list of paths, and ``unused``, a mapping from path to the name of a package.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_plugins.choose /usr/share/orthanc/plugins '[OrthancDicomWeb]'
+    """
+    given = [os.path.basename(path) for path in downloads]
+    asked = [piece for piece in libraries if not any(_has(name, piece) for name in given)]
+    load, unused = [], {}
+    for entry in _plugins(folder):
+        package = PACKAGE_OF.get(entry)
+        wanted = package in packages and package != SERVER
+        if wanted or not package or any(_has(entry, piece) for piece in asked):
+            load.append(entry)
+        else:
+            unused[entry] = package
+    of_somebody = _of_no_package(folder, list(unused))
+    load += of_somebody + _expected(load, asked, coming)
+    return {
+        "load": [os.path.join(folder, entry) for entry in sorted(load)],
+        "unused": {
+            os.path.join(folder, entry): package
+            for entry, package in unused.items()
+            if entry not in of_somebody
+        },
+    }
 
 
 def sound(name):
@@ -162,6 +254,75 @@ def remove(name, keep):
                 os.rmdir(folder)
     except OSError as err:
         raise CommandExecutionError(f"a plugin cannot be removed: {err}") from err
+
+
+def _has(name: str, piece: str) -> bool:
+    return piece.lower() in name.lower()
+
+
+def _plugins(folder: str) -> list:
+    """Return the names of the plugins in a folder, each file once, in order."""
+    found: dict = {}
+    for entry in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        path = os.path.join(folder, entry)
+        if entry.lower().endswith(".so") and not os.path.isdir(path) and _may_be_plugin(path):
+            found.setdefault(os.path.realpath(path), entry)
+    return list(found.values())
+
+
+def _may_be_plugin(path: str) -> bool:
+    """
+    Return whether a file is no shared library without the functions of a plugin. Orthanc passes
+    over such a one in a folder, and dies of it in a list of files; of all else it dies here as
+    there, and the trial start says so.
+    """
+    try:
+        with salt.utils.files.fopen(path, "rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            with content:
+                return content[: len(LIBRARY)] != LIBRARY or content.find(PLUGIN) >= 0
+    except (OSError, ValueError):
+        return True  # a link to nowhere, an empty file
+
+
+def _of_no_package(folder: str, entries: list) -> list:
+    """Return which files of a folder were not brought by a package."""
+    top = os.path.realpath(folder)
+    paths = {os.path.join(top, entry): entry for entry in entries}
+    if not paths:
+        return []
+    if __grains__["os_family"] == "Debian":
+        # orthanc: /usr/share/orthanc/plugins/libServeFolders.so
+        lines = _ask(["dpkg-query", "--search", "--", *paths])
+        owned = {line.partition(": ")[2] for line in lines}
+    else:
+        # A line for each of them, which is a sentence where it is of no package.
+        lines = _ask(["rpm", "--query", "--file", "--queryformat", "%{NAME}\n", *paths])
+        owned = {path for path, line in zip(paths, lines) if " " not in line}
+    return [entry for path, entry in paths.items() if path not in owned]
+
+
+def _ask(words: list) -> list:
+    return __salt__["cmd.run_stdout"](
+        words, python_shell=False, ignore_retcode=True, output_loglevel="quiet"
+    ).splitlines()
+
+
+def _expected(there: list, asked: list, coming: list) -> list:
+    """Return the names of the plugins that packages bring which are not installed yet."""
+    found = []
+    for package in coming:
+        names = [FILE_NAME.format(library) for library in OF_PACKAGES.get(package, ())]
+        if package == SERVER:
+            own = [FILE_NAME.format(library) for library in OF_SERVER]
+            found += [
+                name
+                for name in own
+                if name not in there and any(_has(name, piece) for piece in asked)
+            ]
+        elif not set(names) & set(there):
+            found += names
+    return found
 
 
 def _genuine(name: str) -> bool:

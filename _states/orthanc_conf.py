@@ -4,12 +4,15 @@ The configuration of Orthanc in the form that the pillar asks for.
 The work is done by the execution module :py:mod:`orthanc_conf`.
 """
 
+import os
+
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "orthanc_conf"
 
 # Before the warnings in a comment.
 WARNINGS = "Warnings:"
+NOT_LOADED = "Plugins that are installed and not loaded, because the pillar does not ask for them"
 
 
 def __virtual__():
@@ -93,6 +96,9 @@ def managed(name, configuration):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         ret["changes"] = __salt__["orthanc_conf.apply"](name, configuration, test=__opts__["test"])
+        # Those of the server's own package are worth a word only when that is news.
+        news = any("Plugins" in options for options in ret["changes"].values())
+        unused = __salt__["orthanc_conf.unused_plugins"](name, configuration, of_server=news)
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=f"The configuration was not changed.\n{err}")
         return ret
@@ -102,6 +108,9 @@ def managed(name, configuration):
         ret.update(result=None, comment="The configuration would be changed")
     else:
         ret["comment"] = "The configuration was changed"
+    if unused:
+        files = [f"{os.path.basename(path)} ({package})" for path, package in unused.items()]
+        ret["comment"] += f"\n{NOT_LOADED}: {', '.join(files)}"
     return ret
 
 

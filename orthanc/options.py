@@ -32,7 +32,6 @@ SOURCES = {
     "HttpsCACertificates": "orthanc:ca_source",
     "StorageDirectory": "orthanc:paths:storage",
     "IndexDirectory": "orthanc:paths:index",
-    "Plugins": "orthanc:paths:plugins",
     "PostgreSQL": "orthanc:postgresql",
     "SslEnabled": "orthanc:https:terminator",
     "SslCertificate": "orthanc:https:certificate",
@@ -117,7 +116,6 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
                 for name in users
             },
             **database_sources(settings),
-            **plugin_sources(settings),
         },
         "defaults": sorted({*settings["default_config"], *unasked} - {*settings["config"]}),
         "sections": settings["plugin_sections"],
@@ -127,6 +125,8 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "command": settings["command"],
         "packages": settings["packages"],
         "plugins": [plugin["path"] for plugin in settings["plugins"]],
+        # What the pillar itself says of the option Plugins holds as it stands.
+        "plugin_folder": None if "Plugins" in settings["config"] else settings["paths"]["plugins"],
         "user": settings["user"],
         "group": settings["group"],
         "service": settings["service"],
@@ -178,28 +178,12 @@ def layers(settings: dict, users: dict, derived: dict) -> list:
     if users and isinstance(own, list):
         # The last script that defines the filter wins: scripts of the pillar come first.
         layers.append({"LuaScripts": [*own, f"{settings['paths']['config']}/{LUA_FILTER}"]})
-    if settings["plugins"]:
-        layers.append({"Plugins": plugins_to_load(settings)})
+    plugins = settings["config"].get("Plugins") or []
+    # Where the pillar does not set it, the host makes it of what is in the folder of the plugins.
+    if settings["plugins"] and "Plugins" in settings["config"] and isinstance(plugins, list):
+        files = [plugin["path"] for plugin in settings["plugins"]]
+        layers.append({"Plugins": [*plugins, *files]})
     return layers
-
-
-def plugins_to_load(settings: dict):
-    """Return the option Plugins: folders as they are without downloads, and each download."""
-    own = settings["config"].get("Plugins", [settings["paths"]["plugins"]]) or []
-    # Of what is in a folder, Orthanc passes over in silence what is no plugin; not of these.
-    files = [plugin["path"] for plugin in settings["plugins"]]
-    return [*own, *files] if isinstance(own, list) else own
-
-
-def plugin_sources(settings: dict) -> dict:
-    """Return the path of the pillar for each item of the option Plugins that is a download."""
-    files = {plugin["path"]: number for number, plugin in enumerate(settings["plugins"])}
-    items = plugins_to_load(settings)
-    return {
-        f"Plugins:{position}": f"orthanc:plugins:{files[item]}"
-        for position, item in enumerate(items if isinstance(items, list) else ())
-        if isinstance(item, str) and item in files
-    }
 
 
 def sources(derived: dict, config: dict, behind_nginx: bool = False) -> dict:
@@ -242,7 +226,6 @@ def options_of(settings: dict, users: dict) -> dict:
         "OrthancPeers": settings["peers"],
         "StorageDirectory": paths["storage"],
         "IndexDirectory": paths["index"],
-        "Plugins": [paths["plugins"]],
     }
     if isinstance(deidentify, str):
         options["DeidentifyLogsDicomVersion"] = deidentify

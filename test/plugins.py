@@ -89,7 +89,7 @@ def broken(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, str]]:
             make(folder / "libUndefined.so", "undefined", more=undefined),
             "no_such_function",
         ),
-        "name of another": (make(folder / "libWorklists.so", "worklists"), "already registered"),
+        "name of another": (make(folder / "libAgain.so"), "already registered"),
     }
 
 

@@ -102,7 +102,7 @@ def test_the_packages_own_configuration_is_replaced(minion, users):
     assert minion.run("systemctl is-enabled orthanc").out.strip() == "enabled"
     options = json.loads(minion.read("/etc/orthanc/Configuration.json"))
     assert "RegisteredUsers" not in options
-    assert options["Plugins"] == ["/usr/share/orthanc/plugins"]
+    assert options["Plugins"] == ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"]
     anna = ("anna", users["anna"]["password"])
     assert minion.ask("GET", "/dicom-web/studies", *anna).code == 200
     assert minion.run("readlink /opt/gnuhealth/orthanc/data").out.strip() == DATA

@@ -1,11 +1,18 @@
-"""Plugins that are downloaded: what Orthanc takes serves, what would stop it changes nothing."""
+"""
+Plugins of packages: what the pillar uses is loaded, and nothing else. Plugins that are downloaded:
+what Orthanc takes serves, what would stop it changes nothing.
+"""
 
 import plugins
+import pydicom
 import pytest
 import testbed
 from minion import Minion
 
+PACKAGED = "/usr/share/orthanc/plugins"
 FOLDER = "/usr/local/lib/orthanc-plugins"
+# A private tag, which Orthanc forgets if libMultitenantDicom.so is loaded with Debian's DCMTK.
+DICTIONARY = {"00e1,10c2": ["UI", "PET-CT Multi Modality Name", 1, 1, "ELSCINT1"]}
 NAME = "libMadeForTests.so"
 # Owner, mode and content of all that must not change.
 STATE = (
@@ -36,6 +43,7 @@ def broken(folder):
 def server(request, salt_version, users):
     with Minion(testbed.root_with_salt(request.param, salt_version)) as host:
         host.apply(users=users)
+        assert loaded(host, users) == {}
         yield host
 
 
@@ -70,6 +78,71 @@ def files(server):
     """Return what is in the folder of the plugins."""
     found = server.run(f"cd {FOLDER} && find . -mindepth 1 | sort", check=False)
     return found.out.replace("./", "").split()
+
+
+def private_tag(server, users, image):
+    """Return what the server calls the private tag of an image."""
+    path = image()
+    content = pydicom.dcmread(path)
+    content.private_block(0x00E1, "ELSCINT1", create=True).add_new(0xC2, "UI", "1.2.3")
+    content.save_as(path)
+    who = ("anna", users["anna"]["password"])
+    stored = server.ask("POST", "/instances", *who, data=f"@{path}").json["ID"]
+    return server.ask("GET", f"/instances/{stored}/tags?simplify", *who).json
+
+
+def comment(run):
+    return run.states["orthanc-config"]["comment"]
+
+
+def test_only_what_the_pillar_uses_is_loaded(server, folder, users, image):
+    worklists = {"Worklists": {"Enable": True, "Database": "/srv"}}
+    settings = {"users": users, "dicom": {"enabled": True}}
+    wanted = {"packages": ["orthanc", "orthanc-dicomweb"]}
+    server.pillar(**settings, **wanted, config={"Dictionary": DICTIONARY, **worklists})
+    tried = server.state(test=True)
+    assert not tried.failed, str(tried)
+    run = server.state()
+    assert run.ok, str(run)
+    assert set(loaded(server, users)) == {"dicom-web", "worklists"}
+    names = ("libModalityWorklists.so", "libOrthancDicomWeb.so")
+    # It was told before the package was there.
+    for it in (tried, run):
+        changes = it.changes["orthanc-config"].values()
+        (change,) = [options["Plugins"] for options in changes if "Plugins" in options]
+        assert change == {"old": [], "new": [f"{PACKAGED}/{name}" for name in names]}
+    assert "libServeFolders.so (orthanc)" in comment(run)
+    assert server.ask("GET", "/dicom-web/studies", "anna", users["anna"]["password"]).code == 200
+    run = server.state()
+    assert run.changes == {}
+    assert "lib" not in comment(run)
+
+    # A package that leaves the pillar, a file that somebody put there, and one that is no plugin.
+    server.path(f"{PACKAGED}/libOwn.so").write_bytes(
+        plugins.make(folder / "libOwn.so", "own").read_bytes()
+    )
+    helper = plugins.compile(folder / "libHelper.so", "int x;")
+    server.path(f"{PACKAGED}/libHelper.so").write_bytes(helper.read_bytes())
+    server.pillar(users=users, config={"Dictionary": DICTIONARY})
+    for test in (True, False):
+        run = server.state(test=test)
+        assert not run.failed, str(run)
+        assert "libOrthancDicomWeb.so (orthanc-dicomweb)" in comment(run)
+    assert set(loaded(server, users)) == {"own"}
+    assert server.ask("GET", "/dicom-web/studies", "anna", users["anna"]["password"]).code == 404
+    assert server.run(f"test -e {PACKAGED}/libOrthancDicomWeb.so").ok
+    assert private_tag(server, users, image)["PET-CT Multi Modality Name"] == "1.2.3"
+    run = server.state()
+    assert run.changes == {}
+    assert comment(run).endswith(": libOrthancDicomWeb.so (orthanc-dicomweb)")
+
+    # Its section alone asks for it, too, also in a file of the administrator's own.
+    server.write("/etc/orthanc/site.json", '{"ServeFolders": {"/own": "/srv"}}')
+    run = server.apply(users=users, config={"DicomWeb": {"Enable": True}})
+    assert set(loaded(server, users)) == {"dicom-web", "own", "serve-folders"}
+    server.run(f"rm /etc/orthanc/site.json {PACKAGED}/libOwn.so {PACKAGED}/libHelper.so")
+    server.apply(users=users)
+    assert loaded(server, users) == {}
 
 
 def test_a_plugin_from_a_url_serves(server, web, folder, users):

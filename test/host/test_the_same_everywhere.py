@@ -61,7 +61,7 @@ OPTIONS = {
     "Name": "Same everywhere",
     "OrthancPeers": PILLAR["peers"],
     "OverwriteInstances": True,
-    "Plugins": ["paths:plugins"],
+    "Plugins": ["paths:plugins/libOrthancDicomWeb.so"],
     "RegisteredUsers": dict([ANNA, RITA, WIM]),
     "RemoteAccessAllowed": True,
     "RestApiWriteToFileSystemEnabled": False,

@@ -310,11 +310,6 @@ def test_settings_become_options_of_orthanc(render):
         "Name": "Ward 3",
         "OrthancPeers": FULL["peers"],
         "OverwriteInstances": True,
-        "Plugins": [
-            "/usr/share/orthanc/plugins",
-            f"{DOWNLOADS}/{64 * 'a'}/libOne.so",
-            f"{DOWNLOADS}/insecure-6773f3a69ad2cef9/libTwo.so",
-        ],
         "RegisteredUsers": {"anna": "Geheim", "bot": "x"},
         "RemoteAccessAllowed": True,
         "RestApiWriteToFileSystemEnabled": False,

@@ -797,21 +797,26 @@ def test_where_plugins_are_kept(load_settings):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({}, ["/usr/share/orthanc/plugins"]),
+        # The host makes it of what is in the folder.
+        ({}, None),
         ({"Plugins": ["/srv/a", "/srv/b.so"]}, ["/srv/a", "/srv/b.so"]),
         ({"Plugins": []}, []),
         ({"Plugins": None}, []),
     ],
 )
-def test_orthanc_is_told_the_path_of_each_plugin(
+def test_what_the_pillar_says_of_plugins_holds(
     load_settings, options_file, map_file, config, expected
 ):
     settings, _ = load_settings({"plugins": [PLUGIN], "config": config})
     arguments = options_file.configuration(settings, {}, map_file.DEMO_USERS)
-    (path,) = arguments["plugins"]
     merged = {name: value for layer in arguments["layers"] for name, value in layer.items()}
-    assert merged["Plugins"] == [*expected, path]
-    assert arguments["sources"][f"Plugins:{len(expected)}"] == "orthanc:plugins:0"
+    (path,) = arguments["plugins"]
+    if expected is None:
+        assert arguments["plugin_folder"] == settings["paths"]["plugins"]
+        assert "Plugins" not in merged
+    else:
+        assert arguments["plugin_folder"] is None
+        assert merged["Plugins"] == [*expected, path]
     none, _ = load_settings({"config": config})
     assert all(
         "insecure" not in str(layer) and HASH[7:] not in str(layer)
