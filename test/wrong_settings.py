@@ -194,7 +194,6 @@ WRONG = table(
             ({"DicomAet": "A\\B"}, "", "16 ASCII characters", DIES_SINCE_1_13),
             ({"DicomAet": "RÖNTGEN"}, "", "16 ASCII characters", SWALLOWS),
             (ct(AET="SEVENTEENLETTERSX"), "ct:AET", "16 ASCII characters", SWALLOWS),
-            (ct(AET=""), "ct:AET", "16 ASCII characters", SWALLOWS),
             (ct(LocalAet="SEVENTEENLETTERSX"), "ct:LocalAet", "16 ASCII characters", SWALLOWS),
             (
                 modalities({"ct": ["SEVENTEENLETTERSX", "10.0.0.1", 104]}),
@@ -758,7 +757,12 @@ ONLY_TRIED = table(
             ({"UserContentType": {"dicom": 1024}}, "", "Bad request", DIES),
         ],
         "missing key in a plugin section": [
-            ({"Worklists": {"Enable": True}}, "", "Worklists.Database", DIES),
+            (
+                {"Worklists": {"Enable": True}, "DicomServerEnabled": True},
+                "",
+                "Worklists.Database",
+                DIES,
+            ),
         ],
     }
 )

@@ -157,7 +157,7 @@ def test_a_wrong_pillar_is_refused_by_name_and_harmless(refused, row):
 @pytest.mark.parametrize("row", named(TRIED))
 def test_what_only_the_host_knows_is_found_before_anything_is_written(refused, row):
     run = refused(row)
-    assert run.states["orthanc-pillar"]["result"] is True
+    assert run.states["orthanc-pillar"]["result"] is True, str(run)
     assert row.remedy in run.failed["orthanc-config"]
 
 
