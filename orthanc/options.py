@@ -75,6 +75,10 @@ PEMS = {
 # The folders that only Orthanc's account and group may enter; others keep theirs as they are.
 CLOSED = ("home", "storage", "index")
 CLOSED_IF_MOVED = ("config", "log")
+# What a unit takes as it is.
+UNIT_PATH = re.compile(r"[A-Za-z0-9/._+-]*")
+# The options that name folders in which Orthanc keeps something, and their names among the paths.
+DATA = {"StorageDirectory": "storage", "IndexDirectory": "index", "TemporaryDirectory": None}
 
 
 def run() -> dict:
@@ -149,7 +153,7 @@ def folders(settings: dict) -> dict:
 
 
 def unit(settings: dict) -> str:
-    """Return the drop-in of the unit: what the database and moved paths need, and limits."""
+    """Return the drop-in of the unit: what disks, database and moved paths need, and limits."""
     paths, database = settings["paths"], f"{settings['database']['service']}.service"
     wants, after = None, []
     if settings["postgresql"]["enabled"]:
@@ -160,7 +164,24 @@ def unit(settings: dict) -> str:
     if {"config", "log"} & set(settings["moved_paths"]):
         log = [f"--logdir={paths['log']}"] if paths["log"] else []
         start = [settings["command"], *log, paths["config"]]
-    return render("unit.conf.jinja", wants=wants, after=after, start=start)
+    return render(
+        "unit.conf.jinja", mounts=mounts(settings), wants=wants, after=after, start=start
+    )
+
+
+def mounts(settings: dict) -> list:
+    """Return the folders of what Orthanc keeps, as a unit has them; each may be a disk's own."""
+    paths, config = settings["paths"], settings["config"]
+    found = [paths["home"], paths["log"]]
+    found += [config.get(option, paths.get(name)) for option, name in DATA.items()]
+    absolute = [path for path in found if isinstance(path, str) and path.startswith("/")]
+    # systemd unquotes, undoes backslashes and replaces what follows a percent sign.
+    return [
+        path
+        if UNIT_PATH.fullmatch(path)
+        else '"{}"'.format(re.sub(r'(["\\])', r"\\\1", path).replace("%", "%%"))
+        for path in dict.fromkeys(absolute)
+    ]
 
 
 def render(template: str, **values) -> str:

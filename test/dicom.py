@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pathlib
 import subprocess
 
@@ -51,12 +52,20 @@ def make(folder: pathlib.Path, **tags) -> pathlib.Path:
 
 
 def client(
-    program: str, host: str, *words: str, called: str = "ANY-SCP", port: int = 4242, inside: int = 0
+    program: str,
+    host: str,
+    *words: str,
+    called: str = "ANY-SCP",
+    port: int = 4242,
+    inside: int = 0,
+    env=None,
 ):
     """Run a client of DCMTK against a host and return what came of it.
 
     inside
         A process whose network it uses, such as the leader of a host; by default this machine's.
+    env
+        Variables that it has besides this process's own.
     """
     here = ["nsenter", "-t", str(inside), "-n"] if inside else []
     return subprocess.run(
@@ -65,4 +74,5 @@ def client(
         text=True,
         timeout=60,
         check=False,
+        env={**os.environ, **(env or {})},
     )

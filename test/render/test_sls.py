@@ -205,7 +205,7 @@ def test_the_database_comes_before_the_configuration(render, family, case, local
     assert low["orthanc-serving"]["postgresql"] is True
     needed = "postgresql.service" if local else "network-online.target"
     after = needed if local else f"{needed} postgresql.service"
-    assert f"Wants={needed}\nAfter={after}\n[Service]\n" in unit(rendered)
+    assert f"\nWants={needed}\nAfter={after}\n[Service]\n" in unit(rendered)
     assert ("orthanc-database" in low) is local
     cleaned = render("orthanc.clean", PILLARS[case], family=family)
     assert "orthanc-formula-postgresql-ca.pem" in chunk_of(cleaned, "orthanc-config")["files"]
@@ -223,7 +223,26 @@ def test_no_database_is_no_matter(render):
     assert database[0]["pkgs"] == []
     assert "configuration" not in database[1]
     assert "PostgreSQL" not in options(low)
-    assert "[Unit]" not in unit(low)
+    assert "\nWants=" not in unit(low)
+
+
+def test_the_unit_waits_for_the_disks_of_all_that_orthanc_keeps(render):
+    default = "/var/lib/orthanc /var/log/orthanc /var/lib/orthanc/db-v6"
+    assert f"\nRequiresMountsFor={default}\n" in unit(render("orthanc", {}))
+    pillar = {
+        "paths": {"storage": '/srv/a "b" 100%', "index": "/srv/index", "log": "/srv/log"},
+        "config": {"IndexDirectory": "/srv/\\other", "TemporaryDirectory": "/srv/tmp"},
+    }
+    moved = r'/var/lib/orthanc /srv/log "/srv/a \"b\" 100%%" "/srv/\\other" /srv/tmp'
+    assert f"\nRequiresMountsFor={moved}\n" in unit(render("orthanc", pillar))
+    # A relative one is below the folder of the configuration, and null is Orthanc's own default.
+    pillar = {"config": {"StorageDirectory": "here", "IndexDirectory": None}}
+    assert "\nRequiresMountsFor=/var/lib/orthanc /var/log/orthanc\n" in unit(
+        render("orthanc", pillar)
+    )
+    assert "\nRequiresMountsFor=/var/lib/orthanc /var/lib/orthanc/OrthancStorage\n" in unit(
+        render("orthanc", {}, family="Suse")
+    )
 
 
 def missing(low):
