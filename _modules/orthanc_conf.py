@@ -131,6 +131,10 @@ CONFIGURATION = {
     "remote_access": None,
 }
 REQUIRED = ("layers", "main_file", "option_files")
+# What is in a folder that is as good as empty: each new ext4 has it.
+NO_CONTENT = {"lost+found"}
+# What is said of a mistake with which Orthanc serves already.
+IN_USE = "Orthanc serves with it already; this run goes on"
 # Only root and the service may read a file; the folder itself is not this module's business.
 FILE_MODE = 0o640
 # systemd warns of a drop-in that not everybody can read.
@@ -459,13 +463,17 @@ def judge(name, configuration, host=True):
     on_host = _read_folder(name) if host else {}
     before = _in_use(name, wanted["service"], on_host) if host else {}
     judged_for = _judged_for(name, options, wanted, here, expected)
-    found = __salt__["orthanc_options.check"](options, **judged_for)
-    problems = _sentences(found, wanted["sources"])
+    mistakes = __salt__["orthanc_options.check"](options, **judged_for)
+    known = _known_mistakes(name, options, wanted, here) if host and mistakes else []
+    problems = _sentences([pair for pair in mistakes if pair not in known], wanted["sources"])
     owned = place(options, wanted["main_file"], wanted["option_files"])
     problems += _strangers(name, owned, wanted, on_host)
     problems += _sentences(_left_behind(before, _with_places(options, name)), wanted["sources"])
-    problems += _shared_folders(wanted) if host else []
-    verdict = __salt__["orthanc_tls.judge"](wanted["certificates"], wanted["saltenv"])
+    in_use = _folders_in_use(name, before, wanted["user"]) if host else set()
+    shared, kept = _shared_folders(wanted, in_use) if host else ([], [])
+    problems += shared
+    shown = _shown(before, wanted["site"]) if host and wanted["certificates"] else {}
+    verdict = __salt__["orthanc_tls.judge"](wanted["certificates"], wanted["saltenv"], shown)
     problems += verdict["problems"]
     if not verdict["problems"]:
         files = _at(name, _pems(name, wanted["pems"]))
@@ -480,9 +488,10 @@ def judge(name, configuration, host=True):
             " be gone; put them there (does the top file of the pillar name this host?), or write"
             " `users: {}` for a server that asks nobody who he is"
         )
-    known, guessed = _open_secrets(before, options, wanted)
-    problems += _sentences(known, wanted["sources"])
-    advice = __salt__["orthanc_options.doubts"](options, **judged_for)
+    open_secrets, guessed = _open_secrets(before, options, wanted)
+    problems += _sentences(open_secrets, wanted["sources"])
+    advice = [(path, f"{sentence} ({IN_USE})") for path, sentence in known]
+    advice += __salt__["orthanc_options.doubts"](options, **judged_for)
     advice += __salt__["orthanc_options.advice"](options)
     devices = __salt__["orthanc_modalities.check"](options, before)
     problems += _sentences(devices["problems"], wanted["sources"])
@@ -492,7 +501,11 @@ def judge(name, configuration, host=True):
     advice += looked["warnings"]
     return {
         "problems": problems,
-        "warnings": [*_sentences([*guessed, *advice], wanted["sources"]), *verdict["warnings"]],
+        "warnings": [
+            *kept,
+            *_sentences([*guessed, *advice], wanted["sources"]),
+            *verdict["warnings"],
+        ],
         "paths": _sentences(looked["problems"], wanted["sources"]),
     }
 
@@ -549,6 +562,26 @@ def database_problems(name, configuration):
     found = __salt__["orthanc_database.problems"](*arguments)
     found = found or __salt__["orthanc_database.left_behind"](before, *arguments)
     return _sentences(found, wanted["sources"])
+
+
+def database_untried(configuration):
+    """
+    Return why ``database_problems`` cannot try the database; None if it can.
+
+    configuration
+        See the module.
+
+    Raises SaltInvocationError if something in the configuration is missing, unknown or no mapping.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.database_untried '{"main_file": "orthanc.json",
+            "option_files": {}, "layers": [{"PostgreSQL": {"EnableIndex": true}}]}'
+    """
+    wanted = _complete(configuration)
+    return __salt__["orthanc_database.untried"](_options(wanted, None), wanted["user"])
 
 
 def apply(name, configuration, test=False):
@@ -909,6 +942,49 @@ def _site_is_open(site) -> bool:
     return bool(re.search(r"(?m)^\s*listen (?!127\.|\[::1\])", text or ""))
 
 
+def _known_mistakes(name: str, options: dict, wanted: dict, here: dict) -> list:
+    """
+    Return the mistakes that Orthanc serves with already: what is as it was is no worse for this
+    run, which may lock out a user, and must not wait until it is put right.
+    """
+    served = _served(name)
+    if not served:
+        return []
+    judged_for = _judged_for(name, served, wanted, here, here.get("version"))
+    return [
+        pair
+        for pair in __salt__["orthanc_options.check"](served, **judged_for)
+        if _at_path(served, pair[0]) == _at_path(options, pair[0])
+    ]
+
+
+def _served(name: str) -> dict:
+    """Return the options with which Orthanc was last seen serving; nothing if it never was."""
+    found = {}
+    for entry, text in _last_good(name).items():
+        if text and entry.endswith(".json"):
+            with contextlib.suppress(ValueError):
+                found.update(__salt__["orthanc_json.parse"](text))
+    return found
+
+
+def _shown(before: dict, site: str | None) -> dict:
+    """Return the certificates that the server shows already, by their place in the pillar."""
+    chain = __salt__["orthanc_tls.chain"]
+    found = {}
+    live = __salt__["orthanc_nginx.site"](site) if site else {}
+    if live:
+        found["orthanc:https"] = chain(live["certificate"])
+        # A file that was replaced since nginx read it is not in use yet.
+        if __salt__["orthanc_tls.served"](live["port"]) not in ([], found["orthanc:https"]):
+            del found["orthanc:https"]
+    elif before.get("SslEnabled"):
+        found["orthanc:https"] = chain(str(before.get("SslCertificate")))
+    if before.get("DicomTlsEnabled"):
+        found["orthanc:dicom:tls"] = chain(str(before.get("DicomTlsCertificate")))
+    return found
+
+
 def _strangers(name: str, owned: dict, wanted: dict, on_host: dict) -> list[str]:
     """
     Return what is wrong with the files that are of nobody here: Orthanc would not start with them.
@@ -963,38 +1039,58 @@ def _with_places(options: dict, folder: str) -> dict:
     return found
 
 
-def _shared_folders(wanted: dict) -> list[str]:
-    """Return the folders that are not Orthanc's alone, and cannot be closed to others."""
-    problems, user = [], wanted["user"]
+def _folders_in_use(name: str, before: dict, user: str) -> set[str]:
+    """Return the folders that a server of the formula's making has already, as they are."""
+    if not _last_good(name):
+        return set()
+    found = [before.get(option) for option in ("StorageDirectory", "IndexDirectory")]
+    return {name, os.path.expanduser(f"~{user}"), *filter(None, found)}
+
+
+def _shared_folders(wanted: dict, in_use: set) -> tuple[list, list]:
+    """
+    Return the folders that are not Orthanc's alone, and cannot be closed to others; and those with
+    which it serves all the same.
+    """
+    problems, kept, user = [], [], wanted["user"]
     uid = __salt__["file.user_to_uid"](user)
+    # Before the first run there is nobody to give a folder to.
+    give = f"chown {user}" if uid != "" else f"install the package of {user} and chown {user}"
     for place, folder in wanted["folders"].items():
         parent = os.path.dirname(folder)
         while not os.path.isdir(parent):
             parent = os.path.dirname(parent)
-        others = os.path.isdir(folder) and set(os.listdir(folder)) - {"lost+found"}
+        others = os.path.isdir(folder) and set(os.listdir(folder)) - NO_CONTENT
         owners = {0, uid} if place == CONFIG_PATH else {uid}
         if os.path.islink(folder):
-            problems.append(
-                f"{place}: {folder} is a link, and what it leads to would stay open to others; set"
-                f" {place} to {os.path.realpath(folder)}"
+            sentence = (
+                f"{folder} is a link, and what it leads to would stay open to others; set {place}"
+                f" to {os.path.realpath(folder)}"
             )
         elif others and os.stat(folder).st_uid not in owners:
             owner = __salt__["file.get_user"](folder)
-            problems.append(
-                f"{place}: {folder} belongs to {owner}, and would be closed to all but {user};"
-                f" choose another folder, or chown {user} {folder}"
+            sentence = (
+                f"{folder} belongs to {owner}, and would be closed to all but {user}; choose"
+                f" another folder, or {give} {folder}"
             )
         elif others and place == CONFIG_PATH and not _json_files(folder):
-            problems.append(
-                f"{place}: {folder} holds other things than a configuration of Orthanc, and would"
-                f" be closed to all but {user}; choose another folder"
+            sentence = (
+                f"{folder} holds other things than a configuration of Orthanc, and would be closed"
+                f" to all but {user}; choose another folder"
             )
         elif uid != "" and not __salt__["orthanc_paths.may"](["-x", parent], user, wanted["group"]):
             problems.append(
                 f"{place}: the account {user} may not enter {parent}; choose another folder, or"
                 f" chmod o+x {parent}"
             )
-    return problems
+            continue
+        else:
+            continue
+        if folder in in_use:
+            kept.append(f"{place}: {sentence} ({IN_USE})")
+        else:
+            problems.append(f"{place}: {sentence}")
+    return problems, kept
 
 
 def _overwritten(name: str, files: dict) -> list[str]:

@@ -2,8 +2,10 @@
 The PostgreSQL database of Orthanc: made where it is local, and tried as Orthanc itself will use it.
 
 All of it goes through ``psql``, as the account of the service: that is the same library, the same
-certificates and the same peer authentication that Orthanc's plugin has. A password is handed over
-in the environment, which no other account can read; a command line is seen by everybody.
+certificates, the same peer authentication and the same environment that Orthanc's plugin has. It is
+PostgreSQL's own program: what Debian puts before it looks for a server by itself, on another port
+than the library's perhaps. A password is handed over in the environment, which no other account can
+read; a command line is seen by everybody.
 
 Salt's own states of PostgreSQL are of no use here: without ``psql`` they are not there at all, so
 that ``test=True`` fails on a new host.
@@ -13,9 +15,13 @@ https://www.postgresql.org/docs/current/libpq-connect.html
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import json
 import os
 import pwd
 import re
+import shlex
 import urllib.parse
 
 import salt.utils.files
@@ -65,6 +71,20 @@ SQLITE = "SQLite"
 # Whether any image is known to the index, or is in the store.
 IN_INDEX = "SELECT 1 FROM resources LIMIT 1"
 IN_STORE = "SELECT 1 FROM storagearea LIMIT 1"
+# Where the programs of each version of PostgreSQL are, on Debian and on openSUSE.
+PROGRAMS = ("/usr/lib/postgresql/*/bin", "/usr/lib/postgresql[0-9]*/bin")
+# The name of a server's socket, and where the library looks for it.
+SOCKET = re.compile(r"(?P<folder>/.*)/\.s\.PGSQL\.(?P<port>\d+)")
+SOCKETS = "/run/postgresql"
+PORT = 5432
+# Who may log in how, the first line that fits; and the ways in without a password.
+RULES = (
+    "SELECT json_agg(r) FROM (SELECT line_number, type, database, user_name, auth_method, options,"
+    " current_setting('hba_file') AS file FROM pg_hba_file_rules WHERE error IS NULL) r"
+)
+WITHOUT_PASSWORD = ("peer", "trust")
+# What PostgreSQL says where an account is not let in.
+NOT_LET_IN = re.compile("authentication|password|pg_hba")
 # The plugin's own keys by their names in libpq, for a section without ConnectionUri.
 KEYS = {
     "host": "Host",
@@ -139,15 +159,19 @@ def problems(options, user="orthanc", group="orthanc", texts=None):
     section = _section(options)
     if not section:
         return []
+    path = ["PostgreSQL", _key(section)]
     result = _ask(section, USABLE, user, group, texts)
     if result is None:
-        return None
-    path = ["PostgreSQL", _key(section)]
+        # Before the first run there is no account to try it with, but there are the server's rules.
+        remedy = "" if _account(user) else _not_let_in(_parameters(section) or {}, user)
+        return [(path, remedy)] if remedy else None
     if result["retcode"]:
         lines = [line.strip() for line in result["stderr"].splitlines() if line.strip()]
         words = re.sub(r"^psql: (error: )?", "", " ".join(lines)) or f"it took over {PATIENCE} s"
-        said = _quoted(words, options)
-        return [(path, f"the database cannot be used. PostgreSQL says: {said}")]
+        said = f"PostgreSQL says: {_quoted(words, options)}"
+        remedy = _remedy(_parameters(section) or {}, words, user)
+        sentence = f"the database cannot be used, and Orthanc does not start without it. {said}"
+        return [(path, f"{sentence}{remedy}")]
     allowed, encoding, remedy = result["stdout"].strip().split("|", 2)
     found = []
     if allowed != "t":
@@ -156,6 +180,32 @@ def problems(options, user="orthanc", group="orthanc", texts=None):
         sentence = f"the database is encoded in {encoding}, which not every name of a patient fits"
         found.append((path, f"{sentence} in; make one with ENCODING 'UTF8'"))
     return found
+
+
+def untried(options, user="orthanc"):
+    """
+    Return why ``problems`` cannot try the database of the options; None if it can.
+
+    options, user
+        See ``problems``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_database.untried '{"PostgreSQL": {"EnableIndex": true}}'
+    """
+    section = _section(options)
+    parameters = _parameters(section) if section else {}
+    if parameters is None:
+        return "its ConnectionUri is not written as a URL"
+    if "sslpassword" in parameters:
+        return "psql takes the passphrase of a key on its command line only, which everybody sees"
+    if not _program("psql"):
+        return "there is no psql on this host yet"
+    if section and not _account(user):
+        return f"there is no account {user} on this host yet, which logs in"
+    return None
 
 
 def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
@@ -247,7 +297,7 @@ def missing(name, owner, port=None):
         The number of the port of the local server, which its socket is named after; by default
         PostgreSQL's own.
 
-    Raises CommandExecutionError if a server runs that cannot be asked.
+    Raises CommandExecutionError if a server runs that cannot be asked, or listens elsewhere.
 
     CLI Example:
 
@@ -257,6 +307,9 @@ def missing(name, owner, port=None):
     """
     parts = _parts(name, owner)
     if not _is_served(port):
+        remedy = _elsewhere(port or PORT)
+        if remedy:
+            raise CommandExecutionError(remedy)
         return [f"{kind} {part}" for kind, part, _ in parts]
     lacking: list = []
     for kind, part, home in parts:
@@ -314,13 +367,106 @@ def _command(statement: str, port, database: str = SUPERUSER, **variables) -> st
     if result is None:
         raise CommandExecutionError("there is no psql on this host")
     if result["retcode"]:
-        raise CommandExecutionError(result["stderr"].strip() or result["stdout"])
+        words = result["stderr"].strip() or result["stdout"]
+        raise CommandExecutionError(words + _remedy(parameters, words, SUPERUSER, "all"))
     return result["stdout"].strip()
 
 
 def _quoted(text: str, options: dict) -> str:
     """Return what a sentence quotes without the secrets of the options, such as a mistyped URI."""
     return __salt__["orthanc_secrets.scrub"]([text], options)[0]
+
+
+def _sockets() -> list:
+    """Return folder and port of each local server that listens, as its socket tells."""
+    with salt.utils.files.fopen("/proc/net/unix", errors="replace") as file:
+        rows = [line.split(None, 7) for line in file.read().splitlines()[1:]]
+    # The flag of a socket that takes connections.
+    paths = [row[7] for row in rows if len(row) == 8 and int(row[3], 16) & 0x10000]
+    found = [SOCKET.fullmatch(path) for path in sorted(set(paths))]
+    return [(os.path.realpath(match["folder"]), int(match["port"])) for match in found if match]
+
+
+def _elsewhere(port: int) -> str:
+    """Return what to do where no local server listens on a port, and one does elsewhere."""
+    found = _sockets()
+    here = [str(other) for folder, other in found if folder == SOCKETS]
+    if not found or str(port) in here:
+        return ""
+    if here:
+        return (
+            f"no PostgreSQL server of this host listens on port {port}, but one on"
+            f" {' and '.join(here)}; set orthanc:postgresql:port to {here[0]}"
+        )
+    folder, other = found[0]
+    return (
+        f"the PostgreSQL server of this host has its socket in {folder}, where Orthanc does not"
+        f" look; add {SOCKETS} to unix_socket_directories in its postgresql.conf and restart it, or"
+        f" make the database yourself and set orthanc:postgresql:uri to"
+        f" postgresql:///NAME?host={folder}&port={other}"
+    )
+
+
+def _remedy(parameters: dict, words: str, account: str, database: str | None = None) -> str:
+    """Return what to do about PostgreSQL's words, of a server on this host."""
+    if not _is_local(parameters):
+        return ""
+    if NOT_LET_IN.search(words):
+        line = _line(database or parameters.get("dbname", account), account)
+        return (
+            f" It is asked by being the account {account}: put the line `{line}` above the others"
+            " in pg_hba.conf, then systemctl reload postgresql"
+        )
+    port = parameters.get("port", "")
+    remedy = _elsewhere(int(port) if port.isdigit() else PORT)
+    return f" ({remedy})" if remedy else ""
+
+
+def _line(database: str, role: str) -> str:
+    names = [name if re.fullmatch(r"\w+", name) else f'"{name}"' for name in (database, role)]
+    return " ".join(["local", *names, "peer"])
+
+
+def _not_let_in(parameters: dict, account: str) -> str:
+    """
+    Return what to do where a local server would not let an account in which does not exist yet;
+    nothing where it would, or where that cannot be told.
+    """
+    if not _is_local(parameters) or not _is_served(parameters.get("port")):
+        return ""
+    database = parameters.get("dbname", account)
+    rules = json.loads(_command(RULES, parameters.get("port")) or "null") or []
+    rule = _first(rules, database, parameters.get("user", account))
+    if rule is None or rule["auth_method"] in WITHOUT_PASSWORD:
+        return ""
+    return (
+        f"PostgreSQL does not let in Orthanc by being the account {account}, but wants"
+        f" {rule['auth_method']} (line {rule['line_number']} of {rule['file']}); put the line"
+        f" `{_line(database, account)}` above it, then systemctl reload postgresql"
+    )
+
+
+def _first(rules: list, database: str, role: str) -> dict | None:
+    """Return the first rule for a role at the socket; None where that cannot be told."""
+    for rule in rules:
+        names = (rule["database"] or [], rule["user_name"] or [])
+        fits = [
+            {"all", name, *(["sameuser"] if database == role else [])} & set(given)
+            for name, given in zip((database, role), names)
+        ]
+        # Groups, files of names and patterns.
+        unknown = any(
+            name[:1] in "+@/" or name in ("samerole", "samegroup")
+            for part in names
+            for name in part
+        )
+        if rule["type"] != "local":
+            continue
+        if all(fits):
+            return rule
+        if unknown:
+            return None
+    return None
 
 
 def _section(options: dict) -> dict:
@@ -352,6 +498,11 @@ def _place(section: dict) -> str | None:
     host, port = parameters.get("host", ""), parameters.get("port") or "5432"
     where = f"{host}:{port}" if host or port != "5432" else ""
     return f"postgresql://{where}/{parameters.get('dbname') or parameters.get('user') or ''}"
+
+
+def _is_local(parameters: dict) -> bool:
+    """Return whether a connection goes to a socket of this host, where the library looks itself."""
+    return not parameters.get("host") and "service" not in parameters
 
 
 def _is_far(options: dict) -> bool:
@@ -452,24 +603,58 @@ def _psql(
 def _run(program: str, words: list, user: str, group: str, password="", stdin=None) -> dict | None:
     """Run a program of PostgreSQL as an account of this host; None if one of the two is missing."""
     account = _account(user)
-    if not account or not salt.utils.path.which(program):
+    path = _program(program)
+    if not account or not path:
         return None
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": account.pw_dir}
+    if user != SUPERUSER:
+        environment.update(_environment(user))
+    if password:
+        environment["PGPASSWORD"] = password
     return __salt__["cmd.run_all"](
         [
             *("setpriv", "--reuid", user, "--regid", group, "--init-groups", "--"),
-            *(program, *words),
+            *(path, *words),
         ],
         python_shell=False,
         cwd="/",
-        env={
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": account.pw_dir,
-            "LC_ALL": "C.UTF-8",
-            "PGPASSWORD": password,
-        },
+        env={**environment, "LC_ALL": "C.UTF-8"},
         clean_env=True,
         stdin=stdin,
         timeout=PATIENCE,
         ignore_retcode=True,
         output_loglevel="quiet",
     )
+
+
+def _program(name: str) -> str | None:
+    """Return the path of a program of PostgreSQL, of its newest version on this host."""
+    found = [path for folder in PROGRAMS for path in glob.glob(os.path.join(folder, name))]
+    numbers = {path: [int(part) for part in re.findall(r"\d+", path)] for path in found}
+    return max(found, key=numbers.get) if found else salt.utils.path.which(name)
+
+
+def _environment(user: str) -> dict:
+    """Return what the library reads of the environment that the service has: PGPORT and so on."""
+    pairs = _running(user)
+    if pairs is None:
+        shown = ["systemctl", "show", "--property", "Environment", "--value", user]
+        pairs = []
+        if salt.utils.path.which("systemctl"):
+            shown = __salt__["cmd.run_stdout"](shown, python_shell=False, ignore_retcode=True)
+            with contextlib.suppress(ValueError):
+                pairs = shlex.split(shown)
+    split = [pair.partition("=") for pair in pairs]
+    return {name: value for name, _, value in split if name == "HOME" or name.startswith("PG")}
+
+
+def _running(user: str) -> list | None:
+    """Return the environment of the Orthanc that runs as an account; None if none does."""
+    for process in glob.glob("/proc/[0-9]*"):
+        # It may have ended meanwhile, or be none of ours to look at.
+        with contextlib.suppress(OSError):
+            program = os.path.basename(os.readlink(f"{process}/exe")).split(" ")[0]
+            if program.lower() == "orthanc" and os.stat(process).st_uid == _account(user).pw_uid:
+                with salt.utils.files.fopen(f"{process}/environ", errors="replace") as file:
+                    return file.read().split("\0")
+    return None

@@ -54,8 +54,8 @@ def present(name, owner, port=None):
 def reached(name, configuration=None):
     """
     Fail unless Orthanc's account gets into the database with a configuration, and finds the images
-    there that this server has. Nothing is tried where there is no such account yet, nor, in test
-    mode, where the same run makes the database.
+    there that this server has. Where there is no such account yet, the rules of a server on this
+    host are read. In test mode nothing is tried where the same run makes the database.
 
     name
         The path of the folder of the configuration.
@@ -82,8 +82,11 @@ def reached(name, configuration=None):
         return ret
     try:
         problems = __salt__["orthanc_conf.database_problems"](name, configuration)
+        untried = __salt__["orthanc_conf.database_untried"](configuration)
     except (CommandExecutionError, SaltInvocationError) as err:
-        problems = [str(err)]
+        problems, untried = [str(err)], None
     if problems:
         ret.update(result=False, comment="\n".join(["Nothing of Orthanc was changed.", *problems]))
+    elif untried:
+        ret["comment"] = f"The database was not tried: {untried}; orthanc-config tries it"
     return ret

@@ -164,9 +164,7 @@ def unit(settings: dict) -> str:
     if {"config", "log"} & set(settings["moved_paths"]):
         log = [f"--logdir={paths['log']}"] if paths["log"] else []
         start = [settings["command"], *log, paths["config"]]
-    return render(
-        "unit.conf.jinja", mounts=mounts(settings), wants=wants, after=after, start=start
-    )
+    return render("unit.conf.jinja", mounts=mounts(settings), wants=wants, after=after, start=start)
 
 
 def mounts(settings: dict) -> list:

@@ -137,6 +137,23 @@ def test_what_is_wrong_is_refused(server, users, client, tls, place, words):
     assert client("echoscu", who="device").returncode == 0
 
 
+def test_an_expired_pair_in_use_locks_nobody_in(server, users, client):
+    server.apply(**pillar(users))
+    ended = MIDDLE.sign(NAME, like=PAIR, starts=-9, ends=-1)
+    server.write("/srv/salt/tls/dicom.pem", ended.chain)
+    remaining = {name: user for name, user in users.items() if name != "wim"}
+    server.pillar(**pillar(remaining))
+    assert "ended on" in server.state().failed["orthanc-pillar"]
+    # As it will be when the time has come.
+    server.write(f"{FOLDER}/orthanc-formula-dicom-tls.pem", ended.chain + PAIR.key)
+    run = server.apply(**pillar(remaining))
+    assert any("ended on" in text for text in run.states["orthanc-pillar"]["warnings"])
+    assert "wim" not in server.read(f"{FOLDER}/credentials.json")
+    server.write("/srv/salt/tls/dicom.pem", PAIR.chain)
+    server.apply(**pillar(users))
+    assert client("echoscu", who="device").returncode == 0
+
+
 def test_a_new_certificate_is_loaded(server, users, client):
     server.apply(**pillar(users))
     assert server.state().changes == {}

@@ -384,6 +384,31 @@ def test_a_self_signed_pair_is_made_once_and_before_it_ends(server, users):
     assert server.state().changes == {}
 
 
+@ON_DEBIAN_12
+def test_an_expired_pair_in_use_locks_nobody_in(server, users):
+    """It is warned about; another one that has expired is refused."""
+    server.apply(**pillar(users))
+    ended, other = (MIDDLE.sign(NAME, like=PAIR, starts=-9, ends=-n) for n in (1, 2))
+    put(server, ended)
+    remaining = {name: user for name, user in users.items() if name != "wim"}
+    # nginx has not read it yet.
+    server.pillar(**pillar(remaining))
+    assert "ended on" in server.state().failed["orthanc-pillar"]
+    assert "wim" in server.read("/etc/orthanc/credentials.json")
+    server.run("systemctl reload nginx")
+    time.sleep(2)
+    run = server.apply(**pillar(remaining))
+    (warning,) = run.states["orthanc-pillar"]["warnings"]
+    assert warning.startswith("orthanc:https:certificate: the one of CN=pacs.example.org ended on")
+    assert "the server shows it already" in warning
+    assert "wim" not in server.read("/etc/orthanc/credentials.json")
+    server.pillar(**pillar(users, {"certificate": other.chain, "key": PAIR.key}))
+    assert "ended on" in server.state().failed["orthanc-pillar"]
+    put(server, PAIR)
+    run = server.apply(**pillar(users))
+    assert "warnings" not in run.states["orthanc-pillar"]
+
+
 def test_a_pair_of_the_pillar_is_for_root_only_and_shown_nowhere(server, users, ca):
     secrets = PAIR.key.splitlines()[1:-1]
     https = {"certificate": PAIR.chain, "key": PAIR.key}

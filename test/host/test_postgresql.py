@@ -165,6 +165,52 @@ def test_sqlite_is_not_left_with_the_images_in_it(fresh_minion, users, image, da
     assert site.images() == []
 
 
+ON_DEBIAN_12 = pytest.mark.parametrize("local", ["bookworm"], indirect=True, scope="module")
+
+
+@ON_DEBIAN_12
+def test_what_debians_psql_finds_by_itself_is_not_taken_for_orthancs(local):
+    """A server on another port, and one that lets its accounts in with passwords only."""
+    host, rules = local.host, "/etc/postgresql/15/main/pg_hba.conf"
+    settings = local.settings(**LOCAL)
+    host.run("apt-get install -y -qq postgresql >/dev/null", timeout=300)
+    host.run("sed -i 's/^port = .*/port = 5433/' /etc/postgresql/15/main/postgresql.conf")
+    host.run("systemctl restart postgresql@15-main")
+    assert host.run("psql -qAtX -c 'SHOW port'", user="postgres").out.strip() == "5433"
+    host.pillar(**settings)
+    for test in (True, False):
+        run = host.state(test=test)
+        words = "no PostgreSQL server of this host listens on port 5432, but one on 5433; set"
+        assert words in run.failed["orthanc-database"], str(run)
+        assert not host.run("id orthanc", check=False).ok
+    # As the sentence says; Orthanc has no account yet.
+    settings["postgresql"]["port"] = 5433
+    host.run(f"sed -i 's/^local  *all  *all .*/local all all scram-sha-256/' {rules}")
+    host.run("systemctl reload postgresql")
+    host.pillar(**settings)
+    run = host.state()
+    comment = run.failed["orthanc-database-reached"]
+    assert "wants scram-sha-256" in comment
+    assert rules in comment
+    assert not host.run("id orthanc", check=False).ok
+    line = re.search("`(local .* peer)`", comment).group(1)
+    assert line == "local orthanc orthanc peer"
+    host.run(f"sed -i '1i {line}' {rules}; systemctl reload postgresql")
+    run = host.state()
+    assert run.ok, str(run)
+    assert "there is no account orthanc" in run.states["orthanc-database-reached"]["comment"]
+    assert "PostgreSQL" in local.index()
+    # The same with an account, and beside a second server on the library's own port.
+    host.run(f"sed -i 1d {rules}; systemctl reload postgresql")
+    remaining = {**settings, "users": {"anna": settings["users"]["anna"]}}
+    local.refused("orthanc-database-reached", (f"put the line `{line}` above",), **remaining)
+    host.run(f"sed -i '1i {line}' {rules}; pg_createcluster --start 15 second >/dev/null")
+    host.run("systemctl reload postgresql")
+    host.apply(**remaining)
+    assert "PostgreSQL" in local.index()
+    host.run("systemctl stop orthanc; pg_dropcluster --stop 15 main")
+
+
 def test_a_database_on_the_host(local, image):
     host = local.host
     host.pillar(**local.settings(**LOCAL))
@@ -175,9 +221,11 @@ def test_a_database_on_the_host(local, image):
         *("role orthanc", "database orthanc", "extension pg_trgm")
     }
     # The package managers write down what they were asked.
-    assert not [
+    written = [
         path for path in host.written() - before if re.search("orthanc|postgres|pgsql", path)
     ]
+    # A server that was there before makes its own cache.
+    assert not [path for path in written if "pg_internal.init" not in path]
 
     run = local.apply(**LOCAL)
     assert run.changes["orthanc-database"] == tried.changes["orthanc-database"]

@@ -117,6 +117,46 @@ def test_a_server_that_is_not_verified_is_advised_against(section, path):
     assert orthanc_database.advice(options) == []
 
 
+def rule(database, user, method, kind="local"):
+    return {"type": kind, "database": database, "user_name": user, "auth_method": method}
+
+
+@pytest.mark.parametrize(
+    ("rules", "method"),
+    [
+        ([rule(["all"], ["postgres"], "peer"), rule(["all"], ["all"], "md5")], "md5"),
+        ([rule(["all"], ["all"], "md5", "host"), rule(["all"], ["all"], "peer")], "peer"),
+        ([rule(["pacs"], ["orthanc"], "peer"), rule(["all"], ["all"], "md5")], "peer"),
+        ([rule(["sameuser"], ["all"], "peer"), rule(["all"], ["all"], "md5")], "md5"),
+        ([rule(["replication"], ["all"], "peer")], None),
+        # Whether these are meant depends on more than the rules.
+        ([rule(["all"], ["+staff"], "peer"), rule(["all"], ["all"], "md5")], None),
+        ([rule(["/^p"], ["all"], "peer"), rule(["all"], ["all"], "md5")], None),
+        ([], None),
+    ],
+)
+def test_the_first_rule_for_a_role(rules, method):
+    found = orthanc_database._first(rules, "pacs", "orthanc")
+    assert (found["auth_method"] if found else None) == method
+
+
+@pytest.mark.parametrize(
+    ("sockets", "words"),
+    [
+        ([("/run/postgresql", 5432)], ""),
+        ([("/run/postgresql", 5433)], "set orthanc:postgresql:port to 5433"),
+        ([("/run/postgresql", 5432), ("/run/postgresql", 5433)], ""),
+        ([("/tmp", 5432)], "add /run/postgresql to unix_socket_directories"),
+        ([("/tmp", 5432), ("/run/postgresql", 5434)], "set orthanc:postgresql:port to 5434"),
+        ([], ""),
+    ],
+)
+def test_a_server_elsewhere_on_the_host_is_named(monkeypatch, sockets, words):
+    monkeypatch.setattr(orthanc_database, "_sockets", lambda: sockets)
+    found = orthanc_database._elsewhere(5432)
+    assert words in found if words else found == ""
+
+
 def test_the_password_is_hidden_in_every_form(options_file):
     keys = {"host": "db", "database": "x", "user": "u", "password": "a b/c:d%"}
     uri = options_file.connection_uri({**keys, "verify": False})

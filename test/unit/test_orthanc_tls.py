@@ -102,6 +102,22 @@ def test_what_is_wrong_is_said_with_its_place(certificate, key, path, words):
     assert not any(line in problem for line in key.splitlines()[1:-1])
 
 
+def test_what_a_server_shows_already_is_a_warning():
+    sources = {PLACE: {"certificate": ENDED.chain, "key": ENDED.key}}
+    shown = [pair.base64 for pair in (ENDED, MIDDLE)]
+    found = orthanc_tls.judge(sources, shown={PLACE: shown})
+    assert found["problems"] == []
+    (warning,) = found["warnings"]
+    assert "ended on" in warning
+    assert orthanc_tls.IN_USE in warning
+    for other in ({"orthanc:dicom:tls": shown}, {PLACE: shown[:1]}, {PLACE: []}, {}):
+        assert "ended on" in orthanc_tls.judge(sources, shown=other)["problems"][0]
+    # With another key no server would start.
+    sources[PLACE]["key"] = OTHER.key
+    (problem,) = orthanc_tls.judge(sources, shown={PLACE: shown})["problems"]
+    assert problem.startswith(f"{PLACE}:key: does not belong")
+
+
 def test_the_order_is_wrong_in_two_ways():
     found = judge(MIDDLE.pem + GOOD.pem)["problems"]
     assert len(found) == 2
