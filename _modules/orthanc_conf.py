@@ -581,7 +581,7 @@ def database_untried(configuration):
             "option_files": {}, "layers": [{"PostgreSQL": {"EnableIndex": true}}]}'
     """
     wanted = _complete(configuration)
-    return __salt__["orthanc_database.untried"](_options(wanted, None), wanted["user"])
+    return __salt__["orthanc_database.untried"](merge(wanted["layers"]), wanted["user"])
 
 
 def apply(name, configuration, test=False):
