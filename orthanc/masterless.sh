@@ -4,7 +4,8 @@
 #     bash orthanc/masterless.sh [PILLAR FILE] [further arguments of salt-call, such as test=True]
 #
 # Uses the salt-call that is installed, or brings Salt into a folder of its own. Without a pillar
-# file it makes one for trying out. Applied again, it changes only what is not as the pillar asks.
+# file it takes that of the last run; the first time it makes one for trying out. Applied again, it
+# changes only what is not as the pillar asks.
 set -euo pipefail
 
 formula=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -12,6 +13,8 @@ venv=/opt/orthanc-formula/salt
 # Salt's own folders of this script, apart from those of a minion that may be installed as well.
 state=/var/lib/orthanc-formula
 default_pillar=/etc/orthanc-formula/orthanc.sls
+# The path of the pillar of the last run.
+last=$state/pillar
 salt_versions='salt>=3006,<3009'
 
 say() { printf '%s\n' "$*"; }
@@ -54,9 +57,9 @@ bring_salt() {
 # A pillar for trying out: one administrator with a password that only this machine knows.
 make_pillar() {
   umask 077
-  mkdir -p "$(dirname "$default_pillar")"
+  mkdir -p "$(dirname "$1")"
   password=$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')
-  cat > "$default_pillar" <<PILLAR
+  cat > "$1" <<PILLAR
 # The pillar of this machine's Orthanc, made for trying out. All keys: pillar.example in
 # $formula
 orthanc:
@@ -71,27 +74,65 @@ orthanc:
   #   aet: ORTHANC
 PILLAR
   umask 022
-  say "No pillar file was given. Made one for trying out: $default_pillar"
 }
 
+# call CONFIG ARGUMENT...: salt-call without a master and with this configuration.
+call() { "$salt_call" --local --config-dir="$1" "${@:2}"; }
+# access NAME: what the function orthanc.access has told.
+access() { sed -n "s/.*\"$1\": \"\(.*\)\",*$/\1/p" "$work/access"; }
+
 [ "$(id -u)" = 0 ] || fail "This needs root: sudo bash $0 $*"
-pillar=$default_pillar
+pillar=''
 if [ $# -gt 0 ] && [[ $1 != *=* ]]; then
-  pillar=$1
+  [ -f "$1" ] || fail "There is no file $1."
+  pillar=$(realpath "$1")
   shift
-  [ -f "$pillar" ] || fail "There is no file $pillar."
+elif [ -s "$last" ]; then
+  pillar=$(cat "$last")
+  [ -f "$pillar" ] || fail "The pillar of the last run, $pillar, is gone. Bring it back, or name another:
+bash $0 PILLAR-FILE"
+elif [ -f "$default_pillar" ]; then
+  pillar=$default_pillar
 fi
-if [ "$pillar" != "$default_pillar" ] && ! grep -q orthanc "$pillar"; then
-  fail "$pillar has no key orthanc: at its top, below which all settings stand."
-fi
-[ "$pillar" != "$default_pillar" ] || [ -f "$pillar" ] || make_pillar
+tries=''
+[[ " $* " != *' test=True '* ]] || tries=yes
 bring_salt
 
-# A pillar tree of this one file, readable by root only, for as long as this script runs.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/pillar" "$work/roots" "$state"
+mkdir -p "$work/pillar" "$work/roots" "$work/bare" "$state"
 chmod 700 "$state"
+cat > "$work/bare/minion" <<MINION
+file_client: local
+root_dir: $work/bare
+module_dirs: ['$formula/_modules']
+MINION
+if [ -z "$pillar" ]; then
+  call "$work/bare" --log-level=quiet --out=json orthanc.access /etc/orthanc > "$work/access" || :
+  [ -z "$(access users)" ] || fail "The Orthanc of this machine has users already ($(access users)),
+and no pillar of an earlier run is known. A pillar for trying out would take them away, so nothing was
+done. Write a pillar with all that this server needs, and name it: bash $0 PILLAR-FILE
+What the server has now stands in /etc/orthanc; all keys: $formula/pillar.example"
+  pillar=$default_pillar
+  [ -z "$tries" ] || pillar=$work/trial.sls
+  make_pillar "$pillar"
+  if [ -z "$tries" ]; then
+    say "No pillar file was given. Made one for trying out: $pillar"
+  else
+    say "No pillar file was given. Trying what one for trying out would do; it is not kept."
+  fi
+fi
+# What Salt would answer with a traceback.
+if ! call "$work/bare" --log-level=quiet --no-color orthanc_pillar_file.check "$pillar" \
+  > "$work/checked"; then
+  sed -n 's/^ *- //p' "$work/checked" >&2
+  [ -s "$work/checked" ] || say "$pillar cannot be read." >&2
+  exit 1
+fi
+sed -n 's/^ *- /Note: /p' "$work/checked"
+[ -n "$tries" ] || (umask 077; printf '%s\n' "$pillar" > "$last")
+
+# A pillar tree of this one file, readable by root only, for as long as this script runs.
 cp "$pillar" "$work/pillar/orthanc.sls"
 printf "base:\n  '*': [orthanc]\n" > "$work/pillar/top.sls"
 for part in orthanc _modules _states; do
@@ -110,19 +151,21 @@ MINION
 
 say "Applying the formula with the pillar $pillar."
 code=0
-"$salt_call" --local --config-dir="$work" --retcode-passthrough --state-output=changes \
+call "$work" --retcode-passthrough --state-output=changes \
   state.apply orthanc sync_mods=all "$@" | tee "$work/output" || code=$?
 if [ "$code" != 0 ]; then
+  say
+  say 'What failed by itself, and not only because something else did:'
+  awk 'BEGIN { RS = "----------\n" }
+    /Result: False/ && !/One or more requisite failed/ { sub(/\n*Summary for .*/, ""); print }' \
+    "$work/output"
   fail "
 Not everything could be done; what failed stands above. The pillar is $pillar.
 Call this again when it is put right: bash $0 $pillar"
 fi
-if [[ " $* " == *' test=True '* ]]; then
-  exit 0
-fi
+[ -z "$tries" ] || exit 0
 
-"$salt_call" --local --config-dir="$work" --out=json orthanc.access > "$work/access"
-access() { sed -n "s/.*\"$1\": \"\(.*\)\",*$/\1/p" "$work/access"; }
+call "$work" --out=json orthanc.access > "$work/access"
 
 say
 if grep -q '^Succeeded: .*changed=' "$work/output"; then

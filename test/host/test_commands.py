@@ -37,10 +37,29 @@ def log_in(machine: Machine, printed: str, **how):
     return machine.ask("GET", "/system", user, password, port=int(url[1]), **how)
 
 
+def hold_what_salt_cannot_read(machine: Machine):
+    """Each mistake in a pillar file is said in three lines, without a traceback."""
+    for text, words in {
+        "orthanc:\n\tport: 8043\n": "line 2, column 1: this is no YAML.\nHere, there is a tab",
+        "orthanc:\n  users:\n    a:\n      password: %x\n": "line 4, column 17",
+        "orthanc:\n  users:\n    a:\n      password: x: y\n": "put the value in single quotes",
+        "orthanc: {port: {{ nine + }}}\n": "line 1: Jinja cannot render this",
+    }.items():
+        machine.write("/root/mine.sls", text)
+        wrong = machine.command("/root/mine.sls", check=False)
+        assert wrong.code != 0
+        assert words in wrong.err, wrong
+        assert "Traceback" not in wrong.out + wrong.err
+        assert len(wrong.err.strip().splitlines()) == 3
+
+
 @pytest.mark.parametrize("system", ["bookworm", "trixie", "leap"])
 def test_on_a_pristine_booted_machine(system):
     with Machine(testbed.root(system)) as machine:
         assert not machine.run("command -v salt-call orthanc Orthanc", check=False).ok
+        pillar, last = "/etc/orthanc-formula/orthanc.sls", "/var/lib/orthanc-formula/pillar"
+        assert "it is not kept" in machine.command("test=True").out
+        assert not any(machine.path(path).exists() for path in (pillar, last, "/etc/orthanc"))
         first = machine.command().out
         assert "Orthanc serves with the pillar as it is now" in first
         assert "pillar.example" in first
@@ -52,7 +71,15 @@ def test_on_a_pristine_booted_machine(system):
         assert "Nothing changed" in second
         assert machine.pid() == pid
 
-        pillar = "/etc/orthanc-formula/orthanc.sls"
+        # A pillar for trying out would take the users of this server away.
+        machine.run(f"mv {pillar} {last} /root")
+        lost = machine.command(check=False)
+        assert lost.code != 0
+        assert "has users already (admin)" in lost.err
+        assert not machine.path(pillar).exists()
+        assert machine.pid() == pid
+        machine.run(f"mv /root/orthanc.sls {pillar}")
+
         assert machine.run(f"stat -c '%a %U' {pillar}").out.strip() == "600 root"
         machine.run(f"sed -i 's/  # remote_access: true/  remote_access: true/' {pillar}")
         tried = machine.command(f"{pillar} test=True").out
@@ -66,9 +93,19 @@ def test_on_a_pristine_booted_machine(system):
         refused = machine.command("/root/mine.sls", check=False)
         assert refused.code != 0
         assert "orthanc:prot" in refused.out
-        machine.write("/root/mine.sls", "orthanc: {port: 8043}")
+        # Once among all that Salt says, and once alone.
+        alone = refused.out.partition("What failed by itself")[2]
+        assert alone.count("Result: False") == 1
+        assert "orthanc:prot" in alone
+        hold_what_salt_cannot_read(machine)
+        machine.write("/root/mine.sls", "orthanc: {port: 8043, users: {}}")
         assert "http://127.0.0.1:8043/" in machine.command("/root/mine.sls").out
         assert machine.ask("GET", "/system", port=8043).code == 200
+        pid = machine.pid()
+        again = machine.command().out
+        assert "with the pillar /root/mine.sls" in again
+        assert "Nothing changed" in again
+        assert machine.pid() == pid
         machine.write("/root/mine.sls", "orthanc: {port: 8044, paths: {config: /srv/etc}}")
         assert "http://127.0.0.1:8044/" in machine.command("/root/mine.sls").out
         machine.write("/root/mine.sls", "port: 8043")
@@ -96,7 +133,7 @@ def test_where_systemd_is_not_pid_1(salt_version, policy):
         assert "Nothing changed" in second
         assert machine.pid() == pid
 
-        machine.write("/root/mine.sls", "orthanc: {config: {Name: Changed}}")
+        machine.write("/root/mine.sls", "orthanc: {users: {}, config: {Name: Changed}}")
         changed = machine.command("/root/mine.sls").out
         assert "orthanc was restarted and answers at" in changed
         assert machine.ask("GET", "/system").json["Name"] == "Changed"
