@@ -686,10 +686,31 @@ def _try(
         start=start,
     )
     errors = _sentences(found["problems"], wanted["sources"])
+    overridden = _sentences(found["overridden"], wanted["sources"])
+    if _same_scripts(name, wanted["service"], options):
+        # So it has been all the time, and is no reason to stop what changes now.
+        for sentence in overridden:
+            log.warning("%s", sentence)
+    else:
+        errors += overridden
     if found["errors"]:
         errors.append("Orthanc does not start with this configuration. It says:")
         errors += found["errors"]
     return errors
+
+
+def _same_scripts(name: str, service: str, options: dict) -> bool:
+    """Return whether the server runs with the administrator's scripts as they are."""
+    before = _in_use(name, service, _read_folder(name))
+    old, new = (
+        [
+            path
+            for path in some.get("LuaScripts") or ()
+            if not os.path.basename(path).startswith(OWN)
+        ]
+        for some in (before, options)
+    )
+    return old == new and not set(new) & set(changed_files(name))
 
 
 def unused_plugins(name, configuration, of_server=False):

@@ -114,9 +114,10 @@ def run(
     start
         False only looks, and does not start Orthanc.
 
-    Returns ``problems``, pairs of an option's path and a sentence, and ``errors``, lines that
-    Orthanc itself wrote before it gave up. Both are empty for a good configuration, and for every
-    one where a mount name space cannot be had; the log says so.
+    Returns ``problems``, pairs of an option's path and a sentence; ``errors``, lines that Orthanc
+    itself wrote before it gave up; and ``overridden``, what ``orthanc_lua.overridden`` says of the
+    scripts. All are empty for a good configuration, and for every one where a mount name space
+    cannot be had; the log says so.
 
     Raises CommandExecutionError if the trial itself failed.
 
@@ -131,16 +132,16 @@ def run(
         *_ports_problems({**_of_others(name, managed), **options}, command, service, site),
         *_database_problems(name, options, texts, user, group, databases),
     ]
-    errors = []
+    errors, overridden = [], []
     if start and not problems:
         if coming:
             there = [path for path in options["Plugins"] if path not in coming]
             options = {**options, "Plugins": there}
         try:
-            errors = _trial(name, options, managed, texts, command, user, group)
+            errors, overridden = _trial(name, options, managed, texts, command, user, group)
         except OSError as err:
             raise CommandExecutionError(f"trying the configuration failed: {err}") from err
-    return {"problems": problems, "errors": errors}
+    return {"problems": problems, "errors": errors, "overridden": overridden}
 
 
 def scratch(options, ports, folder):
@@ -186,9 +187,18 @@ def scratch(options, ports, folder):
     return trial
 
 
-def _trial(name, options, managed, texts, command, user, group) -> list[str]:
-    """Start Orthanc with the options and return the lines that say why it did not work."""
+def _trial(name, options, managed, texts, command, user, group) -> tuple[list[str], list]:
+    """
+    Start Orthanc with the options. Return the lines that say why it did not work, and which
+    callbacks its scripts take from each other.
+    """
     trial = scratch(options, _free_ports(), os.path.join(name, SCRATCH))
+    scripts = trial.get("LuaScripts") or []
+    watch = len(scripts) > 1
+    if watch:
+        probe = __salt__["orthanc_lua.probe"]()
+        texts = {**texts, probe["name"]: probe["text"]}
+        trial["LuaScripts"] = __salt__["orthanc_lua.watched"](scripts)
     words = [
         # The kernel ends all of it together with this process, however that ends.
         *("setpriv", "--pdeathsig", "KILL"),
@@ -210,13 +220,15 @@ def _trial(name, options, managed, texts, command, user, group) -> list[str]:
                 _fill(process.pid, name, trial, managed, texts, user, group)
                 process.stdin.write(b"go\n")
                 process.stdin.flush()
-                return _watch(process, output, trial)
+                errors = _watch(process, output, {**trial, "LuaScripts": scripts})
+                found = __salt__["orthanc_lua.overridden"](_lines(output), scripts) if watch else []
+                return errors, found
             log.warning(
                 "Orthanc cannot be tried before the configuration is written, because this host"
                 " allows no mount name spaces: %s",
                 " ".join(_lines(output)),
             )
-            return []
+            return [], []
         finally:
             process.kill()
 

@@ -280,6 +280,26 @@ def test_a_changed_file_that_the_configuration_names_is_tried_and_proven(server,
     server.apply(**{**SETTINGS, "users": users})
 
 
+def test_two_scripts_that_define_one_callback(server, users):
+    """The last one would be called alone; whoever has it so is not stopped by something else."""
+    scripts = ["/srv/one.lua", "/srv/two.lua"]
+    for path in scripts:
+        server.write(path, "function OnStoredInstance() end\n")
+    settings = {**SETTINGS, "users": users, "config": {"LuaScripts": scripts}}
+    server.pillar(**settings)
+    refused = "orthanc:config:LuaScripts:1: /srv/two.lua defines OnStoredInstance, as /srv/one.lua"
+    for test in (True, False):
+        assert refused in server.state(test=test).failed["orthanc-config"]
+    server.apply(**settings, preflight=False)
+    settings["config"]["Name"] = "Changed"
+    server.apply(**settings)
+    server.write("/srv/two.lua", "function OnStoredInstance() return 1 end\n")
+    assert refused in server.state().failed["orthanc-config"]
+    both = "local before = OnStoredInstance\nfunction OnStoredInstance(...) before(...) end\n"
+    server.write("/srv/two.lua", both)
+    server.apply(**settings)
+
+
 def test_the_packages_and_files_of_others_are_compared_too(server, users):
     """A plugin in the place of another one, and a file that somebody put beside the formula's."""
     server.apply(**{**SETTINGS, "users": users})

@@ -1,0 +1,127 @@
+"""
+Scripts in Lua, all of which share one context: of two that define one callback, Orthanc calls the
+last, and says nothing.
+
+Whether that is so is seen while they are loaded: before each of them, the trial start loads a
+probe, which notes who defines what. A script that reads a callback before it defines it anew wants
+to call the one before, and is right.
+
+https://orthanc.uclouvain.be/book/users/lua.html
+"""
+
+from __future__ import annotations
+
+import re
+
+import salt.utils.platform
+
+__virtualname__ = "orthanc_lua"
+
+# The name of its file, in the folder of the configuration as the trial sees it.
+PROBE_NAME = "orthanc-formula-probe.lua"
+# Callbacks stay out of the table of globals, so that Lua asks for them and tells of each new one.
+PROBE = """
+local watch = rawget(_G, "ORTHANC_FORMULA_WATCH")
+if watch then
+  watch.script = watch.script + 1
+  return
+end
+watch = {script = 0}
+rawset(_G, "ORTHANC_FORMULA_WATCH", watch)
+
+local say, rawset, type, find = print, rawset, type, string.find
+local values, owners, readers = {}, {}, {}
+
+local function is_callback(name)
+  return type(name) == "string" and (
+    find(name, "^On%u") or find(name, "Filter$") or name == "Initialize" or name == "Finalize")
+end
+
+setmetatable(_G, {
+  __index = function(_, name)
+    if is_callback(name) then
+      readers[name] = watch.script
+    end
+    return values[name]
+  end,
+  __newindex = function(globals, name, value)
+    if not is_callback(name) then
+      rawset(globals, name, value)
+      return
+    end
+    local owner = owners[name]
+    if type(value) == "function" and type(values[name]) == "function"
+      and owner ~= watch.script and readers[name] ~= watch.script then
+      say("orthanc-formula-probe " .. name .. " " .. owner .. " " .. watch.script .. " .")
+    end
+    values[name], owners[name] = value, watch.script
+  end,
+})
+"""
+FOUND = re.compile(r"orthanc-formula-probe (\w+) (\d+) (\d+) \.")
+
+
+def __virtual__():
+    if not salt.utils.platform.is_linux():
+        return False, "orthanc_lua: Orthanc is managed on Linux only"
+    return __virtualname__
+
+
+def watched(scripts):
+    """
+    Return the scripts that let Orthanc tell who defines what: the probe before each of them.
+
+    scripts
+        The paths of the scripts, in the order in which they are loaded.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_lua.watched '["/srv/a.lua", "/srv/b.lua"]'
+    """
+    return [path for script in scripts for path in (PROBE_NAME, script)]
+
+
+def probe():
+    """
+    Return name and text of the file that ``watched`` needs.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_lua.probe
+    """
+    return {"name": PROBE_NAME, "text": PROBE}
+
+
+def overridden(lines, scripts):
+    """
+    Return which callbacks two scripts define, as pairs of an option's path and a sentence.
+
+    lines
+        What Orthanc wrote while it loaded ``watched(scripts)``.
+
+    scripts
+        The paths of the scripts.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_lua.overridden '["orthanc-formula-probe OnStoredInstance 0 1 ."]' \
+            '["/srv/a.lua", "/srv/b.lua"]'
+    """
+    found = {}
+    for name, first, second in FOUND.findall("\n".join(lines)):
+        before, after = scripts[int(first)], scripts[int(second)]
+        if before == after:
+            continue
+        found[name, second] = (
+            ["LuaScripts", second],
+            f"{after} defines {name}, as {before} does, and Orthanc would call the last one only;"
+            f" put both into one script, or let {after} call the one before: begin it with"
+            f" `local before = {name}` (or with `{name} = nil` if it is to take its place)",
+        )
+    return list(found.values())
