@@ -63,6 +63,8 @@ ORTHANCS_OWN = {
 # making has a name that begins like this one.
 LUA_FILTER = "orthanc-formula-users.lua"
 NETWORK = "network-online.target"
+# What begins an address in roles.yaml, and the option by which a plugin has it elsewhere.
+MOVED = {"/dicom-web/": ("DicomWeb", "Root")}
 # The PEM files in the folder of the configuration, by what is in them.
 PEMS = {
     "https": "orthanc-formula-https.pem",
@@ -104,7 +106,7 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "main_file": settings["main_file"],
         "option_files": settings["option_files"],
         "texts": {
-            LUA_FILTER: lua_filter(users, roles) if users else None,
+            LUA_FILTER: lua_filter(users, roles_of(settings, roles)) if users else None,
             # Without systemd as PID 1 there is no unit.
             **({settings["drop_in"]: unit(settings)} if settings["booted"] else {}),
         },
@@ -195,7 +197,7 @@ def layers(settings: dict, users: dict, derived: dict) -> list:
     own = settings["config"].get("LuaScripts") or []
     # Anything but a list is refused later on, as it stands in the pillar.
     if users and isinstance(own, list):
-        # The last script that defines the filter wins: scripts of the pillar come first.
+        # The filter asks the one that was defined before it: scripts of the pillar come first.
         layers.append({"LuaScripts": [*own, f"{settings['paths']['config']}/{LUA_FILTER}"]})
     plugins = settings["config"].get("Plugins") or []
     # Where the pillar does not set it, the host makes it of what is in the folder of the plugins.
@@ -438,6 +440,34 @@ def listen(settings: dict) -> list:
     if settings["remote_access"]:
         return [port, f"[::]:{port}"] if any(":" in name for name in names) else [port]
     return [f"127.0.0.1:{port}", f"[::1]:{port}"] if "::1" in names else [f"127.0.0.1:{port}"]
+
+
+def roles_of(settings: dict, roles: dict) -> dict:
+    """Return the roles with the addresses that the options give to plugins."""
+    moved = {
+        address: root_of(settings["config"].get(section), option)
+        for address, (section, option) in MOVED.items()
+    }
+
+    def follow(path: str) -> str:
+        for address, root in moved.items():
+            if root and path.startswith(address):
+                return root + path[len(address) :]
+        return path
+
+    return {
+        role: [{**rule, "paths": [follow(path) for path in rule["paths"]]} for rule in rules]
+        for role, rules in roles.items()
+    }
+
+
+def root_of(section, option: str) -> str | None:
+    """Return the address that a section gives to its plugin, as plugins complete it; or None."""
+    root = section.get(option) if isinstance(section, dict) else None
+    # Anything but a text is refused later on. A star would be more than one address.
+    if not isinstance(root, str) or "*" in root:
+        return None
+    return f"/{root.strip('/')}/".replace("//", "/")
 
 
 def lua_filter(users: dict, roles: dict) -> str:

@@ -25,14 +25,18 @@ def server(request, salt_version, users):
 
 
 def pillar(users, **more):
-    """Return a pillar with HTTPS, and WebDAV and DICOMweb behind it."""
+    """Return a pillar with HTTPS, and WebDAV and DICOMweb, at another place, behind it."""
     return {
         "users": users,
         "remote_access": True,
         "packages": ["orthanc", "orthanc-dicomweb"],
         "https": {"enabled": True, "certificate": CHAIN, "key": KEY},
         **more,
-        "config": {"WebDavEnabled": True, "DicomWeb": {"Enable": True}, **more.get("config", {})},
+        "config": {
+            "WebDavEnabled": True,
+            "DicomWeb": {"Enable": True, "Root": "/rad/"},
+            **more.get("config", {}),
+        },
     }
 
 
@@ -98,18 +102,16 @@ def test_dicomweb(server, users, image, ca):
         path = image().with_suffix(".multipart")
         path.write_bytes(body)
         headers = (kind, "Accept: application/dicom+json", *transfer)
-        stored = server.ask(
-            "POST", "/dicom-web/studies", *wim, data=f"@{path}", headers=headers, **how
-        )
+        stored = server.ask("POST", "/rad/studies", *wim, data=f"@{path}", headers=headers, **how)
         assert stored.code == 200, stored
-        assert f"https://{NAME}:8042/dicom-web/studies/" in stored.body.decode()
+        assert f"https://{NAME}:8042/rad/studies/" in stored.body.decode()
     refused = {"data": f"@{path}", "headers": (kind,), **how}
     rita = login(users, "rita")
-    assert server.ask("POST", "/dicom-web/studies", *rita, **refused).code == 403
-    assert server.ask("POST", "/dicom-web/studies", **refused).code == 401
-    found = server.ask("GET", "/dicom-web/studies?PatientName=Test*", *wim, **how).json
+    assert server.ask("POST", "/rad/studies", *rita, **refused).code == 403
+    assert server.ask("POST", "/rad/studies", **refused).code == 401
+    found = server.ask("GET", "/rad/studies?PatientName=Test*", *wim, **how).json
     (url,) = {study["00081190"]["Value"][0] for study in found}
-    assert url.startswith(f"https://{NAME}:8042/dicom-web/studies/")
+    assert url.startswith(f"https://{NAME}:8042/rad/studies/")
     study = url.removeprefix(f"https://{NAME}:8042")
     accept = ('Accept: multipart/related; type="application/dicom"',)
     fetched = server.ask("GET", study, *wim, headers=accept, **how)
@@ -117,7 +119,7 @@ def test_dicomweb(server, users, image, ca):
     assert b"DICM" in fetched.body
     # nginx keeps no names of patients in its log.
     log = server.read("/var/log/nginx/access.log")
-    assert "/dicom-web/studies" in log
+    assert "/rad/studies" in log
     assert "PatientName" not in log
 
 

@@ -79,7 +79,7 @@ REQUESTS = [
     ("GET", "/peers", RITA, None, ["north"]),
     ("GET", "/dicom-web/studies", RITA, None, 200),
     ("PUT", "/modalities/new", WIM, '["NEW", "192.0.2.1", 104]', 403),
-    ("POST", "/tools/find", RITA, FIND, 403),
+    ("POST", "/tools/find", RITA, FIND, 200),
     ("POST", "/tools/bulk-delete", WIM, '{"Resources": []}', 403),
     ("POST", "/tools/shutdown", WIM, "", 403),
     ("POST", "/tools/execute-script", ANNA, "print(1)", 403),

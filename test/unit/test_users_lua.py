@@ -19,9 +19,11 @@ def allows(options_file, read_yaml):
     }
     options_file.__env__ = "base"
 
-    def make(users):
+    def make(users, config=(), before=""):
         lua = lupa.LuaRuntime(encoding="utf-8")
-        lua.execute(options_file.lua_filter(users, roles))
+        lua.execute(before)
+        followed = options_file.roles_of({"config": dict(config)}, roles)
+        lua.execute(options_file.lua_filter(users, followed))
         check = lua.globals().IncomingHttpRequestFilter
         return lambda user, method, path: check(method, path, "127.0.0.1", user, {})
 
@@ -36,7 +38,15 @@ def allows(options_file, read_yaml):
         ("admin", "GET", "/", True),
         ("reader", "GET", "/", True),
         ("reader", "GET", "/instances/x/file", True),
-        ("reader", "POST", "/tools/find", False),
+        ("reader", "POST", "/tools/find", True),
+        ("reader", "POST", "/tools/count-resources", True),
+        ("reader", "POST", "/studies/x/archive", True),
+        ("reader", "POST", "/tools/create-dicom", False),
+        ("reader", "POST", "/tools/find/x", False),
+        ("reader", "POST", "/instances", False),
+        ("reader", "POST", "/modalities/x/find", False),
+        ("reader", "POST", "/dicom-web/studies", False),
+        ("reader", "POST", "/instances/x/attachments/dicom/compress", False),
         ("reader", "PUT", "/instances/x/metadata/1024", False),
         ("reader", "DELETE", "/instances/x", False),
         ("writer", "GET", "/studies", True),
@@ -66,6 +76,30 @@ def allows(options_file, read_yaml):
 def test_roles(allows, role, method, path, allowed):
     check = allows({"someone": {"password": "x", "role": role}})
     assert check("someone", method, path) is allowed
+
+
+@pytest.mark.parametrize(
+    ("config", "root"),
+    [
+        ({}, "/dicom-web/"),
+        ({"DicomWeb": {"Enable": True}}, "/dicom-web/"),
+        ({"DicomWeb": {"Root": "/rad/"}}, "/rad/"),
+        ({"DicomWeb": {"Root": "rad"}}, "/rad/"),
+        ({"DicomWeb": {"Root": "/a/b.c-d"}}, "/a/b.c-d/"),
+        ({"DicomWeb": {"Root": "/"}}, "/"),
+        # What is refused opens nothing.
+        *(({"DicomWeb": wrong}, "/dicom-web/") for wrong in (None, [], {"Root": 1})),
+        ({"DicomWeb": {"Root": "/*/"}}, "/dicom-web/"),
+    ],
+)
+def test_a_writer_stores_where_the_options_have_dicomweb(allows, config, root):
+    users = {name: {"password": "x", "role": name} for name in ("writer", "reader")}
+    check = allows(users, config)
+    for path, allowed in (("studies", True), ("studies/1.2", True), ("servers/x/stow", False)):
+        assert check("writer", "POST", root + path) is allowed
+        assert check("reader", "POST", root + path) is False
+    for other in {"/dicom-web/", "/rad/", "/b/"} - {root}:
+        assert check("writer", "POST", f"{other}studies") is False
 
 
 @pytest.mark.parametrize("user", ["", "nobody", "Someone", "RULES", "__index"])
@@ -104,3 +138,24 @@ def test_a_user_name_is_only_a_name(allows, name):
     assert check(name, "GET", "/") is True
     assert check(name, "POST", "/") is False
     assert check("x", "GET", "/") is False
+
+
+@pytest.mark.parametrize(
+    ("before", "allowed"),
+    [
+        ("", (True, False)),
+        ("function IncomingHttpRequestFilter() return true end", (True, False)),
+        ("function IncomingHttpRequestFilter() return false end", (False, False)),
+        # Orthanc itself would answer with an error.
+        ("function IncomingHttpRequestFilter() end", (False, False)),
+        (
+            "function IncomingHttpRequestFilter(method, uri, ip, user, headers)"
+            " return method .. uri .. ip .. user .. type(headers) =="
+            " 'GET/x/127.0.0.1auserdata' end",
+            (True, False),
+        ),
+    ],
+)
+def test_a_filter_that_was_there_before_has_to_agree(allows, before, allowed):
+    check = allows({"a": {"password": "x", "role": "reader"}}, before=before)
+    assert (check("a", "GET", "/x/"), check("a", "PUT", "/x/")) == allowed
