@@ -104,7 +104,8 @@ def judge(sources, saltenv="base", shown=None):
         texts = read_of[place]
         chain, found, soon = _judge_chain(texts.get("certificate"), trusted)
         certificates = _in_base64(texts.get("certificate", ""))
-        if found and certificates and set(certificates) <= set((shown or {}).get(place, ())):
+        # In another order they are another chain.
+        if found and certificates and certificates == list((shown or {}).get(place, ())):
             soon = [f"{sentence} ({IN_USE})" for sentence in found]
             found = []
         problems += [f"{place}:certificate: {sentence}" for sentence in found]

@@ -107,7 +107,7 @@ def test_orthanc_shows_its_certificate_to_others(server, users, image, tmp_path)
     )
     try:
         address = {"AET": "X", "Host": server.network.gateway, "Port": port}
-        modalities = {"tls": {**address, "UseDicomTls": True}, "plain": address}
+        modalities = {"tls": {**address, "UseDicomTls": True}, "plain": {**address, "AET": "Y"}}
         server.apply(**pillar(users, modalities=modalities))
         assert ask(server, users, "POST", "/modalities/tls/echo", data="{}").code == 200
         assert ask(server, users, "POST", "/modalities/plain/echo", data="{}").code == 500
