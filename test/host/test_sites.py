@@ -3,6 +3,7 @@ One of them is asked before it has the formula's modules.
 """
 
 import contextlib
+import re
 
 import pytest
 import readme
@@ -37,7 +38,7 @@ def test_two_sites_from_one_pillar_tree(salt, systems, backend):
             start_minion(master, host, id)
         unsynced = master.run("salt -t 300 north-1 state.apply orthanc", check=False).out
         assert "not on this minion yet; nothing was changed" in unsynced
-        assert "Succeeded: 0" in unsynced
+        assert re.search(r"Succeeded: +0\n", unsynced)
         assert "changed=" not in unsynced
         assert not north.path("/etc/orthanc").exists()
         assert not north.run("dpkg -s orthanc", check=False).ok
