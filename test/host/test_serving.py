@@ -25,7 +25,9 @@ def test_a_second_run_changes_nothing(minion, users):
     run = minion.apply(users=users)
     assert run.changes == {}
     assert minion.pid() == pid
-    assert minion.written() == written
+    # The index is Orthanc's to write, whenever it likes.
+    changed = {path for path in minion.written() ^ written if "/db-v6/index" not in path}
+    assert changed == set()
 
 
 def test_other_hosts_get_in_only_with_remote_access(minion, users):

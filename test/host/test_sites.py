@@ -60,9 +60,10 @@ def test_two_sites_from_one_pillar_tree(salt, systems, backend):
                 name.upper(),
             )
             assert host.ask("GET", "/modalities", *who, remote=True).json == [site["modality"]]
-            foreign = ("sven" if site["user"] == "nora" else "nora", site["other"])
+            other = f"{site['other']}{readme.OWN}"
+            foreign = ("sven" if site["user"] == "nora" else "nora", other)
             assert host.ask("GET", "/system", *foreign, remote=True).code == 401
             searched = "grep -rlsF --exclude-dir=proc --exclude-dir=sys --exclude-dir=dev {} /"
             assert host.run(searched.format(f"'{who[1]}'")).out, "not where this test looks"
-            found = host.run(searched.format(f"'{site['other']}'"), check=False).out
+            found = host.run(searched.format(f"'{other}'"), check=False).out
             assert found == "", found
