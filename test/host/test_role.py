@@ -86,11 +86,13 @@ def test_each_parameter_on_and_off(minion, image, tmp_path):
     )
     for who in (ADMIN, ALICE, BOB):
         assert minion.ask("GET", "/system", *who, port=8050, remote=True).code == 200
-    for who, method, code in (
-        *((ALICE, "POST", 403), (BOB, "POST", 200), (BOB, "DELETE", 403), (ADMIN, "DELETE", 404)),
+    # Orthanc 1.10 has another word for what is not there.
+    for who, method, codes in (
+        *((ALICE, "POST", {403}), (BOB, "POST", {400, 404})),
+        *((BOB, "DELETE", {403}), (ADMIN, "DELETE", {404})),
     ):
-        path = "/tools/find" if method == "POST" else "/patients/none"
-        assert minion.ask(method, path, *who, data=FIND, port=8050).code == code, (who, method)
+        path = "/jobs/none/pause" if method == "POST" else "/patients/none"
+        assert minion.ask(method, path, *who, data=FIND, port=8050).code in codes, (who, method)
     assert store_again_and_read_comment() == "second"
     for path in images[2:]:
         assert dicom.client("storescu", minion.address, str(path)).returncode == 0
