@@ -114,10 +114,6 @@ PORT = Kind(
     "a port number from 1 to 65535 (without quotes)",
     lambda value: _whole(value) and 1 <= value <= 65535,
 )
-NUMBER = Kind(
-    "a number",
-    lambda value: type(value) in (int, float) and abs(value) < 1e300,  # no NaN either
-)
 TEXT = matching("a text (in quotes)", r"[^\0\ud800-\udfff]*")
 AET = matching(
     "1 to 16 ASCII characters without backslash, not all blank (in quotes)",
