@@ -14,7 +14,6 @@ import os
 import re
 import shlex
 import ssl
-import stat
 import time
 import urllib.error
 import urllib.request
@@ -170,40 +169,6 @@ def _listening_sockets() -> set:
         # 0A: the state LISTEN
         found |= {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
     return found
-
-
-def close_to_others(name):
-    """
-    Take the rights of others from all that is in a folder, links aside; not from the folder.
-
-    name
-        The path of the folder. It need not exist, and files may come and go meanwhile.
-
-    Returns how many files and folders were open.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc.close_to_others /var/lib/orthanc
-    """
-    count = 0
-    if not os.path.isdir(name):
-        return count
-    for _, folders, files, descriptor in os.fwalk(name):
-        for entry in folders + files:
-            # Its owner is not trusted to have no link to a file of somebody else put here.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-            try:
-                opened = os.open(entry, flags, dir_fd=descriptor)
-            except OSError:
-                continue
-            mode = stat.S_IMODE(os.fstat(opened).st_mode)
-            if mode & stat.S_IRWXO:
-                os.fchmod(opened, mode & ~stat.S_IRWXO)
-                count += 1
-            os.close(opened)
-    return count
 
 
 def wait(service, config, log=None, timeout=60):

@@ -1024,6 +1024,12 @@ def _strangers(name: str, owned: dict, wanted: dict, on_host: dict) -> list[str]
                 f"{path} cannot be read as JSON, and Orthanc does not start with it; remove it or"
                 " put it right"
             )
+        elif _is_shut_out(name, path, wanted["user"], wanted["group"]):
+            problems.append(
+                f"{path} cannot be read by the user {wanted['user']}, and Orthanc does not start"
+                f" without it; let its group do so: chgrp {wanted['group']} {path};"
+                f" chmod g+r {path}"
+            )
         for option in sorted(set(content or {}) & options):
             key = wanted["sources"].get(option, f"orthanc:config:{option}")
             sentence = f"{path} sets {option}, which {key} sets too; remove it from that file"
@@ -1036,6 +1042,12 @@ def _strangers(name: str, owned: dict, wanted: dict, on_host: dict) -> list[str]
                 f"{sentence}, because Orthanc does not start when two files set one option"
             )
     return problems
+
+
+def _is_shut_out(name: str, path: str, user: str, group: str) -> bool:
+    """Return whether an account gets into a folder, and not at a file in it."""
+    may = __salt__["orthanc_paths.may"]
+    return may(["-x", name], user, group) and not may(["-r", path], user, group)
 
 
 def _in_use(name: str, service: str, on_host: dict) -> dict:
@@ -1374,6 +1386,26 @@ def changed_files(name, running=True):
         # What a configuration names that the running Orthanc has never seen is new with it.
         paths = [path for path in paths if path in known]
     return __salt__["orthanc_reads.changed"](paths, known, running)
+
+
+def used(name):
+    """
+    Return the paths of the files that Orthanc reads in a folder of its configuration, and of what
+    these name.
+
+    name
+        The path of the folder.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.used /etc/orthanc
+    """
+    on_host = _read_folder(name)
+    options = merge([content or {} for content in on_host.values()])
+    named = [path for _, path, _ in __salt__["orthanc_paths.named"](options, name)]
+    return [*_at(name, on_host), *named, *__salt__["orthanc_reads.files"](options, name)]
 
 
 def _read_at_start(name: str) -> list[str]:

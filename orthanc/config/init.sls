@@ -24,10 +24,17 @@ def run():
                 {"user": "root"},
                 {"group": settings["group"]},
                 {"dir_mode": "0750"},
-                {"file_mode": "0640"},
-                {"recurse": ["user", "group", "mode"]},
                 {"makedirs": True},
                 {"require": [{"sls": "orthanc.packages"}]},
+            ],
+        },
+        "orthanc-access-content": {
+            "orthanc_access.closed": [
+                {"name": paths["config"]},
+                {"user": settings["user"]},
+                {"group": settings["group"]},
+                {"own": own(configuration)},
+                {"require": [{"file": "orthanc-access"}]},
             ],
         },
         "orthanc-config": {
@@ -42,6 +49,13 @@ def run():
         if place != "orthanc:paths:config":
             states.update(private(place.split(":")[-1], folder, settings))
     return states
+
+
+def own(configuration):
+    """Return the names in the folder that are the formula's."""
+    files = [configuration["main_file"], *configuration["option_files"]]
+    files += [*configuration["texts"], *configuration["pems"]]
+    return [*(file for file in files if not file.startswith("/")), "before-formula", ".unproven"]
 
 
 def plugins(settings):
@@ -61,8 +75,10 @@ def private(name, folder, settings):
     """
     return {
         f"orthanc-{name}-content": {
-            "module.run": [
-                {"orthanc.close_to_others": [{"name": folder}]},
+            "orthanc_access.closed": [
+                {"name": folder},
+                {"user": settings["user"]},
+                {"group": settings["group"]},
                 {"prereq": [{"file": f"orthanc-{name}"}]},
             ],
         },

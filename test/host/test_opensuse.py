@@ -67,7 +67,8 @@ def test_nobody_else_reads_an_image(minion, users, image):
     assert open_to_others(minion) == ""
 
     assert set(minion.apply(**settings).changes) <= {
-        *("orthanc-access", "orthanc-home", "orthanc-home-content")
+        *("orthanc-access", "orthanc-access-content"),
+        *("orthanc-home", "orthanc-home-content"),
     }
     assert minion.run("stat -c %a /var/lib/orthanc").out.strip() == "750"
     assert minion.apply(**settings).changes == {}
@@ -77,15 +78,19 @@ def test_an_interrupted_closing_is_taken_up_again(leap, users):
     leap.run(f"zypper -n -q install orthanc && install -d -o orthanc -m 755 {DATA} {DATA}/aa")
     leap.run(f"echo x > {DATA}/aa/image && ln -s /etc/passwd {DATA}/link")
     leap.run(f"chmod 644 {DATA}/aa/image; chmod 750 /var/lib/orthanc; chown -R orthanc: {DATA}")
+    # As root puts back what was lost.
+    leap.run(f"echo x > {DATA}/aa/restored; chown daemon:daemon {DATA}/aa/restored")
     tried_on = leap.written()
     leap.pillar(users=users)
     tried = leap.state("orthanc.config", test=True)
     assert "orthanc-storage" in tried.changes
     assert leap.written() == tried_on
     # What is in it comes first; the folder itself, which says that all is done, comes last.
-    leap.run(f"salt-call orthanc.close_to_others {DATA}")
+    leap.run(f"salt-call orthanc_access.close {DATA}")
     assert open_to_others(leap).split() == [DATA, f"{DATA}/link"]
     assert leap.run("stat -c %a /etc/passwd").out.strip() == "644"
+    shown = leap.run(f"stat -c '%a %U %G' {DATA}/aa/restored").out.split()
+    assert shown == ["640", "daemon", "orthanc"]
     assert "orthanc-storage" in leap.state("orthanc.config").changes
     assert open_to_others(leap).split() == [f"{DATA}/link"]
 

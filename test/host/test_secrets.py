@@ -81,7 +81,7 @@ def test_a_reinstall_of_all_packages_opens_nothing_and_orthanc_starts(minion, se
     minion.wait_for_port()
     assert minion.ask("GET", "/system", "anna", PASSWORDS["user"]).code == 200
     run = minion.apply(**settings)
-    assert set(run.changes) == {"orthanc-access"}, str(run)
+    assert set(run.changes) == {"orthanc-access-content"}, str(run)
     assert minion.state().changes == {}
 
 

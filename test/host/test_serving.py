@@ -4,6 +4,7 @@ The tests of this module share a host; each sets the pillar that it needs.
 """
 
 import json
+import re
 import time
 
 import dicom
@@ -109,7 +110,7 @@ def test_a_hand_edit_is_put_right_and_shown(minion, users):
     assert changes["/etc/orthanc/orthanc.json"]["LimitFindResults"] == {"old": 99, "new": 100}
     assert "/etc/orthanc/credentials.json" in changes
     assert users_lua in changes
-    assert users_lua in run.changes["orthanc-access"]
+    assert users_lua in run.changes["orthanc-access-content"]
     modes = minion.run(f"stat -c '%a %U %G' {users_lua}").out.split()
     assert modes == ["640", "root", "orthanc"]
     assert minion.ask("GET", "/system", "anna", users["anna"]["password"]).code == 200
@@ -120,11 +121,68 @@ def test_wrong_modes_alone_are_put_right_without_a_restart(minion, users):
     pid = minion.pid()
     minion.run("chmod 0755 /etc/orthanc; chmod 0644 /etc/orthanc/credentials.json")
     changes = minion.apply(users=users).changes
-    assert set(changes) == {"orthanc-access"}
+    assert set(changes) == {"orthanc-access", "orthanc-access-content"}
     assert minion.pid() == pid
     assert minion.run("stat -c %a /etc/orthanc /etc/orthanc/credentials.json").out.split() == [
         *("750", "640")
     ]
+
+
+def test_files_of_the_administrators_own_are_closed_to_others_and_no_more(minion, users):
+    """Of each: owner and group, mode, and both of them after a run."""
+    minion.apply(users=users)
+    kept = {
+        "hook.sh": ("backup adm 755", "backup adm 750"),
+        "tool/run": ("daemon daemon 751", "daemon daemon 750"),
+        "tool": ("daemon daemon 2775", "daemon daemon 2770"),
+        "closed": ("root root 700", "root root 700"),
+        "given": ("backup orthanc 664", "backup orthanc 660"),
+        "own": ("orthanc adm 644", "orthanc adm 640"),
+        # Orthanc got at these as one of the others.
+        "called.sh": ("root root 755", "root orthanc 750"),
+        "site.json": ("root root 644", "root orthanc 640"),
+        "more.json": ("backup adm 664", "backup orthanc 640"),
+        "dicts": ("backup adm 755", "backup orthanc 750"),
+        "dicts/site": ("backup adm 644", "backup orthanc 640"),
+        "dicts/other": ("backup adm 644", "backup adm 640"),
+    }
+    folder = "/etc/orthanc"
+    minion.run(f"mkdir {folder}/tool {folder}/dicts; ln -s /etc/passwd {folder}/link")
+    text = {
+        "site.json": json.dumps({"StableAge": 59}),
+        "more.json": json.dumps({"ExternalDictionaries": [f"{folder}/dicts/site"]}),
+        "dicts/site": "(0009,1001)\tLO\tOfMine\t1\tDICOM\n",
+    }
+    for name, (before, _) in kept.items():
+        if name not in ("tool", "dicts"):
+            minion.write(f"{folder}/{name}", text.get(name, ""))
+        owner, group, mode = before.split()
+        minion.run(f"cd {folder}; chown {owner}:{group} {name}; chmod {mode} {name}")
+
+    def found():
+        """Return owner, group and mode of all files of the folder that are not the formula's."""
+        listed = minion.run(f"cd {folder}; stat -c '%n %U %G %a' {' '.join(kept)}").out
+        return {name: rest for name, rest in (line.split(" ", 1) for line in listed.splitlines())}
+
+    minion.pillar(users=users)
+    tried = minion.state(test=True)
+    run = minion.apply(users=users)
+    assert found() == {name: after for name, (_, after) in kept.items()}
+    changed = {f"{folder}/{name}" for name, (before, after) in kept.items() if before != after}
+    assert set(run.changes["orthanc-access-content"]) == changed
+    assert tried.changes["orthanc-access-content"] == run.changes["orthanc-access-content"]
+    assert minion.run("stat -c %a /etc/passwd").out.strip() == "644"
+    minion.run("systemctl restart orthanc")
+    minion.wait_for_port()
+    assert minion.apply(users=users).changes == {}
+    # Without a right to read one, Orthanc would not start again.
+    minion.run(f"chmod 600 {folder}/site.json")
+    minion.pillar(users=users)
+    refused = minion.state().failed["orthanc-pillar"]
+    assert f"{folder}/site.json cannot be read by the user orthanc" in refused
+    minion.run(re.search("chmod g[^;,]*", refused)[0])
+    assert minion.apply(users=users).changes == {}
+    minion.run(f"cd {folder}; rm -rf link {' '.join(kept)}")
 
 
 def test_a_stopped_service_is_started(minion, users):

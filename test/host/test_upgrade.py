@@ -112,7 +112,7 @@ def test_from_debian_13_to_sid(minion, settings, image, store):
         "RejectedSopClasses": {"new": [REJECTED]},
     }
     # The packages have reset the modes of their files.
-    assert set(run.changes) == {"orthanc-access", "orthanc-config", "orthanc-serving"}
+    assert set(run.changes) == {"orthanc-access-content", "orthanc-config", "orthanc-serving"}
     assert run.changes["orthanc-config"] == {"/etc/orthanc/orthanc.json": changed}
     assert tried.changes["orthanc-config"] == run.changes["orthanc-config"]
     pid = minion.pid()

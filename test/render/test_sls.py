@@ -160,8 +160,6 @@ def test_every_sls_gives_states_that_exist(render, state_module, case, family, i
 
 def arguments(chunk, state_module):
     """Return the names of the arguments that a state function takes."""
-    if (chunk["state"], chunk["fun"]) == ("module", "run"):
-        return {"orthanc.close_to_others"}
     if chunk["state"].startswith("orthanc"):
         module = state_module(chunk["state"])
     else:
@@ -179,6 +177,7 @@ def test_the_states_come_in_the_order_of_the_road(render, family):
         "orthanc-packages",
         "orthanc-plugin-libOne.so",
         "orthanc-access",
+        "orthanc-access-content",
         "orthanc-config",
         "orthanc-serving",
         "orthanc-plugins-unused",
