@@ -102,7 +102,8 @@ def restart(service):
     service
         The name of the service.
 
-    Returns whether that succeeded, which does not say yet that Orthanc serves.
+    Returns whether that succeeded, which does not say yet that Orthanc serves. Raises
+    CommandExecutionError if it is not root who asks.
 
     CLI Example:
 
@@ -110,12 +111,18 @@ def restart(service):
 
         salt '*' orthanc.restart orthanc
     """
+    _as_root()
     _settle()
     if salt.utils.systemd.booted(__context__):
         # Its drop-in may have been written, or put back.
         for words in (["daemon-reload"], ["reset-failed", service]):
             __salt__["cmd.run_all"](["systemctl", *words], python_shell=False, ignore_retcode=True)
     return __salt__["service.restart"](service)
+
+
+def _as_root() -> None:
+    if os.geteuid():
+        raise CommandExecutionError("only root may do this; call it with sudo")
 
 
 def _settle() -> None:
@@ -410,7 +417,7 @@ def backup_key(path=None, remote_user=None, saltenv=None, pillarenv=None):
         The environments that formula and pillar are of; by default those of the minion.
 
     Raises CommandExecutionError if there is no such key, or if the formula cannot be rendered here
-    (over salt-ssh: give both arguments).
+    (over salt-ssh: give both arguments), or if it is not root who asks.
 
     CLI Example:
 
@@ -419,6 +426,7 @@ def backup_key(path=None, remote_user=None, saltenv=None, pillarenv=None):
         salt '*' orthanc.backup_key
         salt-ssh '*' orthanc.backup_key /var/lib/orthanc/.ssh/id_ed25519 backup
     """
+    _as_root()
     environments = {"saltenv": saltenv, "pillarenv": pillarenv}
     given = {} if path and remote_user else _backup_key_of_pillar(environments)
     path, remote_user = path or given["name"], remote_user or given["remote_user"]

@@ -820,7 +820,8 @@ def _failing(what: str):
     try:
         yield
     except OSError as err:
-        raise CommandExecutionError(f"{what} failed: {err}") from err
+        remedy = "; call it as root, with sudo" if os.geteuid() else ""
+        raise CommandExecutionError(f"{what} failed: {err}{remedy}") from err
 
 
 def _gid(group: str) -> int:
@@ -1427,9 +1428,15 @@ def _json_files(name: str) -> list[str]:
     """Return the names of the files that Orthanc would read."""
     if not os.path.isdir(name):
         return []
+    try:
+        entries = sorted(os.listdir(name))
+    except PermissionError:
+        raise CommandExecutionError(
+            f"{name} is closed to the account that runs this; call it as root, with sudo"
+        ) from None
     return [
         entry
-        for entry in sorted(os.listdir(name))
+        for entry in entries
         # Orthanc reads hidden files too, and takes .JSON for .json.
         if entry.lower().endswith(".json") and not os.path.isdir(os.path.join(name, entry))
     ]

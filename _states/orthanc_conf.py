@@ -13,6 +13,7 @@ __virtualname__ = "orthanc_conf"
 # Before the warnings in a comment.
 WARNINGS = "Warnings:"
 NOT_LOADED = "Plugins that are installed and not loaded, because the pillar does not ask for them"
+NOT_ROOT = "Salt does not run as root here, so nothing can be done; call it with sudo"
 
 
 def __virtual__():
@@ -48,6 +49,9 @@ def valid(name, configuration=None, problems=(), warnings=()):
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "The pillar is sound"}
     problems, warnings = list(problems), list(warnings)
+    if os.geteuid():
+        ret.update(result=False, comment=NOT_ROOT)
+        return ret
     try:
         if configuration is not None:
             verdict = __salt__["orthanc_conf.judge"](name, configuration, host=not problems)

@@ -2,12 +2,12 @@
 The one place where pillar, map file of the OS family and defaults meet.
 
 The SLS files load it through ``slsutil.renderer`` and get a dict: the merged settings below
-``settings``, and functions that return what becomes of them: ``configuration`` for Orthanc and
-``proxy`` for nginx (of ``options.py``), and ``pillar_state``, the state that fails with all that is
-wrong with the pillar. Of a pillar with mistakes the settings are what is sound of it, so that each
-SLS always gives its states: all of them require that one. ``SHAPE`` is the list of all keys that
-the pillar may hold. What Orthanc itself may be told is judged later, on the host, by
-``orthanc_conf.valid`` in ``orthanc.validation``.
+``settings``; functions that return what becomes of them: ``configuration`` for Orthanc and
+``proxy`` for nginx (of ``options.py``); ``pillar_state``, the state that fails with all that is
+wrong with the pillar; and ``apart``, for states of packages. Of a pillar with mistakes the settings
+are what is sound of it, so that each SLS always gives its states: all of them require that one.
+``SHAPE`` is the list of all keys that the pillar may hold. What Orthanc itself may be told is
+judged later, on the host, by ``orthanc_conf.valid`` in ``orthanc.validation``.
 """
 
 from __future__ import annotations
@@ -260,6 +260,10 @@ INSTEAD = {
 }
 # What a pillar is that there is not: no mapping, and no `orthanc:` with nothing behind it either.
 ABSENT = object()
+# For each pkg.installed. Where ``state_aggregate`` is on, Salt would join it with those of others:
+# it knows no version then, and installs before what must come first. Salt leaves alone
+# what comes from another source, and an empty one is none.
+APART = [{"aggregate": False}, {"fromrepo": ""}]
 # state.apply does not bring custom modules by itself, as a highstate does.
 UNSYNCED = (
     "the formula's own modules are not on this minion yet; nothing was changed. Bring them with"
@@ -985,6 +989,7 @@ def run() -> dict:
     return {
         "settings": settings,
         "pillar_state": pillar_state,
+        "apart": APART,
         "configuration": lambda: from_options("configuration", roles, DEMO_USERS),
         "proxy": lambda: from_options("proxy"),
     }

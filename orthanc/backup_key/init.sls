@@ -24,6 +24,7 @@ def run():
         "orthanc-ssh-client": {
             "pkg.installed": [
                 {"name": settings["ssh_client"]},
+                *orthanc["apart"],
                 {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },

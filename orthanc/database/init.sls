@@ -25,6 +25,7 @@ def run():
         "orthanc-database-packages": {
             "pkg.installed": [
                 {"pkgs": programs},
+                *orthanc["apart"],
                 {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },

@@ -19,6 +19,7 @@ def run():
         "orthanc-nginx": {
             "pkg.installed": [
                 {"pkgs": [nginx["package"]] if proxy["text"] else []},
+                *orthanc["apart"],
                 {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },

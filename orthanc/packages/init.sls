@@ -20,8 +20,17 @@ def run():
             "pkg.installed": [
                 {"pkgs": packages},
                 {"update_holds": True},
+                *orthanc["apart"],
                 # Debian's package of the plugin for the database restarts Orthanc.
                 {"require": [{"orthanc_conf": "orthanc-pillar"}, {"sls": "orthanc.database"}]},
+            ],
+        },
+        # After the packages: what others require these to wait for may bring the source.
+        "orthanc-version": {
+            "orthanc_packages.available": [
+                {"name": settings["package"]},
+                {"version": version},
+                {"require": [{"pkg": "orthanc-packages"}]},
             ],
         },
         "orthanc-hold": {

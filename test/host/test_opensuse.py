@@ -35,6 +35,18 @@ def open_to_others(host) -> str:
     return host.run(f"find {DATA} -perm /007").out
 
 
+def packages_are_not_joined_with_those_of_others(minion, settings):
+    """As Salt does with ``state_aggregate``; Salt 3006 finds its requisites recursive then."""
+    version = minion.run("rpm -q --qf '%{VERSION}-%{RELEASE}' orthanc").out
+    minion.apply(**settings, version=version)
+    minion.write("/etc/salt/minion.d/aggregate.conf", "state_aggregate: true")
+    minion.write("/srv/salt/own.sls", "own: {pkg.installed: [{pkgs: []}]}")
+    run = minion.state("own,orthanc")
+    assert run.ok, str(run)
+    assert run.changes == {}
+    minion.run("rm /etc/salt/minion.d/aggregate.conf /srv/salt/own.sls")
+
+
 @pytest.mark.parametrize(
     ("minion", "salt_version"), [("leap", OLDEST), ("tumbleweed", NEWEST)], indirect=["minion"]
 )
@@ -72,6 +84,7 @@ def test_nobody_else_reads_an_image(minion, users, image):
     }
     assert minion.run("stat -c %a /var/lib/orthanc").out.strip() == "750"
     assert minion.apply(**settings).changes == {}
+    packages_are_not_joined_with_those_of_others(minion, settings)
 
 
 def test_an_interrupted_closing_is_taken_up_again(leap, users):

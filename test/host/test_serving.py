@@ -8,6 +8,7 @@ import re
 import time
 
 import dicom
+from minion import FORMULA, Run
 
 
 def test_a_pillar_of_two_users_serves(minion, users):
@@ -230,6 +231,37 @@ def test_the_links_lead_to_the_live_folders(minion, users):
     assert minion.run("readlink /srv/links/images").out.strip() == "/var/lib/orthanc/db-v6"
 
 
+def test_who_is_not_root_is_told_so_in_one_sentence(minion, users):
+    minion.apply(users=users)
+    minion.run("useradd -m bob; mkdir -p /home/bob/salt; cp -r /srv/pillar /home/bob/pillar")
+    minion.write(
+        "/home/bob/salt/minion",
+        f"root_dir: /home/bob/salt\nfile_client: local\nfile_roots: {{base: [{FORMULA}]}}\n"
+        "pillar_roots: {base: [/home/bob/pillar]}",
+    )
+    minion.run("chown -R bob /home/bob")
+    before = minion.written()
+    call = "runuser -u bob -- salt-call -c /home/bob/salt -l error --out=json"
+    minion.run(f"{call} saltutil.sync_all")
+    for function in (
+        *("orthanc.access", "orthanc.answers", "orthanc.errors", "orthanc.backup_key"),
+        *("orthanc.restart orthanc", "orthanc_conf.validate", "orthanc_conf.validate /etc/orthanc"),
+        *("orthanc_conf.effective /etc/orthanc", "orthanc_conf.restore /etc/orthanc"),
+    ):
+        told = minion.run(f"{call} {function}", check=False)
+        assert not told.ok, function
+        assert "with sudo" in told.err, function
+        assert len(told.err.strip().splitlines()) == 1, told.err
+    for sls in ("orthanc", "orthanc.clean"):
+        run = Run(minion.run(f"{call} state.apply {sls}", check=False))
+        assert "call it with sudo" in run.failed["orthanc-pillar"]
+        assert "\n" not in run.failed["orthanc-pillar"]
+        assert run.failed.keys() == run.states.keys()
+    others = ("home/bob", "var/lib/orthanc/db-v6")
+    assert not {line for line in minion.written() ^ before if not line.startswith(others)}
+    minion.run("userdel -r bob")
+
+
 def test_version_pins_and_holds_the_package(minion, users):
     installed = "dpkg-query -Wf '${Version}' orthanc"
     version = minion.run(installed).out
@@ -237,6 +269,9 @@ def test_version_pins_and_holds_the_package(minion, users):
     assert minion.run("apt-mark showhold").out.split() == ["orthanc"]
     assert minion.state().changes == {}
     minion.pillar(users=users, version="9.9.9-1")
+    told = minion.state(test=True).failed["orthanc-version"]
+    assert "orthanc:version: no package source" in told
+    assert version in told
     run = minion.state()
     assert "9.9.9-1" in run.failed["orthanc-packages"]
     assert minion.ask("GET", "/system").code == 401

@@ -141,6 +141,7 @@ HOSTS = [
 # What Salt itself adds to a state.
 COMPILERS_OWN = {
     *("state", "fun", "name", "order", "require", "watch", "onchanges", "require_in", "prereq"),
+    "aggregate",
 }
 
 

@@ -335,6 +335,15 @@ def test_what_cannot_be_looked_through_is_a_failure_in_words(states, tmp_path):
 
 
 @TEST_MODES
+def test_valid_fails_with_one_sentence_where_salt_is_not_root(states, monkeypatch, test):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    ret = states.orthanc_conf.valid("orthanc", problems=["a: x"], test=test)
+    assert ret.result is False
+    assert "call it with sudo" in ret.comment
+    assert "\n" not in ret.comment
+
+
+@TEST_MODES
 def test_valid_fails_and_lists_every_problem(states, tmp_path, test):
     ret = states.orthanc_conf.valid("orthanc", problems=["a: x", "b: y"], test=test)
     assert ret.result is False

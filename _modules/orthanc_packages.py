@@ -1,0 +1,73 @@
+"""
+Whether the system's package manager can bring the version that the pillar pins.
+
+Part of the formula.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+
+import salt.utils.platform
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "orthanc_packages"
+
+
+def __virtual__():
+    if not salt.utils.platform.is_linux():
+        return False, "orthanc_packages: Orthanc is managed on Linux only"
+    return __virtualname__
+
+
+def missing(name, version):
+    """
+    Part of the formula. Say what is wrong with a version that ``pkg.installed`` would not find:
+    with ``test=True``, that state says of any version that it would be installed.
+
+    name
+        The name of the package.
+
+    version
+        The version, as ``pkg.installed`` takes it: with ``*`` for any rest of it, and with ``>=``
+        and the like not judged here.
+
+    Returns a sentence, or None where the version is installed or can be. The package lists are
+    renewed before a version counts as unknown.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_packages.missing orthanc 1.12.7+dfsg-4
+    """
+    if version.startswith(("<", ">", "=")):
+        return None
+    known = [__salt__["pkg.version"](name)]
+    if matches(version, known):
+        return None
+    known = _offered(name)
+    if not matches(version, known):
+        __salt__["pkg.refresh_db"]()
+        known = _offered(name)
+    if matches(version, known):
+        return None
+    return (
+        f"orthanc:version: no package source of this host has {name} {version}, but"
+        f" {', '.join(known) or 'no version at all'}; take one of these, or add the source that has"
+        " it"
+    )
+
+
+def matches(version: str, known: list[str]) -> bool:
+    """Return whether one of the known versions is the one that is asked for."""
+    return any(fnmatch.fnmatchcase(each, version) for each in known)
+
+
+def _offered(name: str) -> list[str]:
+    """Return the versions in the package lists, the newest first."""
+    try:
+        return list(dict.fromkeys(__salt__["pkg.list_repo_pkgs"](name).get(name, [])))
+    except CommandExecutionError:
+        # zypper's way to say that it knows no such package.
+        return []

@@ -1,0 +1,42 @@
+"""Which versions the package manager can bring."""
+
+import orthanc_packages
+import pytest
+from salt.exceptions import CommandExecutionError
+
+
+@pytest.fixture
+def packages(monkeypatch):
+    """The module on a host where Orthanc 1.10.1-2 is installed, and 1.12.7-4 comes by a refresh."""
+    offered = ["1.10.1-2", "1.10.1-2"]
+    functions = {
+        "pkg.version": lambda name: "1.10.1-2" if name == "orthanc" else "",
+        "pkg.list_repo_pkgs": lambda name: {name: offered} if name == "orthanc" else {},
+        "pkg.refresh_db": lambda: offered.insert(0, "1.12.7-4"),
+    }
+    monkeypatch.setattr(orthanc_packages, "__salt__", functions)
+    return orthanc_packages
+
+
+@pytest.mark.parametrize("version", ["1.10.1-2", "1.10*", "1.12.7-4", "*", ">=9", "<2"])
+def test_what_is_installed_or_can_be_is_not_missing(packages, version):
+    assert packages.missing("orthanc", version) is None
+
+
+@pytest.mark.parametrize("version", ["9.9", "1.10", "1.10.1", "1.12.7-4 ", "1.13*"])
+def test_another_version_is_refused_with_those_that_there_are(packages, version):
+    problem = packages.missing("orthanc", version)
+    assert problem.startswith("orthanc:version: ")
+    assert f"{version}, but 1.12.7-4, 1.10.1-2;" in problem
+
+
+def test_a_package_that_nobody_knows(packages):
+    assert "no version at all" in packages.missing("orthanc-other", "1")
+
+
+def test_a_package_manager_that_knows_no_such_package(packages):
+    def refuse(name):
+        raise CommandExecutionError("No matching items found.")
+
+    packages.__salt__["pkg.list_repo_pkgs"] = refuse
+    assert "no version at all" in packages.missing("orthanc-other", "1")
