@@ -28,8 +28,8 @@ def __virtual__():
 
 
 _HEADERS = (
-    "Orthanc itself sends no headers of one's choice, also none for CORS; nginx does that in front"
-    " of it (orthanc:https)"
+    "Orthanc itself sends no headers of one's choice, also none for CORS; nginx in front of it does"
+    " that: orthanc:https:cors lists origins, orthanc:https:headers other headers"
 )
 _LEVEL = "the level of the log is no option: PUT /tools/log-level with verbose or trace changes it"
 _LOG = "the folder of the log is orthanc:paths:log"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import ipaddress
 import posixpath
 import re
 import urllib.parse
@@ -29,10 +30,29 @@ def _matches(pattern: str):
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
+def _is_origin(text: str) -> bool:
+    """Return whether a text is the origin of a web page, in the form that browsers give it."""
+    label = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
+    name = rf"{label}(?:\.{label})*"
+    found = re.fullmatch(rf"(https?)://({name}|\[[0-9a-f:]+\])(?::([1-9]\d{{0,4}}))?", text)
+    if not found:
+        return False
+    scheme, host, port = found.groups()
+    if host[0] == "[" or host.rpartition(".")[2].isdigit():
+        try:
+            if ipaddress.ip_address(host.strip("[]")).compressed != host.strip("[]"):
+                return False
+        except ValueError:
+            return False
+    return port is None or (int(port) < 65536 and (scheme, port) not in USUAL_PORTS)
+
+
 def _number(low: int, high: int):
     return lambda value: type(value) is int and low <= value <= high
 
 
+# Browsers leave these out.
+USUAL_PORTS = (("http", "80"), ("https", "443"))
 FLAG = Value("true or false", lambda value: isinstance(value, bool))
 TEXT = Value("a text (put it in quotes)", _matches(r"(?s).+"))
 PORT = Value("a port number from 1 to 65535", _number(1, 65535))
@@ -86,6 +106,18 @@ SOURCE = Value(
     "an absolute path on the host, a salt:// URL, or the text of a PEM file",
     _matches(r'(?s)/[^\0\n"\\$]*|salt://[^\0\n]+|.*-----BEGIN [A-Z0-9 ]+-----.+'),
 )
+# As browsers send it: https://fetch.spec.whatwg.org/#origin-header
+ORIGIN = Value(
+    "an origin as browsers send it: https://viewer.example.org, with a port behind it where it is"
+    " not the usual one; small letters, no path, no / at the end, no *",
+    lambda value: isinstance(value, str) and _is_origin(value),
+)
+HEADER = Value("the name of a header: letters, digits, _ and -", _matches(r"[A-Za-z0-9_-]+"))
+# What nginx takes between quotes.
+HEADER_TEXT = Value(
+    r'a text (in quotes) of printable ASCII characters without $ \ and "',
+    _matches(r"[ !#%-\[\]-~]+"),
+)
 TERMINATOR = Value("nginx or orthanc", _matches("nginx|orthanc"))
 
 # A dict lists the keys of a mapping; a mapping with names that the administrator chooses has one
@@ -106,6 +138,8 @@ SHAPE = {
         "self_signed": FLAG,
         "terminator": TERMINATOR,
         "backend_port": PORT,
+        "cors": [ORIGIN],
+        "headers": {HEADER: HEADER_TEXT},
     },
     "dicom": {
         "enabled": FLAG,
@@ -172,6 +206,8 @@ MEANT = {
         **dict.fromkeys(("nginx", "proxy", "reverseproxy"), "orthanc:https:terminator"),
         **dict.fromkeys(("certificate", "cert", "sslcertificate"), "orthanc:https:certificate"),
         **dict.fromkeys(("key", "privatekey", "sslkey"), "orthanc:https:key"),
+        **dict.fromkeys(("cors", "origins", "allowedorigins", "corsorigins"), "orthanc:https:cors"),
+        **dict.fromkeys(("headers", "httpheaders", "hsts"), "orthanc:https:headers"),
         **dict.fromkeys(("database", "db", "postgres", "psql"), "orthanc:postgresql"),
         **dict.fromkeys(("storage", "images", "datadir"), "orthanc:paths:storage"),
         **dict.fromkeys(("storagedirectory", "storagepath"), "orthanc:paths:storage"),
@@ -214,6 +250,8 @@ MEANT = {
         **dict.fromkeys(("port", "listen"), "orthanc:port"),
         **dict.fromkeys(("fullchain", "chain"), "orthanc:https:certificate"),
         **dict.fromkeys(("proxy", "nginx"), "orthanc:https:terminator"),
+        **dict.fromkeys(("origins", "allowedorigins", "corsorigins"), "orthanc:https:cors"),
+        **dict.fromkeys(("hsts", "addheader", "addheaders"), "orthanc:https:headers"),
         "privatekey": "orthanc:https:key",
     },
     "orthanc:postgresql": {
@@ -272,11 +310,20 @@ UNSYNCED = (
 # A package that brings a plugin.
 PLUGIN_PACKAGE = re.compile(r"orthanc-(?!.*(doc|devel|dev|source)$).*")
 ACCESS_PATHS = ("orthanc:users", "orthanc:demo_users", "orthanc:remote_access", "orthanc:config")
+# Headers that are not the administrator's, in small letters: those of the message itself, those
+# that nginx and Orthanc give a meaning for this answer, and one that goes with cors.
+FIXED_HEADERS = (
+    *("connection", "content-encoding", "content-length", "content-range", "content-type", "date"),
+    *("etag", "keep-alive", "last-modified", "location", "server", "set-cookie", "trailer"),
+    *("transfer-encoding", "upgrade", "vary", "www-authenticate"),
+)
 # Options that say who may reach Orthanc over HTTPS, and behind nginx also where it listens.
 OWN_HTTPS = ("SslEnabled", "SslCertificate")
 BEHIND_NGINX = (*OWN_HTTPS, "HttpPort", "HttpBindAddresses", "RemoteAccessAllowed")
 # Where Orthanc has to listen, among others: there the formula asks it whether it serves.
 LOCAL_ADDRESSES = ("127.0.0.1", "0.0.0.0")  # noqa: S104 no address to bind to
+# The browser's own host.
+LOCAL_ORIGIN = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:|$)")
 # Folders that others need; the formula would close them.
 OF_OTHERS = re.compile(
     r"/(bin|etc|home|lib\w*|media|mnt|opt|root|sbin|srv|tmp|usr|var)?"
@@ -681,6 +728,13 @@ def check_https(settings: dict, given: dict) -> list[str]:
         )
     if self_signed and "enabled" not in given:
         problems.append("orthanc:https:enabled: missing; set it to true, or leave self_signed out")
+    problems += check_headers(https["headers"])
+    problems += [
+        f"orthanc:https:{key}: is for nginx, and needs orthanc:https:enabled: true and"
+        " orthanc:https:terminator: nginx; set these, or take it out"
+        for key in ("cors", "headers")
+        if https[key] and not (https["enabled"] and behind_nginx)
+    ]
     if not https["enabled"]:
         return problems
     options = BEHIND_NGINX if behind_nginx else OWN_HTTPS
@@ -698,6 +752,24 @@ def check_https(settings: dict, given: dict) -> list[str]:
         )
     if behind_nginx and dicom["enabled"] and config.get("DicomPort", dicom["port"]) == port:
         problems.append(f"orthanc:dicom:port: must not be {port}, which is orthanc:port")
+    return problems
+
+
+def check_headers(headers: dict) -> list[str]:
+    """Return which headers are not for the administrator to set, or are there twice."""
+    problems, known = [], set()
+    for name in headers:
+        plain_name, where = name.lower(), f"orthanc:https:headers:{name}"
+        if plain_name.startswith("access-control-"):
+            problems.append(
+                f"{where}: depends on who asks; list the origins in orthanc:https:cors, and take it"
+                " out"
+            )
+        elif plain_name in FIXED_HEADERS:
+            problems.append(f"{where}: is set by nginx and Orthanc, for each answer; take it out")
+        elif plain_name in known:
+            problems.append(f"{where}: is there already, in other letters; take one of them out")
+        known.add(plain_name)
     return problems
 
 
@@ -776,6 +848,13 @@ def advice(settings: dict) -> list[str]:
             "orthanc:demo_users: everybody knows their passwords, and one of them may delete all"
             " images; set it to false before there are images of patients"
         )
+    found += [
+        f"orthanc:https:cors:{number}: whoever is on the network between {origin} and a browser can"
+        " change its pages, and with them read and send what the browser's user may; serve the"
+        " viewer over https"
+        for number, origin in enumerate(settings["https"]["cors"])
+        if origin.startswith("http:") and not LOCAL_ORIGIN.match(origin)
+    ]
     return found + [
         f"orthanc:plugins:{number}:insecure: nothing says what {plugin['name']} should hold, and it"
         " runs with all rights of Orthanc; give it a source_hash"

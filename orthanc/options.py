@@ -430,6 +430,8 @@ def proxy(settings: dict) -> dict:
         backend=f"127.0.0.1:{https['backend_port']}",
         certificate=certificate,
         key=key,
+        origins=[re.escape(origin) for origin in https["cors"]],
+        headers=https["headers"],
     )
     return result
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
+import ssl
 import time
 
+import browser
 import plugins
 import pytest
 import readme
 import testbed
-from clients import Clients
+from clients import SEARCH, Clients, Connection
 from https import CHAIN, KEY, MIDDLE, OTHER_SITE, PAIR, ROOT, handshake, login, pids, put, renew
 from minion import NAME, Minion
 
@@ -24,13 +27,22 @@ def server(request, salt_version, users):
         yield host
 
 
+VIEWER = "https://viewer.example.org"
+# Longer than what nginx's tables of names hold by default.
+LONG_NAME = f"https://{'.'.join(['a' * 60] * 4)}:8443"
+
+
 def pillar(users, **more):
     """Return a pillar with HTTPS, and WebDAV and DICOMweb, at another place, behind it."""
     return {
         "users": users,
         "remote_access": True,
         "packages": ["orthanc", "orthanc-dicomweb"],
-        "https": {"enabled": True, "certificate": CHAIN, "key": KEY},
+        "https": {
+            **{"enabled": True, "certificate": CHAIN, "key": KEY},
+            "cors": [VIEWER, LONG_NAME, "http://localhost:3000"],
+            "headers": {"Strict-Transport-Security": "max-age=31536000", "X-Frame-Options": "DENY"},
+        },
         **more,
         "config": {
             "WebDavEnabled": True,
@@ -43,6 +55,11 @@ def pillar(users, **more):
 def files(host) -> set[str]:
     """Return all files of the host that were written, but for the index and the images."""
     return {name for name in host.written() if not name.startswith("var/lib/orthanc/")}
+
+
+def basic(name, password) -> dict:
+    """Return the header of a user who gave a page his password."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
 
 def test_clients_get_https_and_nothing_else(server, users, ca):
@@ -92,6 +109,125 @@ def test_the_roles_hold(server, users, image, ca):
     claims = ("X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1", "X-Real-IP: 127.0.0.1")
     assert server.ask("GET", path, headers=claims, **how).code == 401
     assert server.ask("DELETE", path, *anna, **how).code == 200
+
+
+CORS = ("Allow-Origin", "Allow-Credentials", "Allow-Methods", "Allow-Headers", "Max-Age")
+# What a browser asks before it sends what a page of another origin wants; it gives no password.
+PREFLIGHT = {
+    "Access-Control-Request-Method": "DELETE",
+    "Access-Control-Request-Headers": "accept,authorization,range,x-of-the-viewer",
+}
+
+
+def send(server, ca, method, path, headers) -> tuple:
+    """Send a request from this machine; return status, the headers that the answer has, those of
+    CORS by the end of their names, and the body.
+    """
+    context = ssl.create_default_context(cafile=ca)
+    connection = Connection(server.address, 8042, context, 60)
+    connection.request(method, path, headers={"Host": f"{NAME}:8042", **headers})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    cors = {name: answer.headers.get_all(f"Access-Control-{name}") for name in CORS}
+    return answer.status, answer.headers, {name: v for name, v in cors.items() if v}, body
+
+
+def test_pages_of_listed_origins_get_answers(server, users, image, ca):
+    anna, rita = (basic(*login(users, name)) for name in ("anna", "rita"))
+    stored = server.ask(
+        "POST", "/instances", *login(users, "wim"), data=f"@{image()}", remote=True, ca=ca
+    )
+    path = stored.json["Path"]
+    for origin in (VIEWER, LONG_NAME, "http://localhost:3000"):
+        page, known = {"Origin": origin}, {"Allow-Origin": [origin], "Allow-Credentials": ["true"]}
+        code, headers, cors, body = send(server, ca, "OPTIONS", path, {**page, **PREFLIGHT})
+        assert (code, body) == (204, b"")
+        assert "DELETE" in cors.pop("Allow-Methods")[0].split(", ")
+        assert cors.pop("Allow-Headers") == [PREFLIGHT["Access-Control-Request-Headers"]]
+        assert cors.pop("Max-Age") == ["3600"]
+        assert cors == known
+        # The page sees that it needs a password; and who may do what is as it was.
+        for method, there, login_as, status in (
+            ("GET", path, {}, 401),
+            ("GET", path, rita, 200),
+            ("GET", f"{path}/file", {**rita, "Range": "bytes=0-9"}, 200),
+            ("GET", "/rad/studies", rita, 200),
+            ("DELETE", path, {}, 401),
+            ("DELETE", path, rita, 403),
+            ("GET", "/none", anna, 404),
+        ):
+            code, headers, cors, body = send(server, ca, method, there, {**page, **login_as})
+            assert (code, cors) == (status, known), (method, there)
+            assert headers.get_all("Vary") == ["Origin"]
+            assert "Content-Disposition" in headers["Access-Control-Expose-Headers"]
+        # No browser asks so: it goes the ordinary way.
+        for other in ({}, {"Access-Control-Request-Method": ""}):
+            assert send(server, ca, "OPTIONS", path, {**page, **other})[0] == 401
+        odd = {**page, **PREFLIGHT, "Access-Control-Request-Headers": "a\tb: c"}
+        assert "Allow-Headers" not in send(server, ca, "OPTIONS", path, odd)[2]
+
+
+def test_pages_of_other_origins_get_nothing(server, users, image, ca):
+    rita = basic(*login(users, "rita"))
+    for origin in (
+        *(f"{VIEWER}.evil", f"{VIEWER}:8443", f"{VIEWER}/", f"{VIEWER} {VIEWER}", f"x{VIEWER}"),
+        *("https://viewerXexample.org", "http://viewer.example.org", VIEWER.upper()),
+        *("null", "", "*", "https://localhost:3000", "http://localhost:30000"),
+    ):
+        page = {"Origin": origin}
+        for method, more, status in (
+            ("OPTIONS", PREFLIGHT, 401),
+            ("GET", {}, 401),
+            ("GET", rita, 200),
+        ):
+            code, headers, *_ = send(server, ca, method, "/system", {**page, **more})
+            assert not [name for name in headers if name.lower().startswith("access-")], origin
+            assert headers.get_all("Vary") == ["Origin"]
+            assert code == status, (origin, method)
+
+
+def test_headers_are_on_each_answer(server, users, ca):
+    """Also on those of nginx itself, which needs no Orthanc for what browsers ask beforehand."""
+    rita, page = basic(*login(users, "rita")), {"Origin": VIEWER}
+    server.run("systemctl stop orthanc")
+    asked = [("OPTIONS", PREFLIGHT, 204), ("GET", {}, 502)]
+    for start, requests in ((True, asked), (False, [("GET", rita, 200), ("GET", {}, 401)])):
+        for method, headers, status in requests:
+            code, got, cors, _ = send(server, ca, method, "/system", {**page, **headers})
+            assert code == status
+            assert cors["Allow-Origin"] == [VIEWER]
+            assert got.get_all("Strict-Transport-Security") == ["max-age=31536000"]
+            assert got.get_all("X-Frame-Options") == ["DENY"]
+        if start:
+            server.run("systemctl start orthanc")
+            server.wait_for_port(18042)
+
+
+def test_a_real_browser_lets_a_viewer_have_images(server, users, image, ca):
+    if "trixie" not in str(server.layers):
+        pytest.skip("one nginx is enough for a browser")
+    wim, rita = login(users, "wim"), basic(*login(users, "rita"))
+    sent = server.ask("POST", "/instances", *wim, data=f"@{image()}", remote=True, ca=ca).json
+    found = server.ask("GET", "/rad/studies", *wim, remote=True, ca=ca).json
+    study = found[0]["00081190"]["Value"][0].removeprefix(f"https://{NAME}:8042")
+    wado = {**rita, "Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+    search = {"method": "POST", "headers": {**rita, "Content-Type": "application/json"}}
+    requests = [
+        ("/rad/studies", {"headers": {**rita, "Accept": "application/dicom+json"}}),
+        (study, {"headers": wado, "credentials": "include"}),
+        (f"{sent['Path']}/file", {"headers": {**rita, "Range": "bytes=0-9,20-29"}}),
+        ("/tools/find", {**search, "body": SEARCH}),
+        ("/system", {"credentials": "include"}),
+        (sent["Path"], {"method": "DELETE", "headers": rita}),
+    ]
+    with testbed.Host(browser.root()) as client:
+        (listed, images, _, answer, *_) = told = browser.ask(client, server, 3000, requests)
+        assert [code for code, _ in told] == [200, 200, 200, 200, 401, 403]
+        assert study.rpartition("/")[2] in listed[1]
+        assert "DICM" in images[1]
+        assert json.loads(answer[1])
+        assert browser.ask(client, server, 3001, requests) == [None] * len(requests)
 
 
 def test_dicomweb(server, users, image, ca):

@@ -363,6 +363,29 @@ def test_nginx_is_there_before_orthanc_gives_up_its_port(render, family):
         assert tried in chunk_of(low, "orthanc-config")["require"]
 
 
+def test_the_site_has_the_headers_that_the_pillar_asks_for_and_no_other(render):
+    def site(**more):
+        low = render("orthanc.https", {"https": {**HTTPS["https"], **more}})
+        return chunk_of(low, "orthanc-nginx-tried")["proxy"]["text"]
+
+    plain = site()
+    assert not re.findall("add_header|hide_header|map |Access-Control|if ", plain)
+    with_header = site(headers={"X-Frame-Options": "DENY"})
+    added = {line.strip() for line in with_header.splitlines()} - set(
+        map(str.strip, plain.splitlines())
+    )
+    assert added == {
+        'add_header X-Frame-Options "DENY" always;',
+        "proxy_hide_header X-Frame-Options;",
+    }
+    with_cors = site(cors=["https://a.example", "https://[2001:db8::7]:3000"])
+    assert r'"~^https://a\.example$" $http_origin;' in with_cors
+    assert r'"~^https://\[2001:db8::7\]:3000$" $http_origin;' in with_cors
+    # Where a location had one of its own, these would be none of its.
+    location = with_cors[with_cors.index("location / {") :]
+    assert not re.findall("add_header|hide_header", location)
+
+
 @pytest.mark.parametrize("https", [{}, {"enabled": False}, {**ON_HOST, "terminator": "orthanc"}])
 def test_without_nginx_there_is_no_site(render, https):
     low = render("orthanc", {"https": https})

@@ -14,6 +14,21 @@ KEYS += ["plugins", "source", "insecure", "backup_key"]
 MODALITY = {"AET": "CT", "Host": "10.0.0.1", "Port": 104}
 PAIR = {"certificate": "/srv/c.pem", "key": "salt://k.pem"}
 HTTPS = {"enabled": True, **PAIR}
+NO_ORIGINS = [
+    *("*", "null", "https://*", "https://*.example.org", "viewer.example.org", "//a", "https://"),
+    *("https://Viewer.example.org", "HTTPS://a", "https://a/", "https://a/viewer", "https://a?b"),
+    *("https://a:443", "http://a:80", "https://a:", "https://a:0", "https://a:65536"),
+    *("https://a:080", "https://anna@a", "https://a,https://b", "https://a https://b"),
+    *("https://a b", " https://a", "https://a\n", 'https://a"', "https://a$b", "https://a\\b"),
+    *("https://a;b", "https://a{b", "https://ä", "https://a..b", "https://a.", "https://.a"),
+    *("https://-a", "https://1.2.3", "https://010.0.0.1", "https://1.2.3.400", "https://::1"),
+    *("https://[::0001]", "https://[::1", "https://[1.2.3.4]", "ftp://a", "file:///a", 8042),
+]
+ORIGINS = [
+    *("https://viewer.example.org", "https://viewer", "https://viewer:8443", "https://a_b.c"),
+    *("http://viewer:443", "https://a:80", "https://192.0.2.7", "https://[2001:db8::7]:3000"),
+    *("https://xn--bcher-kva.example", "http://localhost:3000", "https://1.example"),
+]
 TLS = {"enabled": True, **PAIR, "require_certificate": False}
 # Keys below orthanc:postgresql, besides enabled.
 POSTGRESQL = [
@@ -282,6 +297,37 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
             "orthanc:dicom:port",
             "the port for HTTP",
         ),
+        ({"https": {**HTTPS, "cors": "*"}}, "orthanc:https:cors", "must be a list"),
+        *(
+            ({"https": {**HTTPS, "cors": ["https://ok", origin]}}, "orthanc:https:cors:1", words)
+            for origin, words in (
+                *((origin, "must be an origin as browsers send it") for origin in NO_ORIGINS),
+                ("", "is an empty text"),
+            )
+        ),
+        *(
+            ({"https": {**HTTPS, "headers": headers}}, f"orthanc:https:headers:{name}", words)
+            for headers, name, words in (
+                ({"X Y": "a"}, "X Y", "the key must be the name of a header"),
+                ({"X:": "a"}, "X:", "the key must be the name of a header"),
+                ({"X-Y": 1}, "X-Y", "a text (in quotes)"),
+                ({"X-Y": 'a"b'}, "X-Y", "a text (in quotes)"),
+                ({"X-Y": "$host"}, "X-Y", "a text (in quotes)"),
+                ({"X-Y": "a\\b"}, "X-Y", "a text (in quotes)"),
+                ({"X-Y": "a\nb"}, "X-Y", "a text (in quotes)"),
+                ({"X-Y": "ä"}, "X-Y", "a text (in quotes)"),
+                ({"X-Y": ""}, "X-Y", "is an empty text"),
+                ({"X-Y": "a", "x-y": "b"}, "x-y", "in other letters"),
+                ({"access-control-allow-origin": "*"}, "access-control-allow-origin", "https:cors"),
+                ({"Content-Type": "a"}, "Content-Type", "is set by nginx and Orthanc"),
+                ({"vary": "Accept"}, "vary", "is set by nginx and Orthanc"),
+            )
+        ),
+        *(
+            ({"https": {**https, key: value}}, f"orthanc:https:{key}", "is for nginx")
+            for key, value in (("cors", ["https://a"]), ("headers", {"X-Y": "z"}))
+            for https in ({}, {**HTTPS, "enabled": False}, {**HTTPS, "terminator": "orthanc"})
+        ),
         ({"https": {"enabled": True, "key": "/x"}}, "orthanc:https:certificate", "missing"),
         ({"https": {"enabled": True, "certificate": "/x"}}, "orthanc:https:key", "missing"),
         ({"https": {"enabled": False, "certificate": "/x"}}, "orthanc:https:key", "missing"),
@@ -407,6 +453,8 @@ def test_a_mistake_is_named_with_its_path(problems_of, pillar, path, words):
         {"https": {"enabled": True, "self_signed": True}},
         {"https": {**HTTPS, "terminator": "orthanc", "backend_port": 8042}},
         {"https": HTTPS, "port": 443, "config": {"AuthenticationEnabled": True}},
+        {"https": {**HTTPS, "cors": ORIGINS, "headers": {"X-Y": "a; 'b' #{c}", "Z": "0"}}},
+        {"https": {"cors": [], "headers": {}}},
         {"dicom": {"enabled": True, "tls": TLS}},
         {"dicom": {"tls": {**TLS, "enabled": False, "trusted_certificates": "/etc/ca.pem"}}},
     ],
@@ -856,6 +904,16 @@ def test_demo_users_are_warned_about_where_others_reach_them(load_settings):
         assert [line.startswith("orthanc:demo_users: ") for line in settings["warnings"]] == (
             [True] if remote else []
         )
+
+
+def test_pages_that_others_can_change_on_their_way_are_warned_about(load_settings):
+    local = ["http://localhost", "http://127.0.0.1:3000", "http://[::1]:3000"]
+    open_ones = ["http://viewer", "http://localhost.example.org", "http://viewer:3000"]
+    https = {**HTTPS, "cors": [*local, "https://viewer", *open_ones]}
+    settings, problems = load_settings({"https": https})
+    assert problems == []
+    warned = [line.split(": ")[0] for line in settings["warnings"]]
+    assert warned == [f"orthanc:https:cors:{number}" for number in (4, 5, 6)]
 
 
 def test_a_user_may_have_no_rights_at_all(problems_of):

@@ -88,9 +88,9 @@ def test_abbreviations_are_understood(written, right):
 
 # From public configurations: what there is no option for, and what is wanted instead.
 WRITTEN = [
-    ({"HttpHeaders": {"Access-Control-Allow-Origin": "*"}}, "orthanc:https"),
-    ({"Access-Control-Allow-Origin": "*"}, "orthanc:https"),
-    ({"CORS": True}, "orthanc:https"),
+    ({"HttpHeaders": {"Access-Control-Allow-Origin": "*"}}, "orthanc:https:headers"),
+    ({"Access-Control-Allow-Origin": "*"}, "orthanc:https:cors"),
+    ({"CORS": True}, "orthanc:https:cors"),
     ({"CorsEnabled": True}, "orthanc:https"),
     ({"CorsOrigins": ["*"]}, "orthanc:https"),
     ({"CORSAllowedOrigins": ["*"]}, "orthanc:https"),
