@@ -143,6 +143,8 @@ UNIT_MODE, UNIT = 0o644, ".conf"
 DEMO_USERS = "orthanc:demo_users"
 # Where the pillar has the folder of the configuration.
 CONFIG_PATH = "orthanc:paths:config"
+# The options that say where images and index are, in this order.
+PLACES = ("StorageDirectory", "IndexDirectory")
 # Where Orthanc itself puts images where nothing else is said, below the folder.
 STORAGE = "OrthancStorage"
 # Lies in the folder from before the first write until Orthanc was seen serving with the files.
@@ -155,8 +157,12 @@ ORIGINALS = "before-formula"
 LAST_GOOD = ".last-good"
 # Stands beside the folder: what Orthanc read at its start; see orthanc_reads.
 AS_READ = ".as-read"
+# Stands beside the folder: where images and index were; see orthanc_identity.
+IDENTITY = ".identity"
 # Stands beside the folder while a new set of files is written.
 NEW = ".new"
+# How orthanc_database names an index that is a file.
+SQLITE = "SQLite"
 # The package of the server, by the name that the tables of orthanc_options have for it.
 SERVER = "orthanc"
 # Where packages of Debian and openSUSE have their plugins; not all of these are read by Orthanc.
@@ -468,7 +474,12 @@ def judge(name, configuration, host=True):
     problems = _sentences([pair for pair in mistakes if pair not in known], wanted["sources"])
     owned = place(options, wanted["main_file"], wanted["option_files"])
     problems += _strangers(name, owned, wanted, on_host)
-    problems += _sentences(_left_behind(before, _with_places(options, name)), wanted["sources"])
+    placed = _with_places(options, name)
+    left_behind, nowhere = _left_behind(before, placed), {"problems": [], "warnings": []}
+    problems += _sentences(left_behind, wanted["sources"])
+    # What was not moved along is missing for that reason.
+    strange = _strange(name, placed, wanted, before) if host and not left_behind else nowhere
+    problems += _sentences(strange["problems"], wanted["sources"])
     in_use = _folders_in_use(name, before, wanted["user"]) if host else set()
     shared, kept = _shared_folders(wanted, in_use) if host else ([], [])
     problems += shared
@@ -497,8 +508,8 @@ def judge(name, configuration, host=True):
     problems += _sentences(devices["problems"], wanted["sources"])
     advice += devices["warnings"]
     advice += __salt__["orthanc_database.advice"](options)
-    looked = _look(name, options, wanted, before) if host else {"problems": [], "warnings": []}
-    advice += looked["warnings"]
+    looked = _look(name, options, wanted, before) if host else nowhere
+    advice += strange["warnings"] + looked["warnings"]
     return {
         "problems": problems,
         "warnings": [
@@ -508,6 +519,56 @@ def judge(name, configuration, host=True):
         ],
         "paths": _sentences(looked["problems"], wanted["sources"]),
     }
+
+
+def _strange(name: str, options: dict, wanted: dict, before: dict, files=None) -> dict:
+    """
+    Return what Orthanc would not find again of images and index; see ``orthanc_identity.judge``.
+
+    files
+        The texts of certificates by their path, where a database on another host is asked too.
+    """
+    known = _noted(name)
+    seen = _seen(options, known, wanted, files)
+    if not seen or (before and not __salt__["orthanc_identity.in_folder"](before)):
+        return {"problems": [], "warnings": []}
+    index = __salt__["orthanc_database.index"]
+    # Asked only where it matters.
+    doubtful = seen["lacking"] or seen["knows"] is False
+    running = bool(doubtful) and __salt__["service.status"](wanted["service"])
+    served = bool(
+        (running or _last_good(name))
+        and all(before.get(option) == options[option] for option in PLACES)
+        and index(before) == index(options)
+    )
+    verdict = __salt__["orthanc_identity.judge"](known, seen, name + IDENTITY, served, running)
+    place_of_index = ["IndexDirectory"] if seen["index"] else ["PostgreSQL", "EnableIndex"]
+    places = {"storage": ["StorageDirectory"], "index": place_of_index}
+    ends = {"problems": "", "warnings": f" ({IN_USE})"}
+    return {
+        kind: [(places[part], sentence + ends[kind]) for part, sentence in pairs]
+        for kind, pairs in verdict.items()
+    }
+
+
+def _seen(options: dict, known: dict, wanted: dict, files=None) -> dict:
+    """Return what ``orthanc_identity.look`` sees; nothing where images are no files in a folder."""
+    storage, folder = (options[option] for option in PLACES)
+    in_folder = isinstance(storage, str) and __salt__["orthanc_identity.in_folder"](options)
+    if not in_folder or not isinstance(folder, str):
+        return {}
+    if __salt__["orthanc_database.index"](options) == SQLITE:
+        return __salt__["orthanc_identity.look"](storage, os.path.join(folder, "index"), known)
+    arguments = (options, wanted["user"], wanted["group"], files, files is not None)
+    uuids = __salt__["orthanc_database.known_images"](*arguments)
+    return __salt__["orthanc_identity.look"](storage, None, known, uuids)
+
+
+def _noted(name: str) -> dict:
+    """Return where images and index were when Orthanc was last seen serving."""
+    with contextlib.suppress(ValueError):
+        return json.loads(_read_if_there(name + IDENTITY) or "{}")
+    return {}
 
 
 def _look(name: str, options: dict, wanted: dict, before: dict) -> dict:
@@ -561,6 +622,8 @@ def database_problems(name, configuration):
     arguments = (options, wanted["user"], wanted["group"], files)
     found = __salt__["orthanc_database.problems"](*arguments)
     found = found or __salt__["orthanc_database.left_behind"](before, *arguments)
+    if not found:
+        found = _strange(name, _with_places(options, name), wanted, before, files)["problems"]
     return _sentences(found, wanted["sources"])
 
 
@@ -1067,7 +1130,7 @@ def _in_use(name: str, service: str, on_host: dict) -> dict:
 def _with_places(options: dict, folder: str) -> dict:
     """Return options with the places of images and index, which Orthanc gives itself if need be."""
     found = dict(options)
-    for option in ("StorageDirectory", "IndexDirectory"):
+    for option in PLACES:
         value = found.get(option, found.get("StorageDirectory", STORAGE))
         found[option] = os.path.join(folder, value) if isinstance(value, str) else value
     return found
@@ -1077,7 +1140,7 @@ def _folders_in_use(name: str, before: dict, user: str) -> set[str]:
     """Return the folders that a server of the formula's making has already, as they are."""
     if not _last_good(name):
         return set()
-    found = [before.get(option) for option in ("StorageDirectory", "IndexDirectory")]
+    found = [before.get(option) for option in PLACES]
     return {name, os.path.expanduser(f"~{user}"), *filter(None, found)}
 
 
@@ -1316,7 +1379,7 @@ def removal(name, files):
         elif os.path.lexists(path) and (entry == UNPROVEN or _is_ours(name, entry)):
             done[path] = None
     # Last, because it knows what elsewhere is of the formula.
-    notes = [name + LAST_GOOD, name + AS_READ]
+    notes = [name + LAST_GOOD, name + AS_READ, name + IDENTITY]
     return {**done, **dict.fromkeys(filter(os.path.exists, notes))}
 
 
@@ -1362,7 +1425,45 @@ def prove(name):
         seen = __salt__["orthanc_reads.seen"](_read_at_start(name), known)
         if seen != known:
             _write(name + AS_READ, json.dumps(seen, indent=2) + "\n", gid=0, mode=0o600)
+        _note_identity(name)
     return True
+
+
+def _note_identity(name: str) -> None:
+    """Note where images and index are with which Orthanc serves."""
+    known = _noted(name)
+    seen = _seen(_with_places(_all_options(name), name), known, CONFIGURATION)
+    noted = __salt__["orthanc_identity.note"](seen, known) if seen else {}
+    if noted != known:
+        _write(name + IDENTITY, json.dumps(noted, indent=2) + "\n", gid=0, mode=0o600)
+
+
+def strayed(name):
+    """
+    Return whether the Orthanc that runs has other images or another index open than those which are
+    there by now, as where a disk was mounted after its start.
+
+    name
+        The path of the folder.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.strayed /etc/orthanc
+    """
+    options = _with_places(_all_options(name), name)
+    storage, folder = (options[option] for option in PLACES)
+    if not isinstance(storage, str) or not isinstance(folder, str):
+        return False
+    is_file = __salt__["orthanc_database.index"](options) == SQLITE
+    index = os.path.join(folder, "index") if is_file else None
+    return __salt__["orthanc_identity.strayed"](storage, index)
+
+
+def _all_options(name: str) -> dict:
+    """Return the options of all files of the folder that can be read, secrets included."""
+    return merge([content or {} for content in _read_folder(name).values()])
 
 
 def changed_files(name, running=True):
@@ -1490,7 +1591,7 @@ def _left_behind(before: dict, options: dict) -> list:
     """
     has_images = __salt__["orthanc_database.has_images"]
     problems = []
-    for option, is_used in (("StorageDirectory", has_images), ("IndexDirectory", _has_index)):
+    for option, is_used in zip(PLACES, (has_images, _has_index)):
         old, new = before.get(option), options.get(option)
         if not isinstance(old, str) or not isinstance(new, str) or _is_same(old, new):
             continue
@@ -1611,6 +1712,7 @@ def _sweep(name: str) -> None:
         f"{folder}/{entry}/{ORIGINALS}/.*{NEW}-*",
         f"{folder}/.{entry}{LAST_GOOD}{NEW}-*",
         f"{folder}/.{entry}{AS_READ}{NEW}-*",
+        f"{folder}/.{entry}{IDENTITY}{NEW}-*",
     ):
         for path in glob.glob(pattern):
             os.unlink(path)

@@ -71,6 +71,11 @@ SQLITE = "SQLite"
 # Whether any image is known to the index, or is in the store.
 IN_INDEX = "SELECT 1 FROM resources LIMIT 1"
 IN_STORE = "SELECT 1 FROM storagearea LIMIT 1"
+# Some of the files that the index knows, the oldest and the newest ones.
+FILES = (
+    "(SELECT uuid FROM attachedfiles ORDER BY id LIMIT 50) UNION"
+    " (SELECT uuid FROM attachedfiles ORDER BY id DESC LIMIT 50)"
+)
 # Where the programs of each version of PostgreSQL are, on Debian and on openSUSE.
 PROGRAMS = ("/usr/lib/postgresql/*/bin", "/usr/lib/postgresql[0-9]*/bin")
 # The name of a server's socket, and where the library looks for it.
@@ -231,7 +236,7 @@ def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
 
         salt '*' orthanc_database.left_behind '{}' '{"PostgreSQL": {"EnableIndex": true}}'
     """
-    old, new = _index(before), _index(options)
+    old, new = index(before), index(options)
     stored = [bool(_section(each).get("EnableStorage")) for each in (before, options)]
     if not before or None in (old, new) or (old, stored[0]) == (new, stored[1]):
         return []
@@ -280,6 +285,47 @@ def has_images(storage):
     if not isinstance(storage, str) or not os.path.isdir(storage):
         return False
     return any(map(IMAGE_FOLDER.fullmatch, os.listdir(storage)))
+
+
+def known_images(options, user="orthanc", group="orthanc", texts=None, far=False):
+    """
+    Return the UUIDs of some files that the index in PostgreSQL knows, the oldest and the newest
+    ones; none where it is new, None where the index is elsewhere or does not say.
+
+    options
+        A mapping from option name to value.
+
+    user, group
+        The names of the service's account and of its group. Before there is such an account, a
+        database on this host is asked by its superuser.
+
+    texts
+        See ``problems``.
+
+    far
+        True asks also a database that is not reached by a socket of this host.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_database.known_images '{"PostgreSQL": {"EnableIndex": true}}'
+    """
+    section = _section(options)
+    parameters = _parameters(section)
+    # A schema of its own has its tables elsewhere.
+    if index(options) in (None, SQLITE) or not parameters or section.get("Schema"):
+        return None
+    if not _is_local(parameters) and not far:
+        return None
+    result = _ask(section, FILES, user, group, texts)
+    if result is None and _is_local(parameters) and _is_served(parameters.get("port")):
+        with contextlib.suppress(CommandExecutionError):
+            database = parameters.get("dbname", user)
+            return _command(FILES, parameters.get("port"), database).split()
+    if result and result["retcode"] == 0:
+        return result["stdout"].split()
+    return [] if result and NO_TABLE in result["stderr"] else None
 
 
 def missing(name, owner, port=None):
@@ -481,8 +527,20 @@ def _key(section: dict) -> str:
     return "ConnectionUri" if section.get("ConnectionUri") else "Host"
 
 
-def _index(options: dict) -> str | None:
-    """Name the index that Orthanc uses with the options; None for one that is not known here."""
+def index(options):
+    """
+    Name the index that Orthanc uses with the options: "SQLite" or the URI of a database, without
+    who logs in; None for one that is not known here.
+
+    options
+        A mapping from option name to value.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_database.index '{"PostgreSQL": {"EnableIndex": true}}'
+    """
     others = [options.get(name) for name in ("MySQL", "Odbc")]
     if any(isinstance(other, dict) and other.get("EnableIndex") for other in others):
         return None

@@ -12,6 +12,13 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "orthanc"
 
+# Said where the disk of the images came after the start.
+STRAYED = (
+    "The server ran without the disk of its images or its index, which was mounted since. What it"
+    " stored meanwhile lies beneath the point where the disk is mounted now: `mount --bind / /mnt`"
+    " shows it below /mnt, from where it can be stored again"
+)
+
 
 def __virtual__():
     if "orthanc.wait" not in __salt__:
@@ -25,10 +32,11 @@ def serving(name, config, log=None, timeout=60, group="orthanc", postgresql=Fals
     nginx in front of it, if it shall be there, does so too.
 
     It is started if it does not run, and restarted if the configuration was written since it was
-    last seen serving, also by a run that was interrupted. If it does not answer with a new
-    configuration, the last good one returns, Orthanc is restarted with that, and the state fails
-    with the errors of Orthanc's log. Where the port of clients moves between Orthanc and nginx,
-    each gives it up before the other one takes it, and both go back together.
+    last seen serving, also by a run that was interrupted, or if the disk of images or index was
+    mounted since its start. If it does not answer with a new configuration, the last good one
+    returns, Orthanc is restarted with that, and the state fails with the errors of Orthanc's log.
+    Where the port of clients moves between Orthanc and nginx, each gives it up before the other one
+    takes it, and both go back together.
 
     name
         The name of the service.
@@ -76,8 +84,12 @@ def _serve(name, config, log, timeout, group, postgresql, proxy, restart):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     running = __salt__["service.status"](name)
     done = "restarted" if running else "started"
-    if running and not restart and not __salt__["orthanc_conf.unproven"](config):
+    strayed = running and __salt__["orthanc_conf.strayed"](config)
+    fresh = restart or strayed or __salt__["orthanc_conf.unproven"](config)
+    if running and not fresh:
         done = ""
+    if strayed:
+        ret["warnings"] = [STRAYED]
     before = None
     try:
         publish = __salt__["orthanc_nginx.pending"](proxy) if proxy else {}

@@ -17,6 +17,14 @@ from minion import Minion
 from ways import NEWEST, OLDEST, WAYS
 
 SYSTEMS = ["bookworm", "trixie", "leap"]
+RESTORED = """
+CREATE ROLE orthanc LOGIN;
+CREATE DATABASE orthanc OWNER orthanc;
+\\c orthanc
+CREATE TABLE attachedfiles(id bigint, uuid text);
+INSERT INTO attachedfiles SELECT n, gen_random_uuid() FROM generate_series(1, 9) n;
+ALTER TABLE attachedfiles OWNER TO orthanc;
+"""
 FILES = (
     "cd /etc && find orthanc orthanc.last-good -printf '%p %u %g %m %T@\\n' | sort;"
     " find /etc/orthanc* /srv/tls -type f -exec sha256sum {} + 2>/dev/null; true"
@@ -183,8 +191,17 @@ def test_what_debians_psql_finds_by_itself_is_not_taken_for_orthancs(local):
         words = "no PostgreSQL server of this host listens on port 5432, but one on 5433; set"
         assert words in run.failed["orthanc-database"], str(run)
         assert not host.run("id orthanc", check=False).ok
-    # As the sentence says; Orthanc has no account yet.
+    # As the sentence says; and a database that was restored, without the images that it knows.
     settings["postgresql"]["port"] = 5433
+    host.run("psql -qAtX -v ON_ERROR_STOP=1", user="postgres", input=RESTORED)
+    host.pillar(**settings)
+    for test in (True, False):
+        comment = host.state(test=test).failed["orthanc-pillar"]
+        assert "the index knows images whose files are not in /var/lib/orthanc/db-v6" in comment
+        assert "restore them to /var/lib/orthanc/db-v6" in comment
+        assert "chown" not in comment
+    host.run("psql -qAtX orthanc -c 'DROP TABLE attachedfiles'", user="postgres")
+    # Orthanc has no account yet.
     host.run(f"sed -i 's/^local  *all  *all .*/local all all scram-sha-256/' {rules}")
     host.run("systemctl reload postgresql")
     host.pillar(**settings)
@@ -277,6 +294,28 @@ def test_images_are_never_left_out_of_sight(local, image):
         ({**LOCAL, "database": "another"}, "orthanc-pillar"),
     ):
         local.refused(state, ("images", "move /var/lib/orthanc/"), **local.settings(**settings))
+    assert local.images() == stored
+
+
+def test_images_that_are_gone_are_missed(local, image):
+    """All of them suddenly, and then most of them."""
+    for _ in range(3):
+        local.store(image())
+    stored = local.images()
+    local.apply(**LOCAL)
+    folders = "ls -d /var/lib/orthanc/db-v6/?? /var/lib/orthanc/OrthancStorage/?? 2>/dev/null"
+    storage = local.host.run(f"dirname $({folders}) | head -1").out.strip()
+    local.host.run(f"mkdir -p /srv/aside; mv {storage}/?? /srv/aside")
+    words = (f"the index knows images whose files are not in {storage}, such as", "restore them")
+    local.refused("orthanc-pillar", words, (True, False), **local.settings(**LOCAL))
+    # With what is left, it serves.
+    local.host.run(f"cd /srv/aside; mv $(ls -d ?? | head -1) {storage}")
+    run = local.apply(**LOCAL)
+    assert words[0] in str(run.states["orthanc-pillar"]["warnings"])
+    assert run.changes == {}
+    local.host.run(f"mv /srv/aside/?? {storage}")
+    run = local.apply(**LOCAL)
+    assert words[0] not in str(run.states["orthanc-pillar"].get("warnings"))
     assert local.images() == stored
 
 

@@ -23,22 +23,169 @@ def test_remote_access_without_a_user_is_refused_before_anything_happens(fresh_m
     assert "demo users do not count" in fresh_minion.state().output
 
 
-def test_test_mode_on_a_host_without_orthanc(fresh_minion, users):
-    fresh_minion.pillar(
+def test_test_mode_on_a_host_without_orthanc(minion, users):
+    minion.pillar(
         users=users,
         paths={"storage": "/srv/images", "log": "/srv/log"},
         version="1.10.1+dfsg-2+deb12u1",
         packages=["orthanc", "orthanc-dicomweb"],
     )
-    before = fresh_minion.written()
+    before = minion.written()
     for sls in ("orthanc", "orthanc.config", "orthanc.service", "orthanc.clean"):
-        run = fresh_minion.state(sls, test=True)
+        run = minion.state(sls, test=True)
         assert not run.failed, str(run)
         if sls != "orthanc.clean":
             assert "DicomServerEnabled" in str(run.changes["orthanc-config"])
             assert run.states["orthanc-config"]["result"] is None
-    assert fresh_minion.written() == before
-    assert not fresh_minion.run("dpkg -s orthanc", check=False).ok
+    assert minion.written() == before
+    assert not minion.run("dpkg -s orthanc", check=False).ok
+
+
+# A backup of an index alone, without the files that it knows.
+INDEX_OF_NINE = """
+import sqlite3, uuid
+index = sqlite3.connect("/srv/images/index")
+index.execute("CREATE TABLE AttachedFiles(id INTEGER, uuid TEXT)")
+rows = [(number, str(uuid.uuid4())) for number in range(9)]
+index.executemany("INSERT INTO AttachedFiles VALUES (?, ?)", rows)
+index.commit()
+"""
+NEW_DISK = """
+    mkdir -p {0} {1}; mount -t tmpfs -o mode=755 disk {0}; mkdir -m 700 {0}/lost+found
+    mount --bind {0} {1}
+"""
+
+
+class Disks:
+    """A server whose home and images are on disks of their own."""
+
+    gone = "orthanc:paths:storage: the server had images in /srv/images, and none of them is there"
+    lacking = "orthanc:paths:storage: the index knows images whose files are not in /srv/images"
+
+    def __init__(self, host, users, image):
+        self.host, self.users, self.image = host, users, image
+        self.who = ("anna", users["anna"]["password"])
+        self.paths = {"storage": "/srv/images"}
+
+    def apply(self):
+        return self.host.apply(users=self.users, paths=self.paths)
+
+    def refused(self, *words, tests=(False,)):
+        pid = self.host.pid()
+        for test in tests:
+            run = self.host.state(test=test)
+            for word in words:
+                assert word in run.failed["orthanc-pillar"], str(run)
+            assert not run.changes
+        assert self.host.pid() == pid
+
+    def store(self):
+        answer = self.host.ask("POST", "/instances", *self.who, data=f"@{self.image()}")
+        assert answer.code == 200, str(answer)
+        return answer.json["ID"]
+
+    def stored(self):
+        return self.host.ask("GET", "/instances", *self.who).json
+
+
+@pytest.fixture(scope="module")
+def disks(minion, users, image):
+    minion.run(NEW_DISK.format("/mnt/home", "/var/lib/orthanc"))
+    minion.run(NEW_DISK.format("/mnt/disk", "/srv/images"))
+    return Disks(minion, users, image)
+
+
+def test_an_index_that_was_restored_alone_is_refused(disks, users):
+    host = disks.host
+    host.run(f"python3 -c '{INDEX_OF_NINE}'")
+    host.pillar(users=users, paths=disks.paths)
+    remedy = "restore them to /srv/images; to begin anew without them, stop the server and move"
+    there_is_no_account = "or install the package of orthanc and chown"
+    disks.refused(disks.lacking, remedy, there_is_no_account, tests=(True, False))
+    assert not host.run("dpkg -s orthanc", check=False).ok
+    host.run("rm /srv/images/index")
+
+
+def test_new_disks_of_root_take_one_run(disks):
+    host = disks.host
+    assert not host.state(test=True).failed
+    disks.apply()
+    places = "/srv/images /var/lib/orthanc /srv/images/lost+found /var/lib/orthanc/lost+found"
+    assert host.run(f"stat -c '%a %U %G' {places}").out.splitlines() == [
+        *["750 orthanc orthanc"] * 2,
+        *["700 root root"] * 2,
+    ]
+    assert host.run("stat -c '%a %U' /etc/orthanc.identity").out.split() == ["600", "root"]
+    disks.store()
+    assert host.state().changes == {}
+
+
+def test_a_disk_that_is_not_mounted_is_missed(disks, users):
+    host, stored = disks.host, disks.stored()
+    assert stored
+    host.run("systemctl stop orthanc; umount /srv/images; chown orthanc /srv/images")
+    host.pillar(users={"anna": users["anna"]}, paths=disks.paths)
+    disks.refused(disks.gone, "`mount /srv/images`", "rm /etc/orthanc.identity")
+    # As at a boot without it, where it is not in /etc/fstab.
+    host.run("systemctl reset-failed orthanc; systemctl start orthanc")
+    host.wait_for_port()
+    assert disks.stored() == []
+    disks.refused(disks.gone, tests=(True,))
+    disks.store()
+    disks.refused(disks.gone)
+    verdict = host.call("orthanc_conf.validate", check=False)
+    assert verdict.code == 1
+    assert disks.gone in verdict.out
+    # It is there again, but not for the Orthanc that runs.
+    host.run("mount --bind /mnt/disk /srv/images")
+    assert "restarted" in str(host.state(test=True).changes["orthanc-serving"])
+    run = disks.apply()
+    assert "orthanc-serving" in run.changes
+    assert (
+        "beneath the point where the disk is mounted now"
+        in run.states["orthanc-serving"]["warnings"][0]
+    )
+    assert disks.stored() == stored
+    assert host.state().changes == {}
+
+
+def test_images_and_index_belong_together(disks):
+    host, stored = disks.host, disks.stored()
+    host.run("systemctl stop orthanc; mv /srv/images/index /mnt/index")
+    words = "orthanc:paths:index: there are images in /srv/images, and their index"
+    disks.refused(words, "put it back from the backup")
+    host.run("mv /mnt/index /srv/images/index; mkdir /mnt/aside; mv /srv/images/?? /mnt/aside")
+    disks.refused(disks.lacking)
+    host.run("mv /mnt/aside/?? /srv/images")
+    disks.apply()
+    assert disks.stored() == stored
+    # What was deleted through Orthanc is not missed.
+    for name in stored:
+        assert host.ask("DELETE", f"/instances/{name}", *disks.who).code == 200
+    host.run("systemctl stop orthanc")
+    disks.apply()
+    assert disks.stored() == []
+
+
+def test_images_move_to_a_new_disk(disks):
+    host, name = disks.host, disks.store()
+    disks.apply()
+    host.run("systemctl stop orthanc; umount /srv/images; mkdir /mnt/new")
+    host.run("mount -t tmpfs new /mnt/new; mount --bind /mnt/new /srv/images")
+    disks.refused(disks.gone, "another file system is mounted at /srv/images now")
+    host.run("cp -aT /mnt/disk /srv/images")
+    disks.apply()
+    assert disks.stored() == [name]
+    assert host.state().changes == {}
+
+
+def test_images_are_given_up_as_the_sentence_says(disks):
+    host = disks.host
+    host.run("systemctl stop orthanc; umount /srv/images; rm -r /srv/images/*")
+    disks.refused(disks.gone)
+    host.run("rm /etc/orthanc.identity")
+    disks.apply()
+    assert disks.stored() == []
 
 
 @pytest.fixture(scope="module")

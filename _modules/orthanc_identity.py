@@ -1,0 +1,511 @@
+"""
+The identity of images and index: whether they are those with which Orthanc was last seen serving.
+
+Where the disk of the images is not mounted, or a database was restored without the files, Orthanc
+starts all the same, and serves none of them. So it is noted where images and index were when it
+served, on which file system, and some of the images' names. ``judge`` compares that with what is
+there now, and the images with what the index knows of them; it is pure, ``look`` is not.
+
+An image is a file ``ab/cd/abcd….``, named after its UUID, below the folder of the images.
+
+https://orthanc.uclouvain.be/book/faq/orthanc-storage.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import os
+import re
+import struct
+import urllib.parse
+
+import salt.utils.files
+import salt.utils.platform
+
+try:
+    import sqlite3
+except ImportError:  # not every Python has it
+    sqlite3 = None
+
+__virtualname__ = "orthanc_identity"
+
+# How many images are noted, and from how many folders.
+NOTED = 20
+# How an index is asked for some of the files that it knows, the oldest and the newest ones.
+ENDS = (
+    "SELECT uuid FROM AttachedFiles ORDER BY rowid LIMIT 50",
+    "SELECT uuid FROM AttachedFiles ORDER BY rowid DESC LIMIT 50",
+)
+UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+FOLDER = re.compile("[0-9a-f]{2}")
+# After so many steps a file is given up that pretends to be an index.
+STEPS = 10_000_000
+# Plugins that keep images elsewhere, by their sections and by the names of their files. Those of
+# databases do it only where EnableStorage says so.
+ELSEWHERE = ("AwsS3Storage", "AzureBlobStorage", "GoogleCloudStorage")
+DATABASES = ("PostgreSQL", "MySQL", "Odbc")
+STORAGE_PLUGIN = re.compile("(?i)storage|s3|blob")
+DATABASE_PLUGIN = re.compile("(?i)postgresql|mysql|odbc")
+# What a Python script calls that keeps the images itself.
+STORAGE_CALL = re.compile("RegisterStorageArea")
+REIMPORT = "https://orthanc.uclouvain.be/book/users/replication.html"
+
+
+def __virtual__():
+    if not salt.utils.platform.is_linux():
+        return False, "orthanc_identity: Orthanc is managed on Linux only"
+    return __virtualname__
+
+
+def in_folder(options):
+    """
+    Return whether the images are files in StorageDirectory, named after their UUIDs.
+
+    options
+        A mapping from option name to value.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_identity.in_folder '{"PostgreSQL": {"EnableStorage": true}}'
+    """
+    sections = {name: value for name, value in options.items() if isinstance(value, dict)}
+    if any(sections.get(name, {}).get("EnableStorage") for name in DATABASES):
+        return False
+    if any(name in sections for name in ELSEWHERE):
+        return False
+    if sections.get("AdvancedStorage", {"Enable": False}).get("Enable", True):
+        return False
+    plugins = options.get("Plugins")
+    names = [os.path.basename(str(path)) for path in plugins] if isinstance(plugins, list) else []
+    if any(STORAGE_PLUGIN.search(name) and not DATABASE_PLUGIN.search(name) for name in names):
+        return False
+    script = sections.get("Python", {}).get("Path") or options.get("PythonScript")
+    if isinstance(script, str) and os.path.isfile(script):
+        with salt.utils.files.fopen(script, errors="replace") as file:
+            return not STORAGE_CALL.search(file.read())
+    return True
+
+
+def place(path):
+    """
+    Return where a folder is: its ``path``, the point at which its file system is mounted,
+    ``mount``, and which one that is, ``file_system``, whatever the kernel calls its disk today.
+
+    path
+        The path of the folder, which need not be there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_identity.place /var/lib/orthanc/db-v6
+    """
+    real = os.path.realpath(path)
+    os.path.exists(real)  # a disk that is mounted on demand
+    mounted: dict = {"mount": "/", "file_system": ""}
+    with salt.utils.files.fopen("/proc/self/mountinfo", errors="surrogateescape") as file:
+        for line in file:
+            fields = line.split()
+            root, point = _plain(fields[3]), _plain(fields[4])
+            # Of several at one point, the last one covers the others.
+            inside = f"{real}/".startswith(f"{point.rstrip('/')}/")
+            if inside and len(point) >= len(mounted["mount"]):
+                kind, source = fields[fields.index("-") + 1 :][:2]
+                mounted = {"mount": point, "file_system": _name(kind, _plain(source), point, root)}
+    return {"path": path, **mounted}
+
+
+def _plain(text: str) -> str:
+    """Return a path of mountinfo as it is: the kernel writes some characters as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _name(kind: str, source: str, point: str, root: str) -> str:
+    """Return the name of a file system, and which folder of it is mounted."""
+    device = os.path.realpath(source) if source.startswith("/") else ""
+    for link in glob.glob("/dev/disk/by-uuid/*") if device else ():
+        if os.path.realpath(link) == device:
+            return f"{os.path.basename(link)} {root}"
+    number = 0
+    with contextlib.suppress(OSError):
+        number = os.statvfs(point).f_fsid
+    return f"{kind} {source} {number:x} {root}"
+
+
+def images(storage):
+    """
+    Return the names of some images in a folder, each with the folders it is in: of up to 20
+    folders, one each.
+
+    storage
+        The path of the folder.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_identity.images /var/lib/orthanc/db-v6
+    """
+    found: list = []
+    for outer in _entries(storage, FOLDER):
+        folder = os.path.join(storage, outer)
+        for inner in _entries(folder, FOLDER):
+            names = _entries(os.path.join(folder, inner), UUID)
+            if names:
+                found.append(f"{outer}/{inner}/{names[0]}")
+                break
+        if len(found) == NOTED:
+            break
+    return found
+
+
+def _entries(folder: str, pattern: re.Pattern) -> list[str]:
+    """Return the names in a folder that are as they should be; it may go meanwhile."""
+    with contextlib.suppress(OSError):
+        return sorted(filter(pattern.fullmatch, os.listdir(folder)))
+    return []
+
+
+def known_images(index):
+    """
+    Return the UUIDs of the first and last files that an index in SQLite knows; None where that
+    cannot be told: there is none, it is in use, or damaged, or not an index of Orthanc's.
+
+    index
+        The path of the index.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_identity.known_images /var/lib/orthanc/db-v6/index
+    """
+    if sqlite3 is None:
+        return None
+    with contextlib.suppress(OSError, sqlite3.Error):
+        if not _is_at_rest(index):
+            return None
+        # Nothing is written beside it then, and nobody is kept waiting.
+        address = f"file:{urllib.parse.quote(index)}?mode=ro&immutable=1"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+            connection.set_progress_handler(lambda: 1, STEPS)
+            rows = [row for statement in ENDS for row in connection.execute(statement)]
+        return _uuids(uuid for (uuid,) in rows)
+    return None
+
+
+def _uuids(values) -> list[str]:
+    """Return the UUIDs among some values, each once."""
+    texts = [value for value in values if isinstance(value, str) and UUID.fullmatch(value)]
+    return list(dict.fromkeys(texts))
+
+
+def _is_at_rest(index: str) -> bool:
+    """Return whether all of an index is in its file, and nobody writes to it."""
+    if not os.path.isfile(index) or _size(f"{index}-wal"):
+        return False
+    with salt.utils.files.fopen(index, "rb") as file:
+        # Who would keep us from writing? Orthanc has it locked as long as it runs.
+        question = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(file, fcntl.F_GETLK, question + bytes(4))
+    return struct.unpack("hhqqi", answer[: struct.calcsize("hhqqi")])[0] == fcntl.F_UNLCK
+
+
+def _size(path: str) -> int:
+    """Return the size of a file in bytes, 0 where there is none."""
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_size
+    return 0
+
+
+def look(storage, index=None, known=None, uuids=None):
+    """
+    Return what there is of images and index, for ``judge`` and to be noted.
+
+    storage
+        The path of the folder of the images.
+
+    index
+        The path of the index in SQLite; None for one in a database.
+
+    known
+        What was noted when Orthanc was last seen serving.
+
+    uuids
+        UUIDs of files that the index in a database knows; None where that was not asked.
+
+    Returns a mapping: ``storage`` and ``index`` with their place, the names of some ``images``, the
+    ``size`` of the index in bytes, None where it is missing, and its ``least`` one after a stop;
+    ``knows``, whether the index knows any image, and ``lacking``, one of those that are not there
+    if that is more than half of them, both None where that cannot be told; ``noted``, where the
+    noted folders are now; and ``kept``, how many of the noted images are there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_identity.look /var/lib/orthanc/db-v6 /var/lib/orthanc/db-v6/index
+    """
+    if index:
+        uuids = known_images(index)
+    noted = {part: (known or {}).get(part) for part in ("storage", "index")}
+    paths = [os.path.join(uuid[:2], uuid[2:4], uuid) for uuid in _uuids(uuids or ())]
+    missing = [path for path in paths if not os.path.lexists(os.path.join(storage, path))]
+    lacking = missing[0] if 2 * len(missing) > len(paths) else ""
+    # What is in the second file is in part there twice, and moves to the first one.
+    least = _size(index) if index else 0
+    size = least + _size(f"{index}-wal") if index and os.path.exists(index) else None
+    kept = [
+        path
+        for path in (noted["storage"] or {}).get("images", ())
+        if os.path.lexists(os.path.join(storage, path))
+    ]
+    return {
+        "storage": {**place(storage), "images": images(storage)},
+        "index": {**place(os.path.dirname(index)), "size": size, "least": least} if index else None,
+        "knows": None if uuids is None else bool(paths),
+        "lacking": None if uuids is None else lacking,
+        "noted": {part: place(spec["path"]) for part, spec in noted.items() if spec},
+        "kept": len(kept),
+    }
+
+
+def note(seen, known):
+    """
+    Return what is to be noted of what ``look`` has seen, so that little is written anew.
+
+    seen
+        What ``look`` returned.
+
+    known
+        What was noted before.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_identity.note '{"storage": {"path": "/x", "images": []}, "index": null,
+            "knows": false, "lacking": ""}' '{}'
+    """
+    noted = {name: seen[name] for name in ("storage", "index", "knows", "lacking")}
+    if noted["index"]:
+        # It grows all the time; half of it tells as much.
+        noted["index"] = {**noted["index"], "least": _rounded(noted["index"]["least"])}
+        del noted["index"]["size"]
+    before = (known or {}).get("storage") or {}
+    here = noted["storage"]
+    if before and len(before["images"]) == seen.get("kept") == len(here["images"]):
+        noted["storage"] = {**here, "images": before["images"]}
+    return noted
+
+
+def _rounded(size: int) -> int:
+    """Return the power of two that is not above a size."""
+    return 1 << size.bit_length() - 1 if size else 0
+
+
+def judge(known, seen, file, served=False, running=False):
+    """
+    Say what Orthanc would not find again of images and index.
+
+    known
+        What was noted when Orthanc was last seen serving; an empty mapping where nothing was.
+
+    seen
+        What ``look`` returned.
+
+    file
+        The path of the note, for who wants to begin anew.
+
+    served
+        Whether the server has its images and index where they shall be, and was seen serving with
+        them or runs.
+
+    running
+        Whether it runs.
+
+    Returns ``problems`` and ``warnings``, each a list of pairs: what is meant, "storage" or
+    "index", and a sentence.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_identity.judge '{}' '{"storage": {"path": "/x", "images": []},
+            "index": null, "knows": false, "lacking": "", "noted": {}, "kept": 0}' /x
+    """
+    gone = _gone(known, seen, file)
+    if gone:
+        return {"problems": [("storage", gone)], "warnings": []}
+    lost = _lost_index(known, seen, file, served)
+    if lost:
+        return {"problems": [("index", lost)], "warnings": []}
+    lacking = _lacking(seen)
+    if not lacking:
+        return {"problems": [], "warnings": []}
+    # So it was when it last served, as far as is known; or it serves with what is left.
+    before = known.get("lacking", "?")
+    rest = seen["storage"]["images"] and (running or before is None)
+    if served and (before or rest):
+        return {"problems": [], "warnings": [("storage", lacking)]}
+    return {"problems": [("storage", lacking)], "warnings": []}
+
+
+def _gone(known: dict, seen: dict, file: str) -> str:
+    """Return that the images are gone together with their file system."""
+    before, here = known.get("storage") or {}, seen["storage"]
+    if not before.get("images") or _is_same(before, seen["noted"]["storage"]):
+        return ""
+    path, now = before["path"], seen["noted"]["storage"]
+    if before["mount"] == now["mount"]:
+        # Another disk, filled with others on purpose, is none that is missing.
+        found = bool(here["images"])
+        why = f"another file system is mounted at {now['mount']} now"
+    else:
+        found = bool(seen["kept"])
+        why = f"the file system that was mounted at {before['mount']} is not mounted there now"
+        if before["mount"] == "/":
+            why = f"another file system is mounted at {now['mount']} now, and hides them"
+    if found:
+        return ""
+    return (
+        f"the server had images in {path}, and none of them is there: {why}."
+        f" {_remedy(before['mount'], now['mount'])}. If they were moved away or deleted on purpose:"
+        f" rm {file}"
+    )
+
+
+def _remedy(before: str, now: str) -> str:
+    if before in (now, "/"):
+        return f"Mount the right one (`findmnt {now}` shows what is there, /etc/fstab what belongs)"
+    return f"Mount it (`mount {before}`; it belongs into /etc/fstab), and leave Orthanc as it is"
+
+
+def _lost_index(known: dict, seen: dict, file: str, served: bool) -> str:
+    """Return that Orthanc would begin, or has begun, another index than that of the images."""
+    storage = seen["storage"]
+    if not storage["images"]:
+        return ""
+    anew = (
+        f"; to begin anew without them, stop the server and move {storage['path']} aside (from"
+        f" there they can be stored again: {REIMPORT})"
+    )
+    if not seen["index"]:
+        return _empty_database(known, seen, anew, served)
+    if seen["index"]["size"] is None:
+        return _missing_index(known, seen, anew)
+    return _other_index(known, seen, file)
+
+
+def _empty_database(known: dict, seen: dict, anew: str, served: bool) -> str:
+    """Return that the database knows no images; what somebody else has left may lie there."""
+    noted = (known.get("storage") or {}).get("images")
+    suddenly = noted and known["knows"] and 2 * seen["kept"] >= len(noted)
+    if seen["knows"] is not False or (not suddenly if known else served):
+        return ""
+    return (
+        f"there are images in {seen['storage']['path']}, and the database knows none of them: they"
+        f" would be out of sight. Restore the database{anew}"
+    )
+
+
+def _missing_index(known: dict, seen: dict, anew: str) -> str:
+    before, disk = known.get("index"), ""
+    if before and not _is_same(before, seen["noted"]["index"]):
+        disk = f"mount its disk (`mount {before['mount']}`), or "
+    return (
+        f"there are images in {seen['storage']['path']}, and their index"
+        f" {seen['index']['path']}/index is not there: Orthanc would begin an empty one, with none"
+        f" of them. First {disk}put it back from the backup{anew}"
+    )
+
+
+def _other_index(known: dict, seen: dict, file: str) -> str:
+    index, before = seen["index"], known.get("index")
+    if not before or not known["storage"]["images"] or before["path"] != index["path"]:
+        return ""
+    if _is_same(before, index) or index["size"] >= before["least"]:
+        return ""
+    return (
+        f"{index['path']}/index is on another file system than when the server was last seen"
+        f" serving, and smaller: it is another index, without the images in"
+        f" {seen['storage']['path']}. {_remedy(before['mount'], index['mount'])}. If it was"
+        f" replaced on purpose: rm {file}"
+    )
+
+
+def _lacking(seen: dict) -> str:
+    """Return that the index knows images whose files are not there."""
+    if not seen["lacking"]:
+        return ""
+    path, index = seen["storage"]["path"], seen["index"]
+    aside = f"move {index['path']}/index aside" if index else "rename its database"
+    return (
+        f"the index knows images whose files are not in {path}, such as"
+        f" {os.path.join(path, seen['lacking'])}, which makes more than half of those that were"
+        f" looked for. Mount the disk of the images (`findmnt -T {path}` shows what is there), or"
+        f" restore them to {path}; to begin anew without them, stop the server and {aside}"
+    )
+
+
+def _is_same(one: dict, other: dict) -> bool:
+    """Return whether two places are on one file system, mounted at one point."""
+    return all(one[key] == other[key] for key in ("mount", "file_system"))
+
+
+def strayed(storage, index=None):
+    """
+    Return whether an Orthanc runs that has other folders open than those which are there by now, as
+    where the disk of the images was mounted after its start.
+
+    storage
+        The path of the folder of the images.
+
+    index
+        The path of the index in SQLite; None for one in a database.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_identity.strayed /var/lib/orthanc/db-v6
+    """
+    for process in glob.glob("/proc/[0-9]*"):
+        # It may have ended meanwhile, or be none of ours to look at.
+        with contextlib.suppress(OSError):
+            program = os.path.basename(os.readlink(f"{process}/exe")).split(" ")[0]
+            root = f"{process}/root"
+            # One in a container, or with a root of its own, sees other paths.
+            if program.lower() != "orthanc" or os.readlink(root) != "/" or _is_of_others(process):
+                continue
+            real = os.path.realpath(storage)
+            if _inode(real) not in (None, _inode(f"{root}{real}")):
+                return True
+            opened = [link for link in glob.glob(f"{process}/fd/*") if _target(link) == index]
+            if any(_inode(link) != _inode(index) for link in opened):
+                return True
+    return False
+
+
+def _target(link: str) -> str:
+    """Return where a link leads to; it may be closed meanwhile."""
+    with contextlib.suppress(OSError):
+        return os.readlink(link)
+    return ""
+
+
+def _inode(path: str) -> tuple | None:
+    """Return what tells a file or folder from all others; None where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    return None
+
+
+def _is_of_others(process: str) -> bool:
+    """Return whether a process is one of a container."""
+    return os.readlink(f"{process}/ns/pid") != os.readlink("/proc/self/ns/pid")
