@@ -18,7 +18,9 @@ import fcntl
 import glob
 import os
 import re
+import shutil
 import struct
+import tempfile
 import urllib.parse
 
 import salt.utils.files
@@ -40,6 +42,8 @@ ENDS = (
 )
 UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 FOLDER = re.compile("[0-9a-f]{2}")
+# Up to what size an index is copied to be read, in bytes.
+COPIED = 256 * 1024 * 1024
 # After so many steps a file is given up that pretends to be an index.
 STEPS = 10_000_000
 # Plugins that keep images elsewhere, by their sections and by the names of their files. Those of
@@ -187,15 +191,26 @@ def known_images(index):
     if sqlite3 is None:
         return None
     with contextlib.suppress(OSError, sqlite3.Error):
-        if not _is_at_rest(index):
+        log = f"{index}-wal"
+        if not os.path.isfile(index) or _is_locked(index):
             return None
-        # Nothing is written beside it then, and nobody is kept waiting.
-        address = f"file:{urllib.parse.quote(index)}?mode=ro&immutable=1"
-        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
-            connection.set_progress_handler(lambda: 1, STEPS)
-            rows = [row for statement in ENDS for row in connection.execute(statement)]
-        return _uuids(uuid for (uuid,) in rows)
+        if not _size(log):
+            # Nothing is written beside it then.
+            return _ask(f"file:{urllib.parse.quote(index)}?mode=ro&immutable=1")
+        if _size(index) + _size(log) <= COPIED:
+            # It was copied from a running server, or that crashed; reading would change it.
+            with tempfile.TemporaryDirectory(prefix="orthanc-identity-") as folder:
+                shutil.copyfile(index, f"{folder}/index")
+                shutil.copyfile(log, f"{folder}/index-wal")
+                return _ask(f"file:{folder}/index")
     return None
+
+
+def _ask(address: str) -> list[str]:
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+        connection.set_progress_handler(lambda: 1, STEPS)
+        rows = [row for statement in ENDS for row in connection.execute(statement)]
+    return _uuids(uuid for (uuid,) in rows)
 
 
 def _uuids(values) -> list[str]:
@@ -204,15 +219,13 @@ def _uuids(values) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _is_at_rest(index: str) -> bool:
-    """Return whether all of an index is in its file, and nobody writes to it."""
-    if not os.path.isfile(index) or _size(f"{index}-wal"):
-        return False
+def _is_locked(index: str) -> bool:
+    """Return whether somebody uses an index."""
     with salt.utils.files.fopen(index, "rb") as file:
         # Who would keep us from writing? Orthanc has it locked as long as it runs.
         question = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         answer = fcntl.fcntl(file, fcntl.F_GETLK, question + bytes(4))
-    return struct.unpack("hhqqi", answer[: struct.calcsize("hhqqi")])[0] == fcntl.F_UNLCK
+    return struct.unpack("hhqqi", answer[: struct.calcsize("hhqqi")])[0] != fcntl.F_UNLCK
 
 
 def _size(path: str) -> int:

@@ -24,6 +24,8 @@ SALTS_OWN = (
     *("tmp", "run", "var/tmp", "var/cache/apt", "var/lib/apt/lists", "var/cache/zypp"),
     *("var/lib/rpm/rpmdb.sqlite-shm", "srv/rpm"),
 )
+# The formula's own note of what images there are follows them.
+NOTE = "etc/orthanc.identity"
 
 
 class Run:
@@ -113,12 +115,12 @@ class Server(Host):
 
     def written(self) -> set[str]:
         """Return all files that were written or removed on the host, with their modes and owners,
-        but for what is Salt's own.
+        but for what is Salt's own, and for the note of what images there are.
         """
         found = set()
         for path in self.changes.rglob("*"):
             name = str(path.relative_to(self.changes))
-            if path.is_dir() or name.startswith(SALTS_OWN) or "__pycache__" in name:
+            if path.is_dir() or name.startswith((*SALTS_OWN, NOTE)) or "__pycache__" in name:
                 continue
             now = path.lstat()
             found.add(f"{name} {now.st_mtime_ns} {now.st_mode:o}:{now.st_uid}:{now.st_gid}")

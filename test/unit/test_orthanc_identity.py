@@ -273,13 +273,14 @@ def test_an_index_of_others_tells_nothing_of_images(tmp_path):
     assert identity.known_images(str(path)) is None
 
 
+LAST = str(uuid.UUID(int=7))
 # Holds an index as Orthanc does, until its input ends.
 HOLD = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1])
 for words in ("locking_mode=EXCLUSIVE", "journal_mode=WAL"):
     connection.execute(f"PRAGMA {words}").fetchall()
-connection.execute("INSERT INTO AttachedFiles VALUES (1, 'x')")
+connection.execute("INSERT INTO AttachedFiles VALUES (1, ?)", (sys.argv[2],))
 connection.commit()
 print("ready", flush=True)
 sys.stdin.read()
@@ -290,7 +291,7 @@ def test_an_index_in_use_is_left_alone(tmp_path):
     path = tmp_path / "index"
     write_index(path, store(tmp_path))
     assert identity.known_images(str(path))
-    words = [sys.executable, "-c", HOLD, str(path)]
+    words = [sys.executable, "-c", HOLD, str(path), LAST]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(words, **pipes) as holder:
         assert holder.stdout.readline() == b"ready\n"
@@ -299,8 +300,15 @@ def test_an_index_in_use_is_left_alone(tmp_path):
         (tmp_path / "index-wal").rename(tmp_path / "aside")
         assert identity.known_images(str(path)) is None
         (tmp_path / "aside").rename(tmp_path / "index-wal")
+        copied = tmp_path / "copied"
+        copied.mkdir()
+        for name in ("index", "index-wal"):
+            (copied / name).write_bytes((tmp_path / name).read_bytes())
         holder.stdin.close()
     assert identity.known_images(str(path))
+    # A copy of one that was in use is read with all that is in it, and stays as it is.
+    assert identity.known_images(str(copied / "index"))[-1] == LAST
+    assert sorted(os.listdir(copied)) == ["index", "index-wal"]
 
 
 @pytest.mark.parametrize(("there", "lacking"), [(9, False), (5, False), (4, True), (0, True)])
