@@ -1371,7 +1371,8 @@ def removal(name, files):
         salt '*' orthanc_conf.removal /etc/orthanc '[orthanc.json]'
     """
     done = {}
-    for entry in [*files, UNPROVEN]:
+    # The form of a file alone does not say whose it is.
+    for entry in [*files, UNPROVEN] if written(name) else ():
         path = os.path.join(name, entry)
         # Of a file elsewhere, which has its whole path for a name, no copy is kept.
         if not os.path.isabs(entry) and os.path.exists(os.path.join(name, ORIGINALS, entry)):
@@ -1381,6 +1382,22 @@ def removal(name, files):
     # Last, because it knows what elsewhere is of the formula.
     notes = [name + LAST_GOOD, name + AS_READ, name + IDENTITY]
     return {**done, **dict.fromkeys(filter(os.path.exists, notes))}
+
+
+def written(name):
+    """
+    Return whether the formula has written the configuration, and ``remove`` was not there since.
+
+    name
+        The path of the folder.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_conf.written /etc/orthanc
+    """
+    return os.path.exists(name + LAST_GOOD)
 
 
 def unproven(name):

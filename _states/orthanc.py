@@ -8,6 +8,7 @@ these states use the functions of the ``service`` module, which work in both pla
 
 import os
 
+import salt.utils.systemd
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "orthanc"
@@ -102,6 +103,7 @@ def _serve(name, config, log, timeout, group, postgresql, proxy, restart):
             return ret
         if proxy:
             before = __salt__["orthanc_nginx.current"](proxy)
+        __salt__["orthanc_first_run.open"](name)
         if done:
             if proxy:
                 __salt__["orthanc_nginx.withdraw"](proxy, config)
@@ -114,6 +116,7 @@ def _serve(name, config, log, timeout, group, postgresql, proxy, restart):
             __salt__["orthanc_nginx.publish"](proxy)
             ret["changes"].update(publish)
         __salt__["orthanc_conf.prove"](config)
+        __salt__["orthanc_first_run.end"]()
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
         if __salt__["orthanc_conf.unproven"](config):
@@ -131,6 +134,13 @@ def _go_back(name, config, log, timeout, group, proxy, before):
         # They are somebody else's, and no copy of them is kept.
         others = f" Files have changed since it last served, put them right: {others}."
     try:
+        if not __salt__["orthanc_first_run.served"]():
+            # What would come back is the package's own configuration, which is open to all.
+            __salt__["orthanc_first_run.close"](name)
+            __salt__["service.stop"](name)
+            if before and before != __salt__["orthanc_nginx.current"](proxy):
+                __salt__["orthanc_nginx.put"](proxy, before)
+            return f"{name} never served before, so it was stopped; the next run tries again."
         if not __salt__["orthanc_conf.restore"](config, group=group):
             return f"There is no other configuration to go back to.{others}"
         if before:
@@ -149,30 +159,44 @@ def _go_back(name, config, log, timeout, group, proxy, before):
     return "The last good configuration is back, and Orthanc serves with it."
 
 
-def stopped(name):
+def stopped(name, config):
     """
-    Ensure that Orthanc does not run.
+    Ensure that Orthanc does not run, and is not started at boot. One that the formula has not
+    configured is left alone.
 
     name
         The name of the service.
 
+    config
+        The path of the folder of the configuration.
+
     .. code-block:: yaml
 
         orthanc:
-          orthanc.stopped: []
+          orthanc.stopped:
+            - config: /etc/orthanc
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} does not run"}
     try:
-        if not __salt__["service.status"](name):
+        came = name in __salt__["orthanc_first_run.known"]()["came"]
+        if not came and not __salt__["orthanc_conf.written"](config):
+            ret["comment"] = f"{name} is not of the formula's making"
             return ret
-        ret["changes"] = {name: {"old": "running", "new": "stopped"}}
-        if __opts__["test"]:
+        functions = {"running": ("service.status", "service.stop")}
+        # Without systemd as PID 1 there is no boot to prepare for.
+        if salt.utils.systemd.booted(__context__):
+            functions["enabled"] = ("service.enabled", "service.disable")
+        for what, (is_so, function) in functions.items():
+            if __salt__[is_so](name):
+                ret["changes"][f"{name} {what}"] = {"old": True, "new": False}
+                if not __opts__["test"]:
+                    __salt__[function](name)
+        if ret["changes"] and __opts__["test"]:
             ret.update(result=None, comment=f"{name} would be stopped")
-            return ret
-        __salt__["service.stop"](name)
-        if __salt__["service.status"](name):
-            raise CommandExecutionError("it still runs")
-        ret["comment"] = f"{name} was stopped"
+        elif ret["changes"]:
+            if __salt__["service.status"](name):
+                raise CommandExecutionError("it still runs")
+            ret["comment"] = f"{name} was stopped"
     except (CommandExecutionError, SaltInvocationError, OSError) as err:
         ret.update(result=False, changes={}, comment=f"{name} could not be stopped: {err}")
     return ret

@@ -6,7 +6,7 @@ def run():
     orthanc = __salt__["slsutil.renderer"](
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
-    parts = ["https", "service", "links", "config", "plugins", "database", "packages"]
+    parts = ["https", "service", "links", "config", "plugins", "database", "packages", "first_run"]
     if orthanc["settings"]["backup_key"]["enabled"]:
         parts.append("backup_key")
     return {"include": [f"orthanc.{part}.clean" for part in parts]}

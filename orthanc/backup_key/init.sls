@@ -25,7 +25,7 @@ def run():
             "pkg.installed": [
                 {"name": settings["ssh_client"]},
                 *orthanc["apart"],
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+                {"require": [{"orthanc_first_run": "orthanc-first-run"}]},
             ],
         },
         "orthanc-backup-key": {

@@ -19,14 +19,14 @@ def run():
     if database["enabled"]:
         reached.append({"configuration": orthanc["configuration"]()})
     states = {
-        "include": ["orthanc.validation"],
+        "include": ["orthanc.first_run"],
         # Not among orthanc:packages, because others on this host may use them: they stay when
         # Orthanc goes.
         "orthanc-database-packages": {
             "pkg.installed": [
                 {"pkgs": programs},
                 *orthanc["apart"],
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+                {"require": [{"orthanc_first_run": "orthanc-first-run"}]},
             ],
         },
         "orthanc-database-reached": {

@@ -15,12 +15,12 @@ def run():
 
     tried_after = [{"pkg": "orthanc-nginx"}]
     states = {
-        "include": ["orthanc.validation", "orthanc.service"],
+        "include": ["orthanc.first_run", "orthanc.service"],
         "orthanc-nginx": {
             "pkg.installed": [
                 {"pkgs": [nginx["package"]] if proxy["text"] else []},
                 *orthanc["apart"],
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+                {"require": [{"orthanc_first_run": "orthanc-first-run"}]},
             ],
         },
         "orthanc-nginx-tried": {

@@ -1,5 +1,8 @@
 #!py
-"""Removes the packages; not purged, because that would take the owner of the images away."""
+"""
+Removes the packages that came with the formula; not purged, because that would take the owner of
+the images away.
+"""
 
 
 def run():
@@ -10,16 +13,10 @@ def run():
 
     return {
         "include": ["orthanc.validation.clean"],
-        "orthanc-hold": {
-            "pkg.unheld": [
-                {"name": settings["package"]},
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
-            ],
-        },
         "orthanc-packages": {
-            "pkg.removed": [
-                {"pkgs": settings["packages"]},
-                {"require": [{"pkg": "orthanc-hold"}]},
+            "orthanc_first_run.packages_removed": [
+                {"name": settings["service"]},
+                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },
     }

@@ -7,7 +7,7 @@ def run():
         "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
     )
     settings = orthanc["settings"]
-    version = settings.get("version")
+    paths, version = settings["paths"], settings.get("version")
 
     packages = [
         {name: version} if version and name == settings["package"] else name
@@ -15,14 +15,26 @@ def run():
     ]
     hold = "pkg.held" if version else "pkg.unheld"
     return {
-        "include": ["orthanc.validation", "orthanc.database"],
+        "include": ["orthanc.first_run", "orthanc.database"],
         "orthanc-packages": {
             "pkg.installed": [
                 {"pkgs": packages},
                 {"update_holds": True},
                 *orthanc["apart"],
                 # Debian's package of the plugin for the database restarts Orthanc.
-                {"require": [{"orthanc_conf": "orthanc-pillar"}, {"sls": "orthanc.database"}]},
+                {
+                    "require": [
+                        {"orthanc_first_run": "orthanc-first-run"},
+                        {"sls": "orthanc.database"},
+                    ]
+                },
+            ],
+        },
+        "orthanc-packaged": {
+            "orthanc_first_run.packaged": [
+                {"name": paths["config"]},
+                {"folders": [paths[name] for name in ("home", "storage", "index", "log")]},
+                {"require": [{"pkg": "orthanc-packages"}]},
             ],
         },
         # After the packages: what others require these to wait for may bring the source.

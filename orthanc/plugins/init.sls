@@ -13,13 +13,13 @@ def run():
     )
     settings = orthanc["settings"]
 
-    states = {"include": ["orthanc.validation"]}
+    states = {"include": ["orthanc.first_run"]}
     for plugin in settings["plugins"]:
         states[f"orthanc-plugin-{plugin['name']}"] = {
             "orthanc_plugins.present": [
                 {"name": plugin["path"]},
                 {"source": plugin["source"]},
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+                {"require": [{"orthanc_first_run": "orthanc-first-run"}]},
             ],
         }
     return states

@@ -8,20 +8,13 @@ def run():
     )
     settings = orthanc["settings"]
 
-    states = {
+    return {
         "include": ["orthanc.validation.clean"],
         "orthanc-stopped": {
             "orthanc.stopped": [
                 {"name": settings["service"]},
+                {"config": settings["paths"]["config"]},
                 {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },
     }
-    if settings["booted"]:
-        states["orthanc-disabled"] = {
-            "service.disabled": [
-                {"name": settings["service"]},
-                {"require": [{"orthanc": "orthanc-stopped"}]},
-            ],
-        }
-    return states

@@ -1,4 +1,46 @@
-"""orthanc.clean takes the service and what the formula wrote away, and leaves the images."""
+"""
+From the first run to orthanc.clean: nobody reaches an Orthanc that the pillar did not describe, and
+what was there before is put back.
+"""
+
+CLOSED = "/etc/systemd/system/orthanc.service.d/formula-first-run.conf"
+RECORD = "/var/lib/orthanc-formula/first-run.json"
+TRIGGER = "dpkg-trigger --by-package=orthanc-gdcm orthanc-restart-trigger"
+MODES = "find /etc/orthanc /var/lib/orthanc /var/log/orthanc -maxdepth 1 ! -name 'Orthanc.log*'"
+
+
+def modes(minion):
+    """Return owner and mode of all that is the package's or the administrator's."""
+    found = minion.run(f"{MODES} -printf '%p %m %u:%g\\n'").out.split("\n")
+    return sorted(line for line in found if "/index" not in line)
+
+
+def assert_closed(minion):
+    """Orthanc is installed, and neither runs nor can be started by what starts it otherwise."""
+    assert minion.run("dpkg-query -Wf '${db:Status-Status}' orthanc").out == "installed"
+    for start in ("true", "systemctl start orthanc", TRIGGER):
+        minion.run(f"{start} && dpkg --configure --pending")
+        minion.run("sleep 1")
+        assert minion.pid() == 0, start
+    assert minion.ask("GET", "/system", port=8042).code == 0
+
+
+def try_in_vain(minion, settings):
+    """Let first runs fail, each in another way, and see that nobody reaches an Orthanc."""
+    # What is refused only when all is installed; the package of a plugin restarts Orthanc.
+    minion.write("/srv/broken.lua", "no Lua at all")
+    minion.pillar(**settings, config={"LuaScripts": ["/srv/broken.lua"]})
+    assert minion.state("orthanc.packages").ok
+    assert_closed(minion)
+    assert set(minion.state().failed) >= {"orthanc-config"}
+    assert_closed(minion)
+    # What is not tried beforehand, and does not start.
+    minion.pillar(**settings, config={"LuaScripts": ["/srv/broken.lua"]}, preflight=False)
+    run = minion.state()
+    assert "never served before, so it was stopped" in run.failed["orthanc-serving"]
+    assert_closed(minion)
+    minion.reboot()
+    assert_closed(minion)
 
 
 def test_clean_and_back_again(fresh_minion, users, image):
@@ -7,9 +49,17 @@ def test_clean_and_back_again(fresh_minion, users, image):
     minion.run("cd /tmp; dpkg-deb -x /var/cache/apt/archives/orthanc_*.deb package")
     names = minion.run("ls /tmp/package/etc/orthanc").out.split()
     packaged = {name: minion.read(f"/tmp/package/etc/orthanc/{name}") for name in names}
-    minion.apply(users=users, version=version)
+    before = minion.run("ls -A /etc /var/lib /opt /srv /usr/local/lib /etc/systemd/system").out
+
+    settings = {"users": users, "version": version, "packages": ["orthanc", "orthanc-gdcm"]}
+    try_in_vain(minion, settings)
+    minion.apply(**settings)
+    assert not minion.path(CLOSED).exists()
+    assert minion.state().changes == {}
     who = ("anna", users["anna"]["password"])
     assert minion.ask("POST", "/instances", *who, data=f"@{image()}").code == 200
+    minion.reboot()
+    minion.wait_for_port()
     stored = minion.run("find /var/lib/orthanc -type f -size +0").out
 
     tried = minion.state("orthanc.clean", test=True)
@@ -25,9 +75,11 @@ def test_clean_and_back_again(fresh_minion, users, image):
     assert "Anna" not in minion.run("grep -rs . /etc/orthanc").out
     for name in ("orthanc.json", "credentials.json", "serve-folders.json", "worklists.json"):
         assert minion.read(f"/etc/orthanc/{name}") == packaged[name]
-    assert set(minion.run("ls -A /etc/orthanc").out.split()) == set(packaged)
+    assert set(minion.run("ls -A /etc/orthanc").out.split()) >= set(packaged)
+    assert not minion.run("ls /etc/orthanc | grep -e formula -e advanced", check=False).ok
     assert not minion.run("test -e /opt/gnuhealth/orthanc", check=False).ok
     assert not minion.run("test -x /usr/sbin/Orthanc", check=False).ok
+    assert not minion.run("dpkg -s orthanc-gdcm | grep -q '^Status.* installed'", check=False).ok
     assert minion.run("apt-mark showhold").out == ""
     left = minion.run("find /var/lib/orthanc -type f -size +0").out
     assert set(stored.split()) - set(left.split()) <= {
@@ -35,10 +87,17 @@ def test_clean_and_back_again(fresh_minion, users, image):
         "/var/lib/orthanc/db-v6/index-shm",
     }
     assert minion.run("stat -c %U /var/lib/orthanc/db-v6").out.strip() == "orthanc"
+    after = minion.run("ls -A /etc /var/lib /opt /srv /usr/local/lib /etc/systemd/system").out
+    print(set(after.split("\n")) - set(before.split("\n")))
+    assert not {"gnuhealth", "orthanc-plugins", "orthanc.service.d", "orthanc-formula"} & {
+        *after.split("\n")
+    }
     assert minion.state("orthanc.clean").changes == {}
 
     # The package can be had by hand, and the formula takes over again.
     minion.run("apt-get install -y orthanc")
+    assert minion.run("systemctl is-enabled orthanc").out.strip() == "enabled"
+    minion.wait_for_port()
     minion.apply(users=users)
     assert len(minion.ask("GET", "/instances", *who).json) == 1
 
@@ -46,17 +105,46 @@ def test_clean_and_back_again(fresh_minion, users, image):
 def test_what_was_there_before_is_kept(fresh_minion, users):
     minion = fresh_minion
     minion.run("DEBIAN_FRONTEND=noninteractive apt-get install -y orthanc")
-    by_hand = '{ // by hand\n "Name": "Old server", "HttpPort": 8099, "StableAge": 60,}\n'
+    minion.wait_for_port()
+    by_hand = '{ // by hand\n "Name": "Old server", "HttpPort": 8099,\n'
+    by_hand += ' "StableAge": 60, "StorageDirectory": "/var/lib/orthanc/db-v6",}\n'
     minion.write("/etc/orthanc/orthanc.json", by_hand)
+    worklists = "/etc/orthanc/worklists.json"
+    minion.run(f"chgrp orthanc {worklists} && chmod 640 {worklists}")
+    minion.run("chmod 755 /var/lib/orthanc/db-v6")
+    minion.run("apt-mark hold orthanc; systemctl restart orthanc")
+    minion.wait_for_port(8099)
+    pid, before = minion.pid(), modes(minion)
+
+    # A first run that fails leaves it to serve as it is.
+    minion.pillar(users=users, config={"LuaScripts": ["/srv/none.lua"]})
+    assert set(minion.state().failed) >= {"orthanc-config"}
+    assert minion.pid() == pid
+    minion.write("/srv/broken.lua", "no Lua at all")
+    minion.pillar(users=users, config={"LuaScripts": ["/srv/broken.lua"]}, preflight=False)
+    assert "Orthanc serves with it" in minion.state().failed["orthanc-serving"]
+    assert minion.ask("GET", "/system", port=8099).json["Name"] == "Old server"
+
     run = minion.apply(users=users)
     # What leaves the file with the value that Orthanc itself gives it is no change.
     shown = run.states["orthanc-config"]["changes"]["/etc/orthanc/orthanc.json"]
     assert shown["Name"] == {"old": "Old server"}
     assert shown["HttpPort"]["old"] == 8099
     assert "StableAge" not in shown
-    minion.apply(users=users, port=8043)
+    minion.apply(users=users, port=8043, packages=["orthanc", "orthanc-gdcm"])
     assert minion.read("/etc/orthanc/before-formula/orthanc.json") == by_hand
     assert not minion.run("cat /etc/orthanc/before-formula/*", user="nobody", check=False).ok
+
+    run = minion.state("orthanc.clean")
+    assert run.ok, str(run)
+    assert minion.ask("GET", "/system", port=8099).json["Name"] == "Old server"
+    assert minion.ask("GET", "/system", port=8043).code == 0
+    assert minion.run("systemctl is-enabled orthanc").out.strip() == "enabled"
+    assert minion.run("apt-mark showhold").out.strip() == "orthanc"
+    assert not minion.run("dpkg -s orthanc-gdcm | grep -q '^Status.* installed'", check=False).ok
+    assert set(before) <= set(modes(minion)), set(before) - set(modes(minion))
+    assert not minion.path(RECORD).exists()
+    assert minion.state("orthanc.clean").changes == {}
 
 
 def test_each_part_can_be_cleaned_alone(fresh_minion, users):
@@ -70,3 +158,20 @@ def test_each_part_can_be_cleaned_alone(fresh_minion, users):
     assert minion.run("dpkg-query -Wf '${db:Status-Status}' orthanc").out == "installed"
     minion.apply(users=users)
     assert minion.ask("GET", "/system").code == 401
+
+    # A host of an earlier version of the formula, which noted nothing: what came is not known.
+    for again in (False, True):
+        minion.run(f"rm {RECORD}")
+        if again:
+            pid = minion.pid()
+            assert set(minion.apply(users=users).changes) == {"orthanc-first-run"}
+            assert minion.pid() == pid
+        run = minion.state("orthanc.clean")
+        assert run.ok, str(run)
+        words = "There before" if again else "all stay"
+        assert words in run.states["orthanc-packages"]["comment"]
+        assert minion.run("dpkg-query -Wf '${db:Status-Status}' orthanc").out == "installed"
+        assert minion.pid() == 0
+        assert minion.run("systemctl is-enabled orthanc", check=False).out.strip() == "disabled"
+        assert minion.state("orthanc.clean").changes == {}
+        minion.apply(users=users)

@@ -37,6 +37,22 @@ def log_in(machine: Machine, printed: str, **how):
     return machine.ask("GET", "/system", user, password, port=int(url[1]), **how)
 
 
+def fail_the_first_run(machine: Machine, start: str):
+    """What is refused when all is installed leaves no Orthanc that anything starts."""
+    machine.write("/srv/broken.lua", "no Lua at all")
+    machine.write("/root/broken.sls", "orthanc: {config: {LuaScripts: [/srv/broken.lua]}}")
+    failed = machine.command("/root/broken.sls", check=False)
+    assert failed.code != 0
+    alone = failed.out.partition("What failed by itself")[2]
+    assert "ID: orthanc-config" in alone, failed
+    assert alone.count("Result: False") == 1
+    assert machine.run("command -v Orthanc || command -v orthanc").ok
+    machine.run(f"{start}; sleep 2", check=False)
+    assert machine.pid() == 0
+    assert machine.ask("GET", "/system").code == 0
+    machine.run("rm /var/lib/orthanc-formula/pillar")
+
+
 def hold_what_salt_cannot_read(machine: Machine):
     """Each mistake in a pillar file is said in three lines, without a traceback."""
     for text, words in {
@@ -60,6 +76,7 @@ def test_on_a_pristine_booted_machine(system):
         pillar, last = "/etc/orthanc-formula/orthanc.sls", "/var/lib/orthanc-formula/pillar"
         assert "it is not kept" in machine.command("test=True").out
         assert not any(machine.path(path).exists() for path in (pillar, last, "/etc/orthanc"))
+        fail_the_first_run(machine, "systemctl start orthanc; systemctl restart orthanc")
         first = machine.command().out
         assert "Orthanc serves with the pillar as it is now" in first
         assert "pillar.example" in first
@@ -67,8 +84,7 @@ def test_on_a_pristine_booted_machine(system):
         assert machine.ask("GET", "/system").code == 401
         pid = machine.pid()
 
-        second = machine.command().out
-        assert "Nothing changed" in second
+        assert "Nothing changed" in machine.command().out
         assert machine.pid() == pid
 
         # A pillar for trying out would take the users of this server away.
@@ -124,6 +140,7 @@ def test_where_systemd_is_not_pid_1(salt_version, policy):
         if policy:
             machine.write("/usr/sbin/policy-rc.d", policy)
             machine.run("chmod +x /usr/sbin/policy-rc.d")
+        fail_the_first_run(machine, "service orthanc start; /etc/init.d/orthanc restart")
         first = machine.command().out
         assert ("Using the installed salt-call" in first) is (not policy)
         assert re.search("orthanc was (re)?started and answers at", first)

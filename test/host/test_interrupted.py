@@ -221,6 +221,39 @@ def wait_for(moment: str, run: SaltCall) -> None:
         time.sleep(0.0002)
 
 
+def assert_closed(host) -> None:
+    """Nobody reaches the Orthanc that is installed, and nothing starts it."""
+    host.run("systemctl start orthanc; sleep 2")
+    assert host.pid() == 0
+    assert host.ask("GET", "/system").code == 0
+    assert host.run("ss -Hltn sport 4242").out == ""
+
+
+def test_a_first_run_that_is_killed_leaves_nothing_that_starts(minion):
+    """And two runs at once finish it, one of them with folders of Salt's own elsewhere."""
+    minion.write("/srv/slow.lua", "local t = os.time() while os.time() - t < 5 do end")
+    minion.pillar(config={"LuaScripts": ["/srv/slow.lua"]})
+    run = SaltCall(minion)
+    wait_for("trial", run)
+    assert run.runs()
+    run.kill("family")
+    assert not minion.path(f"{FOLDER}.last-good").exists()
+    assert_closed(minion)
+    minion.reboot()
+    assert_closed(minion)
+
+    set_pillar(minion, "set0000")
+    minion.run("mkdir -p /srv/other; cp /etc/salt/minion /srv/other")
+    minion.run("echo 'root_dir: /srv/other' >> /srv/other/minion")
+    run = SaltCall(minion)
+    other = "salt-call --config-dir=/srv/other state.apply orthanc sync_mods=all"
+    said = minion.run(other, check=False, timeout=300).out
+    run.process.wait(300)
+    assert "Failed:     0" in said, said
+    assert_serves(minion, "set0000")
+    assert minion.state().changes == {}
+
+
 @pytest.fixture(scope="module")
 def server(minion):
     set_pillar(minion, "set0000")

@@ -112,6 +112,8 @@ def test_the_packages_own_configuration_is_replaced(minion, users):
     """Its RegisteredUsers would stand in two files, and newer packages load no plugin at all."""
     minion.run("zypper -n -q install orthanc")
     shipped = minion.read("/etc/orthanc/Configuration.json")
+    modes = "stat -c '%n %a %U %G' /etc/orthanc /etc/orthanc/* /var/lib/orthanc"
+    before = minion.run(modes).out
     newest = "Tumbleweed" in minion.read("/etc/os-release")
     assert (orthanc_json.parse(shipped)["Plugins"] == []) is newest
     assert minion.run("systemctl is-enabled orthanc", check=False).out.strip() == "disabled"
@@ -129,11 +131,13 @@ def test_the_packages_own_configuration_is_replaced(minion, users):
     run = minion.state("orthanc.clean")
     assert run.ok, str(run)
     assert minion.pid() == 0
-    assert not minion.run("rpm -q orthanc", check=False).ok
-    # rpm keeps a changed configuration under another name, or removes the one it knows.
-    kept = minion.run("cat /etc/orthanc/Configuration.json*", check=False).out
-    assert kept in ("", shipped)
-    assert not minion.run("grep -rs password /etc/orthanc", check=False).out
+    assert minion.run("systemctl is-enabled orthanc", check=False).out.strip() == "disabled"
+    assert minion.run("rpm -q orthanc").ok
+    assert not minion.run("rpm -q orthanc-dicomweb", check=False).ok
+    assert minion.read("/etc/orthanc/Configuration.json") == shipped
+    assert minion.run(modes).out == before
+    assert not minion.run("grep -rs Anna /etc/orthanc", check=False).out
+    assert minion.state("orthanc.clean").changes == {}
 
 
 def test_it_comes_back_by_itself_and_the_journal_tells_why_it_does_not(leap, users):
@@ -181,3 +185,13 @@ def test_a_folder_for_logs_of_its_own(leap, users):
     leap.write("/srv/wrong.lua", 'error("the reason")')
     leap.pillar(**settings, preflight=False, config={"LuaScripts": ["/srv/wrong.lua"]})
     assert "the reason" in leap.state().failed["orthanc-serving"]
+
+    run = leap.state("orthanc.clean")
+    assert run.ok, str(run)
+    assert leap.pid() == 0
+    assert not leap.run("rpm -q orthanc", check=False).ok
+    # rpm keeps a changed configuration under another name, or removes the one it knows.
+    assert not leap.run("grep -rs password /etc/orthanc", check=False).out
+    left = ("/opt/gnuhealth", "/etc/systemd/system/orthanc.service.d", "/var/lib/orthanc-formula")
+    assert not [path for path in left if leap.path(path).exists()]
+    assert leap.state("orthanc.clean").changes == {}

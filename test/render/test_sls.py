@@ -175,7 +175,9 @@ def test_the_states_come_in_the_order_of_the_road(render, family):
     ids = [chunk["__id__"] for chunk in low if not chunk.get("__prereq__")]
     road = [
         "orthanc-pillar",
+        "orthanc-first-run",
         "orthanc-packages",
+        "orthanc-packaged",
         "orthanc-plugin-libOne.so",
         "orthanc-access",
         "orthanc-access-content",
@@ -191,6 +193,7 @@ def test_the_states_come_in_the_order_of_the_road(render, family):
     assert clean.index("orthanc-stopped") < clean.index("orthanc-config")
     assert clean.index("orthanc-config") < clean.index("orthanc-plugins-unused")
     assert clean.index("orthanc-config") < clean.index("orthanc-packages")
+    assert clean.index("orthanc-packages") < clean.index("orthanc-first-run")
 
 
 @pytest.mark.parametrize("family", ["Debian", "Suse"])
@@ -210,8 +213,9 @@ def test_the_database_comes_before_the_configuration(render, family, case, local
     cleaned = render("orthanc.clean", PILLARS[case], family=family)
     assert "orthanc-formula-postgresql-ca.pem" in chunk_of(cleaned, "orthanc-config")["files"]
     # Others may use what the database needs.
-    removed = render("orthanc.packages.clean", PILLARS[case], family=family)[-1]["pkgs"]
-    assert removed == ["orthanc", "orthanc-postgresql"]
+    noted = chunk_of(rendered, "orthanc-first-run")
+    assert "orthanc-postgresql" in noted["packages"]
+    assert "postgresql" in noted["others"]
 
 
 def test_no_database_is_no_matter(render):
@@ -351,7 +355,7 @@ def test_nginx_is_there_before_orthanc_gives_up_its_port(render, family):
     assert ("orthanc-nginx-default" in ids) is (family == "Debian")
     assert chunk_of(low, "orthanc-nginx")["pkgs"] == ["nginx"]
     for state, before in (
-        ("orthanc-nginx", {"orthanc_conf": "orthanc-pillar"}),
+        ("orthanc-nginx", {"orthanc_first_run": "orthanc-first-run"}),
         ("orthanc-nginx-running", {"pkg": "orthanc-nginx"}),
         ("orthanc-nginx-tried", {"service": "orthanc-nginx-running"}),
     ):

@@ -1,0 +1,21 @@
+#!py
+"""Puts back what was there before the formula: modes, owners, and a service that served."""
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    settings, parts = orthanc["settings"], ["service", "config", "packages"]
+
+    return {
+        "include": [f"orthanc.{part}.clean" for part in parts],
+        "orthanc-first-run": {
+            "orthanc_first_run.undone": [
+                {"name": settings["service"]},
+                {"config": settings["paths"]["config"]},
+                {"log": settings["paths"]["log"]},
+                {"require": [{"sls": f"orthanc.{part}.clean"} for part in parts]},
+            ],
+        },
+    }

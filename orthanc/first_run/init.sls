@@ -1,0 +1,34 @@
+#!py
+"""
+The first run: what is here is noted for ``orthanc.clean``, and an Orthanc that is yet to be
+installed is kept from being started before its configuration is in place.
+"""
+
+import os
+
+
+def run():
+    orthanc = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
+    )
+    settings = orthanc["settings"]
+    paths, database = settings["paths"], settings["database"]
+    others = [settings["nginx"]["package"], *database["client"], *database["server"]]
+    folders = [
+        *(paths[name] for name in ("home", "storage", "index", "log")),
+        *(settings["links"]["dir"], settings["downloads"], os.path.dirname(settings["drop_in"])),
+    ]
+
+    return {
+        "include": ["orthanc.validation"],
+        "orthanc-first-run": {
+            "orthanc_first_run.begun": [
+                {"name": settings["service"]},
+                {"packages": settings["packages"]},
+                {"others": [*others, settings["ssh_client"]]},
+                {"folders": folders},
+                {"config": paths["config"]},
+                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+            ],
+        },
+    }
