@@ -280,6 +280,31 @@ def test_a_changed_file_that_the_configuration_names_is_tried_and_proven(server,
     server.apply(**{**SETTINGS, "users": users})
 
 
+def test_so_are_a_certificate_and_a_plugin(server, users):
+    server.run(
+        "install -d /srv/own; cd /srv/own; cp /srv/cert.pem /srv/key.pem .; chmod 644 *.pem;"
+        f" cp {FOLDER}/libServeFolders.so libOwn.so; cp /srv/cert.pem other.pem"
+    )
+    tls = {option: str(value).replace("/srv/", "/srv/own/") for option, value in TLS.items()}
+    config = {**tls, "DicomTlsEnabled": True, "Plugins": ["/srv/own/libOwn.so"]}
+    server.apply(users=users, dicom=DICOM, config=config)
+    assert not server.state().changes
+    pid = server.pid()
+    for entry, words in (("cert.pem", "certificate"), ("libOwn.so", "libOwn.so")):
+        server.run(f"cd /srv/own; cp -p {entry} kept; echo none > {entry}")
+        run = server.state()
+        assert words in run.failed["orthanc-config"], str(run)
+        assert server.pid() == pid
+        # Another content that is sound: a new process reads it.
+        server.run(f"cd /srv/own; cp -p kept {entry}; echo >> {entry}")
+        run = server.state()
+        assert list(run.changes["orthanc-config"]) == [f"/srv/own/{entry}"], str(run)
+        assert server.pid() != pid
+        pid = server.pid()
+        assert not server.state().changes
+    server.apply(**{**SETTINGS, "users": users})
+
+
 def test_two_scripts_that_define_one_callback(server, users):
     """The last one would be called alone; whoever has it so is not stopped by something else."""
     scripts = ["/srv/one.lua", "/srv/two.lua"]
