@@ -551,6 +551,14 @@ def _strange(name: str, options: dict, wanted: dict, before: dict, files=None) -
     }
 
 
+def _strange_from_afar(name: str, options: dict, wanted: dict, texts: dict) -> list[str]:
+    """Return what ``judge`` does not see, because it is in a database on another host."""
+    before = _in_use(name, wanted["service"], _read_folder(name))
+    placed = _with_places(options, name)
+    found = _strange(name, placed, wanted, before, _at(name, texts))
+    return _sentences(found["problems"], wanted["sources"])
+
+
 def _seen(options: dict, known: dict, wanted: dict, files=None) -> dict:
     """Return what ``orthanc_identity.look`` sees; nothing where images are no files in a folder."""
     storage, folder = (options[option] for option in PLACES)
@@ -728,6 +736,8 @@ def _plan(name: str, wanted: dict, coming: bool = True) -> tuple[dict, dict]:
         lines = verdict["paths"]
         if wanted["preflight"]:
             lines = lines + _try(name, options, wanted, texts, lacking, start=not lines)
+        # A database on another host lets Orthanc in by now.
+        lines = lines or _strange_from_afar(name, options, wanted, texts)
         if lines:
             raise CommandExecutionError("\n".join(lines))
     return files, changes
