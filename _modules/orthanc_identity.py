@@ -441,13 +441,13 @@ def _other_index(known: dict, seen: dict, file: str) -> str:
     index, before = seen["index"], known.get("index")
     if not before or not known["storage"]["images"] or before["path"] != index["path"]:
         return ""
-    if _is_same(before, index) or index["size"] >= before["least"]:
+    is_new = index["size"] < before["least"] or seen["knows"] is False
+    if _is_same(before, index) or not is_new:
         return ""
     return (
         f"{index['path']}/index is on another file system than when the server was last seen"
-        f" serving, and smaller: it is another index, without the images in"
-        f" {seen['storage']['path']}. {_remedy(before['mount'], index['mount'])}. If it was"
-        f" replaced on purpose: rm {file}"
+        f" serving, and is another index, without the images in {seen['storage']['path']}."
+        f" {_remedy(before['mount'], index['mount'])}. If it was replaced on purpose: rm {file}"
     )
 
 

@@ -119,7 +119,13 @@ REFUSED = {
         known(),
         seen(index=ROOT, size=1024),
         "index",
-        ("smaller: it is another index", f"rm {FILE}"),
+        ("is another index", f"rm {FILE}"),
+    ),
+    "a new index, as large as the other": (
+        known(),
+        seen(index=ROOT, knows=False, lacking=""),
+        "index",
+        ("is another index", "`mount /srv/images`"),
     ),
     "the database was made anew": (
         known(index=None, knows=True),
