@@ -1601,10 +1601,13 @@ def _is_ours(name: str, entry: str) -> bool:
 
 def _keep_originals(name: str, files: dict, gid: int) -> None:
     """Copy what is about to be replaced and is not of this module's making."""
-    folder = os.path.join(name, ORIGINALS)
+    folder, ours = os.path.join(name, ORIGINALS), written(name)
     for entry in files:
         path, copy_path = os.path.join(name, entry), os.path.join(folder, entry)
-        if os.path.exists(copy_path) or not os.path.exists(path) or _is_ours(name, entry):
+        if os.path.exists(copy_path) or not os.path.exists(path):
+            continue
+        # The form alone does not tell: other programs write JSON like that.
+        if ours and _is_ours(name, entry):
             continue
         os.makedirs(folder, mode=0o750, exist_ok=True)
         os.chown(folder, 0, gid)

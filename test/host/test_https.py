@@ -517,6 +517,7 @@ def test_off_for_trying_out_and_away(server, users, ca):
     assert server.state().changes == {}
     run = server.state("orthanc.clean")
     assert run.ok, str(run)
+    assert "others may use them by now: nginx" in run.states["orthanc-packages"]["comment"]
     assert server.ask("GET", "/system", remote=True).code == 0
     assert server.run(others).out == ""
     assert server.ask("GET", "/", port=8099, remote=True).body == b"another site"

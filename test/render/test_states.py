@@ -167,8 +167,12 @@ def test_managed_fails_cleanly_without_the_folder(states, tmp_path):
     assert "x" in ret.comment
 
 
-def test_managed_keeps_what_was_there_before_and_absent_puts_it_back(managed, states, tmp_path):
-    packaged = '{ // of the package\n "HttpPort": 1, }\r\n'
+@pytest.mark.parametrize(
+    "packaged", ['{ // of the package\n "HttpPort": 1, }\r\n', '{\n  "HttpPort": 1\n}\n']
+)
+def test_managed_keeps_what_was_there_before_and_absent_puts_it_back(
+    managed, states, tmp_path, packaged
+):
     (tmp_path / "orthanc.json").write_bytes(packaged.encode())
     managed({"HttpPort": 2, "Gdcm": {}}, users_lua="-- mark")
     managed({"HttpPort": 3, "Gdcm": {"Enable": False}}, users_lua="-- mark\nmore")
