@@ -55,7 +55,7 @@ def scrub(lines, options):
 def _secrets(value, shown) -> list[str]:
     """Return the texts in a value that are not in what may be shown of it."""
     if isinstance(value, dict):
-        pairs = [(item, shown[key]) for key, item in value.items()]
+        pairs = [(value[key], shown[key] if isinstance(shown, dict) else shown) for key in value]
     elif isinstance(value, (list, tuple)):
         pairs = list(zip(value, shown if isinstance(shown, list) else [shown] * len(value)))
     else:

@@ -12,10 +12,12 @@ def test_no_secret_of_the_options_is_left_in_a_line():
         "OrthancPeers": {"x": ["http://h/", "u", "Peer-3"]},
         "PostgreSQL": {"Password": "Pg-4", "ConnectionUri": "postgresql://u:ab@Uri-6@db/x"},
         "DicomWeb": {"Servers": {"y": {"HttpHeaders": {"k": "Header-5\nLine-7\n"}}}},
+        "OfNobody": {"Deep": [{"token": "Token-8"}, ["Token-9", 1]]},
     }
     lines = ["Ward db Geheim Geheim-2", "Peer-3 Pg-4", "Header-5", "Line-7", "at Uri-6@db", "run u"]
+    lines += ["Token-8 or Token-9"]
     shown = " ".join(orthanc_secrets.scrub(lines, options))
-    for secret in ("Geheim", "-2", "Peer", "Pg", "Header", "Line", "Uri", " u"):
+    for secret in ("Geheim", "-2", "Peer", "Pg", "Header", "Line", "Uri", " u", "Token"):
         assert secret not in shown
     assert "Ward db" in shown
     assert "run" in shown
