@@ -192,7 +192,9 @@ def fetch(name, source, saltenv="base"):
         if not wanted:
             _link(found, folder)
     except OSError as err:
-        raise CommandExecutionError(f"{shown} cannot be had: {err}") from err
+        # A token in its query is none of the reasons.
+        reason = str(err).replace(source, shown)
+        raise CommandExecutionError(f"{shown} cannot be had: {reason}") from err
 
 
 def unused(name, keep):

@@ -239,7 +239,7 @@ def test_a_wrong_hash_is_refused(server, first, web, folder, users):
         "libX.so": f"{web.url}/{path.name}",
         "libY.so": "/srv/here.so",
         "libZ.so": "salt://plugins/there.so",
-        "libXX.so": f"{web.url}/none.so?token=x",
+        "libXX.so": f"{web.url}/none.so?token=Geheim-4711",
         "libYY.so": "/srv/none.so",
         "libZZ.so": "salt://plugins/none.so",
     }
@@ -255,6 +255,7 @@ def test_a_wrong_hash_is_refused(server, first, web, folder, users):
         words = "cannot be had" if "none" in source else "which is not the one of the pillar"
         assert f"{source.split('?')[0]} " in comment, str(run)
         assert words in comment, str(run)
+    assert "Geheim" not in run.output
     assert run.changes == {}
     server.pillar(users=users, plugins=[first, {"source": f"{web.url}/{path.name}"}])
     asked = len(web.requests)
