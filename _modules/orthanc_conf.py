@@ -352,7 +352,8 @@ def _validate_pillar(environments: dict) -> dict:
             found, advice = chunk["problems"], list(chunk.get("warnings", []))
             if "configuration" not in chunk:
                 return {"problems": found, "warnings": advice}
-            verdict = judge(chunk["name"], chunk["configuration"], host=not found)
+            configuration = __salt__["orthanc_pillar.resolve"](chunk["configuration"], environments)
+            verdict = judge(chunk["name"], configuration, host=not found)
             return {
                 "problems": found + verdict["problems"] + verdict["paths"],
                 "warnings": advice + verdict["warnings"],

@@ -59,6 +59,7 @@ def serving(name, config, log=None, timeout=60, group="orthanc", postgresql=Fals
 
     proxy
         The site of nginx, or that there shall be none; see the execution module ``orthanc_nginx``.
+        In the place of a secret in it is a reference to the pillar; see ``orthanc_pillar``.
 
     .. code-block:: yaml
 
@@ -93,6 +94,7 @@ def _serve(name, config, log, timeout, group, postgresql, proxy, restart):
         ret["warnings"] = [STRAYED]
     before = None
     try:
+        proxy = __salt__["orthanc_pillar.resolve"](proxy)
         publish = __salt__["orthanc_nginx.pending"](proxy) if proxy else {}
         start = {name: {"old": "running" if running else "stopped", "new": done}} if done else {}
         if __opts__["test"]:

@@ -1,7 +1,8 @@
 """
 The configuration of Orthanc in the form that the pillar asks for.
 
-The work is done by the execution module :py:mod:`orthanc_conf`.
+The work is done by the execution module :py:mod:`orthanc_conf`. In the place of a secret, a
+configuration here has a reference to the pillar; see :py:mod:`orthanc_pillar`.
 """
 
 import os
@@ -54,6 +55,7 @@ def valid(name, configuration=None, problems=(), warnings=()):
         return ret
     try:
         if configuration is not None:
+            configuration = __salt__["orthanc_pillar.resolve"](configuration)
             verdict = __salt__["orthanc_conf.judge"](name, configuration, host=not problems)
             problems += verdict["problems"]
             warnings += verdict["warnings"]
@@ -91,7 +93,7 @@ def managed(name, configuration):
             - configuration:
                 layers:
                   - HttpPort: 8042
-                  - RegisteredUsers: {anna: secret}
+                  - RegisteredUsers: {anna: {__pillar__: [orthanc, users, anna, password]}}
                 main_file: orthanc.json
                 option_files:
                   credentials.json: [RegisteredUsers]
@@ -99,6 +101,7 @@ def managed(name, configuration):
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
+        configuration = __salt__["orthanc_pillar.resolve"](configuration)
         ret["changes"] = __salt__["orthanc_conf.apply"](name, configuration, test=__opts__["test"])
         # Those of the server's own package are worth a word only when that is news.
         news = any("Plugins" in options for options in ret["changes"].values())

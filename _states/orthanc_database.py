@@ -1,7 +1,9 @@
 """
 The PostgreSQL database of Orthanc: made on this host, and reached wherever it is.
 
-The work is done by the execution modules :py:mod:`orthanc_database` and :py:mod:`orthanc_conf`.
+The work is done by the execution modules :py:mod:`orthanc_database` and :py:mod:`orthanc_conf`. In
+the place of a secret, a configuration here has a reference to the pillar; see
+:py:mod:`orthanc_pillar`.
 """
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -69,7 +71,9 @@ def reached(name, configuration=None):
           orthanc_database.reached:
             - configuration:
                 layers:
-                  - PostgreSQL: {EnableIndex: true, ConnectionUri: 'postgresql:///orthanc'}
+                  - PostgreSQL:
+                      EnableIndex: true
+                      ConnectionUri: {__pillar__: [orthanc, postgresql, uri]}
                 main_file: orthanc.json
                 option_files: {}
     """
@@ -81,6 +85,7 @@ def reached(name, configuration=None):
         ret["comment"] = "The database is tried when it is there"
         return ret
     try:
+        configuration = __salt__["orthanc_pillar.resolve"](configuration)
         problems = __salt__["orthanc_conf.database_problems"](name, configuration)
         untried = __salt__["orthanc_conf.database_untried"](configuration)
     except (CommandExecutionError, SaltInvocationError) as err:

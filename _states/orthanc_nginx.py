@@ -1,7 +1,8 @@
 """
 nginx in front of Orthanc, but for the moment when it takes over: that is ``orthanc.serving``.
 
-The work is done by the execution module :py:mod:`orthanc_nginx`.
+The work is done by the execution module :py:mod:`orthanc_nginx`. In the place of a secret, what
+belongs to a site here has a reference to the pillar; see :py:mod:`orthanc_pillar`.
 """
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -43,7 +44,7 @@ def tried(name, proxy):
         ret["comment"] = "orthanc:https asks for no nginx"
         return ret
     try:
-        problems = __salt__["orthanc_nginx.tried"](proxy)
+        problems = __salt__["orthanc_nginx.tried"](__salt__["orthanc_pillar.resolve"](proxy))
     except (CommandExecutionError, SaltInvocationError) as err:
         problems = [str(err)]
     if problems:
@@ -77,6 +78,7 @@ def absent(name, proxy):
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "nginx has no site of Orthanc"}
     try:
+        proxy = __salt__["orthanc_pillar.resolve"](proxy)
         ret["changes"] = __salt__["orthanc_nginx.pending"](proxy)
         if __opts__["test"] and ret["changes"]:
             ret.update(result=None, comment="The site would be removed")

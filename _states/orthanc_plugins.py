@@ -6,7 +6,7 @@ The work is done by the execution module :py:mod:`orthanc_plugins`.
 
 import os
 
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "orthanc_plugins"
 
@@ -29,7 +29,8 @@ def present(name, source):
         source gives the first time, ``<folder>/insecure-<anything>/<name>``.
 
     source
-        A URL, ``https://``, ``http://`` or ``salt://``, or an absolute path on the host.
+        A URL, ``https://``, ``http://`` or ``salt://``, or an absolute path on the host; of a URL
+        that may be a secret, a reference to the pillar (see ``orthanc_pillar``).
 
     .. code-block:: yaml
 
@@ -46,9 +47,10 @@ def present(name, source):
         ret.update(result=None, changes=changes, comment="The plugin would be downloaded")
         return ret
     try:
+        source = __salt__["orthanc_pillar.resolve"](source)
         __salt__["orthanc_plugins.fetch"](name, source, saltenv=__env__)
         ret.update(changes=changes, comment="The plugin was downloaded")
-    except CommandExecutionError as err:
+    except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
     return ret
 

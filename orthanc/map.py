@@ -4,9 +4,10 @@ The one place where pillar, map file of the OS family and defaults meet.
 The SLS files load it through ``slsutil.renderer`` and get a dict: the merged settings below
 ``settings``; functions that return what becomes of them: ``configuration`` for Orthanc and
 ``proxy`` for nginx (of ``options.py``); ``pillar_state``, the state that fails with all that is
-wrong with the pillar; and ``apart``, for states of packages. Of a pillar with mistakes the settings
-are what is sound of it, so that each SLS always gives its states: all of them require that one.
-``SHAPE`` is the list of all keys that the pillar may hold. What Orthanc itself may be told is
+wrong with the pillar; and ``apart``, for states of packages. In the place of a secret there is a
+reference, by which the host looks it up; see ``orthanc_pillar``. Of a pillar with mistakes the
+settings are what is sound of it, so that each SLS always gives its states: all of them require that
+one. ``SHAPE`` is the list of all keys that the pillar may hold. What Orthanc itself may be told is
 judged later, on the host, by ``orthanc_conf.valid`` in ``orthanc.validation``.
 """
 
@@ -55,6 +56,7 @@ def _number(low: int, high: int):
 USUAL_PORTS = (("http", "80"), ("https", "443"))
 FLAG = Value("true or false", lambda value: isinstance(value, bool))
 TEXT = Value("a text (put it in quotes)", _matches(r"(?s).+"))
+PASSWORD = Value(TEXT.wanted, _matches(r"(?s).+"))
 PORT = Value("a port number from 1 to 65535", _number(1, 65535))
 COUNT = Value("a whole number, 0 or more", _number(0, 2**31 - 1))
 SECONDS = Value("a number of seconds from 1 to 86400", _number(1, 86400))
@@ -156,7 +158,7 @@ SHAPE = {
     },
     "users": {
         USER_NAME: {
-            "password": TEXT,
+            "password": PASSWORD,
             "role": ROLE,
             "rules": [{"methods": [METHOD], "paths": [PATTERN]}],
         }
@@ -173,7 +175,8 @@ SHAPE = {
     "paths": {name: FOLDER for name in ("config", "home", "storage", "index", "plugins", "log")},
     "postgresql": {
         **{name: FLAG for name in ("enabled", "verify", "storage")},
-        **{name: TEXT for name in ("database", "user", "password")},
+        **{name: TEXT for name in ("database", "user")},
+        "password": PASSWORD,
         "uri": DATABASE_URL,
         "host": HOST,
         "port": PORT,
@@ -187,6 +190,12 @@ SHAPE = {
     "backup_key": {"enabled": FLAG, "dir": FOLDER, "path": FOLDER, "remote_user": ACCOUNT},
     "config": {ANY: OPTION},
 }
+# What is or may be a secret, and so is no argument of a state; and where something comes from: a
+# text may be a key, and a URL hold a token, unless it is a path or one of Salt's own. (salt-ssh
+# brings along what it sees in the arguments as salt://.) Of the values of orthanc:config, which may
+# be secrets all of them, ``options.py`` takes care, because it looks at some.
+SECRET = (PASSWORD, DATABASE_URL, ENTRY)
+SECRET_UNLESS_PLACE = (SOURCE, DOWNLOAD)
 # The families of systems that the formula has a map file for.
 FAMILIES = ("Debian", "Suse")
 # What people write, in small letters without _ and -, and where its place is. A name in capitals
@@ -872,6 +881,26 @@ def plain(value):
     return value
 
 
+def without_secrets(value, shape=SHAPE, path=("orthanc",)):
+    """
+    Return the settings with a reference in the place of each value that may be a secret.
+
+    The module ``orthanc_pillar`` looks it up on the host, when the state runs.
+    """
+    is_source = shape in SECRET_UNLESS_PLACE and not value.startswith(("/", "salt://"))
+    if shape in SECRET or is_source:
+        return {"__pillar__": list(path)}
+    if isinstance(shape, dict) and isinstance(value, dict):
+        others = next((below for key, below in shape.items() if isinstance(key, Value)), None)
+        return {
+            key: without_secrets(item, shape.get(key, others), (*path, key))
+            for key, item in value.items()
+        }
+    if isinstance(shape, list):
+        return [without_secrets(item, shape[0], (*path, n)) for n, item in enumerate(value)]
+    return value
+
+
 def asked(pillar: dict, path: str = "orthanc") -> list[str]:
     """Return the path of every key that the pillar holds."""
     found = []
@@ -998,7 +1027,7 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
     # Judged only where all that it depends on is sound: a mistyped user is no missing user.
     if not any(problem.startswith(ACCESS_PATHS) for problem in problems):
         problems += check_access(settings)
-    return settings, problems
+    return without_secrets(settings), problems
 
 
 def sound_part(pillar: dict) -> tuple[dict, list[str]]:
@@ -1035,7 +1064,7 @@ def run() -> dict:
         )
 
     # Over salt-ssh they are always brought along, and this is always true.
-    synced = "orthanc_conf.judge" in __salt__
+    synced = "orthanc_pillar.resolve" in __salt__
     family = __grains__["os_family"]
     known = family in FAMILIES
     settings, problems = load(

@@ -193,15 +193,18 @@ def render(template: str, **values) -> str:
 
 def layers(settings: dict, users: dict, derived: dict) -> list:
     """Return the layers of options, last wins: defaults, derived, pillar, and what must hold."""
-    layers = [settings["default_config"], derived, settings["config"]]
-    own = settings["config"].get("LuaScripts") or []
+    config = settings["config"]
+    # Each option of the pillar may be a secret; see orthanc_pillar.
+    looked_up = {option: {"__pillar__": ["orthanc", "config", option]} for option in config}
+    layers = [settings["default_config"], derived, looked_up]
+    own = config.get("LuaScripts") or []
     # Anything but a list is refused later on, as it stands in the pillar.
     if users and isinstance(own, list):
         # The filter asks the one that was defined before it: scripts of the pillar come first.
         layers.append({"LuaScripts": [*own, f"{settings['paths']['config']}/{LUA_FILTER}"]})
-    plugins = settings["config"].get("Plugins") or []
+    plugins = config.get("Plugins") or []
     # Where the pillar does not set it, the host makes it of what is in the folder of the plugins.
-    if settings["plugins"] and "Plugins" in settings["config"] and isinstance(plugins, list):
+    if settings["plugins"] and "Plugins" in config and isinstance(plugins, list):
         files = [plugin["path"] for plugin in settings["plugins"]]
         layers.append({"Plugins": [*plugins, *files]})
     return layers
@@ -275,9 +278,10 @@ def options_of(settings: dict, users: dict) -> dict:
     return options
 
 
-def connection_uri(database: dict) -> str:
+def connection_uri(database: dict) -> str | dict:
     """
-    Return the URI of the database, everything special in it URL-encoded.
+    Return the URI of the database, everything special in it URL-encoded; or a reference to it, or
+    to the password in it.
 
     https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
     """
@@ -289,14 +293,17 @@ def connection_uri(database: dict) -> str:
         # By the account that the service has; a port is in the name of the socket.
         return f"postgresql:///{name}{port.replace(':', '?port=')}"
     user = quote(database["user"], safe="")
-    password = f":{quote(database['password'], safe='')}" if "password" in database else ""
     if ":" in host:
         host = f"[{host}]"
     tls = "sslmode=require"
     if database["verify"]:
         tls = f"sslmode=verify-full&sslrootcert={quote(database['ca'], safe='')}"
+    before = f"postgresql://{user}"
     # Otherwise a host that is gone is waited for as long as the kernel does.
-    return f"postgresql://{user}{password}@{host}{port}/{name}?{tls}&connect_timeout=10"
+    behind = f"@{host}{port}/{name}?{tls}&connect_timeout=10"
+    if "password" not in database:
+        return before + behind
+    return {**database["password"], "in_url": [f"{before}:", behind]}
 
 
 def database_sources(settings: dict) -> dict:
@@ -420,8 +427,8 @@ def proxy(settings: dict) -> dict:
     }
     if not behind_nginx(settings):
         return result
-    certificate, key = https.get("certificate", ""), https.get("key", "")
-    if not (certificate.startswith("/") and key.startswith("/")):
+    certificate, key = https.get("certificate"), https.get("key")
+    if not (is_path(certificate) and is_path(key)):
         result["certificate"] = https_pem(settings)
         certificate = key = nginx["pem"]
     result["text"] = render(
@@ -434,6 +441,11 @@ def proxy(settings: dict) -> dict:
         headers=https["headers"],
     )
     return result
+
+
+def is_path(source) -> bool:
+    """Return whether a source is on the host already; a text of the pillar is a reference here."""
+    return isinstance(source, str) and source.startswith("/")
 
 
 def listen(settings: dict) -> list:

@@ -166,6 +166,7 @@ def start_master(host: Server, settings: dict) -> None:
 def start_minion(master: Server, host: Server, id: str) -> None:
     """Start a minion, and wait until the master reaches it."""
     settings = {"master": master.address, "id": id, "log_level_logfile": "info"}
+    settings["cache_jobs"] = True
     host.write("/etc/salt/minion", yaml.safe_dump(settings))
     host.run("salt-minion -d")
     master.run(f"until salt -t 2 {id} test.ping 2>&1 | grep -q True; do :; done")

@@ -1,10 +1,12 @@
-"""No secret of the pillar is in what Salt prints or logs: each way, each version, right or wrong.
+"""No secret of the pillar is in what Salt prints, logs or keeps: each way, each version, right or
+wrong. Salt's own copies of the pillar, and of files that it serves, are what they are.
 
 Each secret is a number of 18 digits, so that it is found in whatever it is wrapped in.
 """
 
 from __future__ import annotations
 
+import json
 import random
 
 import pki
@@ -14,6 +16,12 @@ from ways import SALT_VERSIONS, WAYS, SaltSsh
 
 # salt-ssh leaves a folder on the host that it configures.
 SALTS_LOGS = "/var/log/salt /var/tmp/.*_salt/running_data/var/log"
+# What Salt keeps of jobs and states, on the master, the minion and the host of salt-ssh.
+CACHES = (
+    "/var/cache/salt/master/jobs /var/cache/salt/minion"
+    " /var/tmp/.*_salt/running_data/var/cache/salt/minion"
+)
+SHOW = ("show_sls orthanc", "show_low_sls orthanc", "show_highstate", "show_lowstate")
 HIDDEN = {"old": "(hidden)", "new": "(hidden)"}
 # A script that stops Orthanc, with two passwords and a URL in the lines of its errors.
 SCRIPT = """\
@@ -69,14 +77,17 @@ def try_and_do(site, marker: str, tried_out: str = "json") -> Run:
     return run
 
 
-def look_into_logs(site, folders: str):
-    """Keep what is in the logs of both hosts."""
+def look_into(site, folders: str, marker: str = ""):
+    """Keep what is in the files of both hosts, but for Salt's copies of those that it serves. The
+    marker is in them.
+    """
     number = len(site.shown)
+    find = f"find {folders} -type f -not -path '*/minion/files/*' -exec cat -v {{}} + 2>/dev/null"
     for host in {site.leader, site.target}:
-        logs = host.run(f"find {folders} -type f -exec cat {{}} + 2>/dev/null", check=False).out
-        site.shown[f"{number} {folders} on {host.name}"] = logs
+        site.shown[f"{number} {folders} on {host.name}"] = host.run(find, check=False).out
         journal = host.run("journalctl --no-pager", check=False).out
         site.shown[f"{number} the journal of {host.name}"] = journal
+    assert marker in "".join(text for name, text in site.shown.items() if folders in name)
 
 
 def right(secrets, which):
@@ -92,6 +103,7 @@ def right(secrets, which):
         database = {"Password": secret("password of PostgreSQL")}
     else:
         database = {"ConnectionUri": f"postgresql://pacs:{secret('URI of PostgreSQL')}@10.0.0.9/db"}
+    own = {"Deep": [{"token": secret("unknown section")}, int(secret("unknown number"))]}
     return {
         "packages": ["orthanc", "orthanc-dicomweb", "orthanc-postgresql"],
         "https": {"enabled": True, "certificate": GIVEN[which].pem, "key": key},
@@ -115,8 +127,10 @@ def right(secrets, which):
             },
             "mirror": ["http://10.0.0.8/", "ward", secret("password of a peer in a list")],
         },
+        "plugin_sections": ["Own"],
         "config": {
             "Name": f"Ward {which}",
+            "Own": own,
             "PostgreSQL": {"EnableIndex": False, **database},
             "DicomWeb": {
                 "Servers": {"web": ["http://10.0.0.7/", "x", secret("password of DICOMweb")]}
@@ -186,6 +200,9 @@ def wrong_in_sense(secrets):
     pillar = {
         "https": {"enabled": True, "certificate": GIVEN["first"].pem, "key": GIVEN["second"].key},
         "users": {"anna": {"password": secrets["password with ${"] + "${HOME}", "role": "admin"}},
+        "plugins": [
+            {"source": f"http://192.0.2.1/x.so?t={secrets['token of a URL']}", "insecure": True}
+        ],
         "config": {"RegisteredUsers": {"berta": secrets["user in config"]}},
         "postgresql": {
             "enabled": True,
@@ -231,10 +248,17 @@ def test_no_secret_is_shown(site, secrets):
     assert secrets["second password of a user"] in site.target.run(FILES).out
     assert site.returned("orthanc_conf.effective /etc/orthanc")["Name"] == "Ward second"
     assert site.returned("orthanc.access")["users"] == "anna"
+    for words in SHOW:
+        assert "orthanc-serving" in site.salt(f"state.{words}").out
+    # What the command line adds to the pillar is looked up as well.
+    added = json.dumps({"orthanc": {"config": {"HttpTimeout": "soon"}}})
+    judged = site.run(f"state.apply orthanc.validation pillar='{added}'").failed["orthanc-pillar"]
+    assert "orthanc:config:HttpTimeout: must be a whole number" in judged
 
     for (pillar, paths), out in ((wrong_in_shape(secrets), "json"), (wrong_in_sense(secrets), "")):
         site.pillar(**pillar)
         comment = try_and_do(site, paths[0], tried_out=out).failed["orthanc-pillar"]
+        site.salt("state.show_low_sls orthanc")
         assert [path for path in paths if path not in comment] == []
         if not isinstance(site, SaltSsh):
             found = str(site.returned("orthanc_conf.validate")["problems"])
@@ -245,7 +269,7 @@ def test_no_secret_is_shown(site, secrets):
     site.target.write("/srv/wrong.lua", SCRIPT)
     site.pillar(**{**settings, "config": {**settings["config"], "LuaScripts": ["/srv/wrong.lua"]}})
     assert "Lua" in try_and_do(site, "does not start").failed["orthanc-config"]
-    look_into_logs(site, "/var/log/orthanc")
+    look_into(site, "/var/log/orthanc")
 
     # Behind the first @, the host begins for the library of PostgreSQL.
     uri = f"postgresql://pacs:x@{secrets['URI with @ in the password']}@127.0.0.1/db"
@@ -258,10 +282,8 @@ def test_no_secret_is_shown(site, secrets):
     settings["config"]["PostgreSQL"] = {"EnableIndex": True, "ConnectionUri": uri}
     site.pillar(**settings, start_timeout=2)
     assert 'missing "=" after "(hidden)"' in site.state().failed["orthanc-serving"]
-    look_into_logs(site, SALTS_LOGS)
-
-    logs = "".join(text for name, text in site.shown.items() if SALTS_LOGS in name)
-    assert "[INFO" in logs
+    look_into(site, SALTS_LOGS, "[INFO")
+    look_into(site, CACHES, "orthanc-config")
     assert "orthanc-config" in "".join(site.shown.values())
     assert len(secrets) > 20
     found = leaks(secrets, site.shown)

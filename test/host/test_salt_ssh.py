@@ -95,6 +95,13 @@ def test_what_stays_on_the_target_and_the_switch_that_avoids_it(site):
     assert site.state().ok
     (left,) = left_behind(site)
     assert re.fullmatch(r"/var/tmp/\.admin_\w+_salt/salt_state\.tgz", left)
+    # It is in the pillar only, not in the states as well.
+    packed = {
+        name: site.target.run(f"tar -xzOf {left} {name}.json || tar -xzOf {left} ./{name}.json").out
+        for name in ("pillar", "lowstate")
+    }
+    assert (PASSWORD in packed["pillar"], PASSWORD in packed["lowstate"]) == (True, False)
+    assert "orthanc_conf" in packed["lowstate"]
     assert site.target.run(f"test -r {left}", user="admin").ok
     assert not site.target.run(f"test -r {left}", user="nobody", check=False).ok
     wiped = site.run("--wipe state.apply orthanc")

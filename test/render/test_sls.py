@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import pathlib
 import re
 
@@ -25,7 +26,7 @@ FULL = {
     "dicom": {"enabled": True, "aet": "WARD", "port": 104},
     "users": {
         "anna": {"password": "Geheim", "role": "admin"},
-        "bot": {"password": "x", "rules": [{"methods": ["GET"], "paths": ["/system"]}]},
+        "bot": {"password": "Geheim", "rules": [{"methods": ["GET"], "paths": ["/system"]}]},
     },
     "demo_users": False,
     "modalities": {"ct": {"AET": "CT", "Host": "10.0.0.1", "Port": 104, "AllowStore": True}},
@@ -45,8 +46,46 @@ PEM = "-----BEGIN X-----\nGeheim\n-----END X-----\n"
 ON_HOST = {"enabled": True, "certificate": "/srv/chain.pem", "key": "/srv/key.pem"}
 HTTPS = {"users": FULL["users"], "remote_access": True, "https": ON_HOST}
 DICOM_TLS = {**ON_HOST, "key": PEM, "trusted_certificates": "salt://ca.pem"}
+# What may be a secret holds this word, at each place where one can stand.
+SECRET = "Geheim"
+SECRETS = {
+    "users": {"anna": {"password": f"{SECRET} 1", "role": "admin"}},
+    "peers": {
+        "one": {"Url": f"https://x:{SECRET}@far/", "HttpHeaders": {"X-Token": SECRET}},
+        "two": ["http://192.0.2.1/", "x", SECRET],
+        5: {"Url": "http://192.0.2.1/", "Password": SECRET},
+    },
+    "modalities": {"ct": {"AET": "CT", "Host": "192.0.2.1", "Port": 104, "Own": SECRET}},
+    "https": {"enabled": True, "certificate": PEM, "key": PEM},
+    "dicom": {
+        "enabled": True,
+        "tls": {"enabled": True, "certificate": PEM, "key": PEM, "trusted_certificates": PEM},
+    },
+    "ca_source": PEM,
+    "postgresql": {
+        "enabled": True,
+        "host": "db.example.org",
+        "password": f"{SECRET}:/@%",
+        "ca_source": PEM,
+    },
+    "plugins": [{"source": f"https://192.0.2.1/libX.so?token={SECRET}", "insecure": True}],
+    "plugin_sections": ["Own"],
+    "config": {
+        "Own": {"deep": [[{"token": SECRET}], SECRET]},
+        "DicomWeb": {"Servers": {"web": ["http://192.0.2.1/", "x", SECRET]}},
+        "PostgreSQL": {"Own": SECRET},
+        "MySQL": {"Password": SECRET},
+        "Name": SECRET,
+    },
+}
 PILLARS = {
     "empty": {},
+    "secrets": SECRETS,
+    "secrets for orthanc": {
+        **SECRETS,
+        "https": {**SECRETS["https"], "terminator": "orthanc"},
+        "postgresql": {"enabled": True, "uri": f"postgresql://x:{SECRET}@192.0.2.1/images"},
+    },
     "demo": {"demo_users": True},
     "full": FULL,
     "no links": {"links": {"enabled": False}},
@@ -62,7 +101,7 @@ PILLARS = {
         "postgresql": {
             "enabled": True,
             "host": "db.example.org",
-            "password": "a b:/@%",
+            "password": "Geheim b:/@%",
             "ca_source": "salt://ca.pem",
         }
     },
@@ -107,11 +146,11 @@ REFUSED = {
         "orthanc:plugins",
     ),
     "users": (
-        {"users": {"anna": {"password": "x"}, "otto": {"role": "admin", "rules": []}}},
+        {"users": {"anna": {"password": "Geheim"}, "otto": {"role": "admin", "rules": []}}},
         {},
         "orthanc:users",
     ),
-    "one user": ({"users": {"anna": "x"}}, {}, "orthanc:users"),
+    "one user": ({"users": {"anna": "Geheim"}}, {}, "orthanc:users"),
     "no server": ({"packages": []}, {}, "orthanc:packages"),
     "one folder for all": (
         {"paths": dict.fromkeys(("config", "home", "storage", "index", "log"), "/srv/all")},
@@ -124,7 +163,7 @@ REFUSED = {
         "orthanc:backup_key",
     ),
     "database elsewhere": (
-        {"postgresql": {"enabled": True, "password": "x", "host": []}, "config": []},
+        {"postgresql": {"enabled": True, "password": "Geheim", "host": []}, "config": []},
         {},
         "orthanc:",
     ),
@@ -148,8 +187,9 @@ COMPILERS_OWN = {
 @pytest.mark.parametrize(("case", "family", "init"), HOSTS)
 def test_every_sls_gives_states_that_exist(render, state_module, case, family, init):
     # The first two include all others; each stands alone as well.
-    for sls in ALL_SLS if case == "full" else ("orthanc", "orthanc.clean"):
+    for sls in ALL_SLS if case in ("full", "secrets") else ("orthanc", "orthanc.clean"):
         low = render(sls, PILLARS[case], family=family, init=init)
+        assert SECRET not in str(low)
         assert not loose(low)
         assert sls != "orthanc" or not missing(low)
         assert not [chunk for chunk in low if chunk.get("problems")], low
@@ -286,6 +326,7 @@ def test_with_a_refused_pillar_every_state_is_there_and_none_is_run(render, stat
         low = render(sls, pillar, **host)
         chunk = chunk_of(low, "orthanc-pillar")
         assert (chunk["state"], chunk["fun"]) == ("orthanc_conf", "valid")
+        assert SECRET not in str(low)
         assert chunk["problems"]
         assert all(word in problem for problem in chunk["problems"])
         assert not loose(low)
@@ -295,11 +336,13 @@ def test_with_a_refused_pillar_every_state_is_there_and_none_is_run(render, stat
             assert not given - arguments(chunk, state_module), (sls, chunk)
 
 
-def options(low):
-    """Return the options that the layers of the low state give together."""
+def options(low, pillar=()):
+    """Return the options that the layers of the low state give together with a pillar."""
     import orthanc_conf
+    import orthanc_pillar
 
-    return orthanc_conf.merge(configuration(low)["layers"])
+    layers = orthanc_pillar._resolve(configuration(low)["layers"], {"orthanc": pillar})
+    return orthanc_conf.merge(layers)
 
 
 def configuration(low):
@@ -314,7 +357,7 @@ def unit(low):
 
 
 def test_settings_become_options_of_orthanc(render):
-    assert options(render("orthanc.config", FULL)) == {
+    assert options(render("orthanc.config", FULL), FULL) == {
         "AuthenticationEnabled": True,
         "DeidentifyLogs": True,
         "DeidentifyLogsDicomVersion": "2021b",
@@ -333,7 +376,7 @@ def test_settings_become_options_of_orthanc(render):
         "Name": "Ward 3",
         "OrthancPeers": FULL["peers"],
         "OverwriteInstances": True,
-        "RegisteredUsers": {"anna": "Geheim", "bot": "x"},
+        "RegisteredUsers": {"anna": "Geheim", "bot": "Geheim"},
         "RemoteAccessAllowed": True,
         "RestApiWriteToFileSystemEnabled": False,
         "StorageDirectory": "/srv/images",
@@ -402,7 +445,7 @@ def test_without_nginx_there_is_no_site(render, https):
 
 def test_behind_nginx_orthanc_answers_on_this_host_only(render):
     low = render("orthanc", HTTPS)
-    result = options(low)
+    result = options(low, HTTPS)
     assert result["HttpPort"] == 18042
     assert result["RemoteAccessAllowed"] is False
     assert result["HttpBindAddresses"] == ["127.0.0.1"]
@@ -433,7 +476,9 @@ def test_what_does_not_lie_on_the_host_gets_a_file_for_nginx(render, case):
         assert proxy["certificate"]["names"]
         assert judged == {}
     else:
-        assert judged["orthanc:https"] == {"certificate": PEM, "key": "salt://k.pem"}
+        # What is a text in the pillar is looked up there.
+        text = {"__pillar__": ["orthanc", "https", "certificate"]}
+        assert judged["orthanc:https"] == {"certificate": text, "key": "salt://k.pem"}
         assert proxy["certificate"] == {**judged["orthanc:https"], "saltenv": "base"}
 
 
@@ -458,17 +503,45 @@ def test_what_orthanc_itself_reads_lies_in_its_folder(render):
     assert not [name for name in options(plain) if "Tls" in name or "Ssl" in name]
 
 
+def test_the_host_looks_up_what_the_pillar_holds(render, loaders):
+    """Also over salt-ssh, where pillar and states go over as JSON and 5 becomes "5"."""
+    import orthanc_pillar
+
+    low = render("orthanc.config", SECRETS)
+    for again in (lambda value: value, lambda value: json.loads(json.dumps(value))):
+        result = options(again(low), again(SECRETS))
+        assert result["OrthancPeers"] == again(SECRETS["peers"])
+        assert result["DicomModalities"] == SECRETS["modalities"]
+        assert result["RegisteredUsers"] == {"anna": "Geheim 1"}
+        assert result["Own"] == SECRETS["config"]["Own"]
+        uri = "postgresql://orthanc:Geheim%3A%2F%40%25@db.example.org/orthanc?sslmode=verify-full"
+        assert result["PostgreSQL"]["ConnectionUri"].startswith(uri)
+        assert result["PostgreSQL"]["Own"] == "Geheim"
+    found = orthanc_pillar._resolve(configuration(low), {"orthanc": SECRETS})
+    assert found["certificates"]["orthanc:dicom:tls"] == {
+        name: PEM for name in ("certificate", "key", "trusted_certificates")
+    }
+    assert found["pems"]["orthanc-formula-ca.pem"]["trusted_certificates"] == PEM
+    proxy = chunk_of(render("orthanc", SECRETS), "orthanc-serving")["proxy"]
+    # As Salt loads it, from the pillar that is there now.
+    resolved = loaders.modules.orthanc_pillar.resolve(proxy, {})["certificate"]
+    assert resolved == {"certificate": PEM, "key": PEM, "saltenv": "base"}
+    plugin = chunk_of(render("orthanc.plugins", SECRETS), "orthanc-plugin-libX.so")
+    source = loaders.modules.orthanc_pillar.resolve(plugin["source"], {})
+    assert source == SECRETS["plugins"][0]["source"]
+
+
 def test_the_two_os_families_differ_in_paths_only(render):
     debian, suse = (
-        options(render("orthanc.config", FULL, family=family)) for family in ("Debian", "Suse")
+        options(render("orthanc.config", FULL, family=family), FULL) for family in FAMILIES
     )
     assert set(debian) == set(suse)
     assert {name for name in debian if debian[name] != suse[name]} == {"HttpsCACertificates"}
 
 
 def test_the_pillars_config_is_the_last_layer(render):
-    config = {"HttpPort": 1, "WebDavEnabled": True, "ExecuteLuaEnabled": None}
-    result = options(render("orthanc.config", {"config": config}))
+    pillar = {"config": {"HttpPort": 1, "WebDavEnabled": True, "ExecuteLuaEnabled": None}}
+    result = options(render("orthanc.config", pillar), pillar)
     assert (result["HttpPort"], result["WebDavEnabled"]) == (1, True)
     assert "ExecuteLuaEnabled" not in result
 
@@ -514,12 +587,20 @@ def test_what_people_call_takes_the_environment_of_the_pillar(render, loaders):
     tree = pathlib.Path(loaders.opts["pillar_roots"]["prod"][0])
     (tree / "top.sls").write_text("prod: {'*': [orthanc]}")
     wrong = {"prot": 1, "backup_key": {"enabled": True, "remote_user": "night"}}
+    wrong["config"] = {"HttpTimeout": "soon"}
     (tree / "orthanc.sls").write_text(yaml.safe_dump({"orthanc": wrong}))
     validate = loaders.modules.orthanc_conf.validate
     backup_key = loaders.modules.orthanc.backup_key
     try:
         assert not [text for text in validate(pillarenv="base")["problems"] if ":prot" in text]
         assert [text for text in validate(pillarenv="prod")["problems"] if ":prot" in text]
+        # What states look up on the host is of the same pillar.
+        assert [text for text in validate(pillarenv="prod")["problems"] if "HttpTimeout" in text]
+        for env in ("prod", "base"):
+            states = loaders.modules.state.sls("orthanc.validation", pillarenv=env)
+            (comment,) = (state["comment"] for state in states.raw.values())
+            assert ("HttpTimeout: must be" in comment) is (env == "prod")
+            assert "of this run" not in comment
         with pytest.raises(CommandExecutionError, match="enabled is not true"):
             backup_key(pillarenv="base")
         with pytest.raises(CommandExecutionError, match=r"apply orthanc\.backup_key first"):

@@ -4,6 +4,7 @@ import importlib
 import pathlib
 
 import orthanc_conf
+import orthanc_pillar
 import pytest
 import yaml
 
@@ -55,6 +56,7 @@ def problems_of(load_settings, options_file, map_file, read_yaml):
             arguments = options_file.configuration(
                 settings, read_yaml("roles.yaml"), map_file.DEMO_USERS
             )
+            arguments = orthanc_pillar._resolve(arguments, {"orthanc": pillar})
             # Nothing of a host: its programs, its files.
             arguments.update(command=None, certificates={}, pems={})
             judged = orthanc_conf.judge("/etc/orthanc", arguments, host=False)

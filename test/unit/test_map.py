@@ -532,6 +532,48 @@ def nested(path, value):
     return value
 
 
+def leaves(shape, path=""):
+    """Return each place of a shape at which a value stands, and what it may be."""
+    if isinstance(shape, (dict, list)):
+        pairs = shape.items() if isinstance(shape, dict) else [("0", shape[0])]
+        return [
+            leaf
+            for key, below in pairs
+            for leaf in leaves(below, f"{path}:{key if isinstance(key, str) else 'x'}".lstrip(":"))
+        ]
+    return [(path, shape)]
+
+
+def test_what_may_be_a_secret_is_handed_on_as_a_reference(map_file):
+    """A new key that takes any text, a URL or a PEM file has to be decided on."""
+    literal = set()
+    for path, shape in leaves(map_file.SHAPE):
+        for secret in (
+            *("any täxt", "https://192.0.2.1/Geheim.so", "postgresql://u:Geheim@192.0.2.1/x"),
+            "-----BEGIN X KEY-----\nGeheim\n-----END X KEY-----\n",
+        ):
+            handed_on = map_file.without_secrets(nested(path, secret), map_file.SHAPE)
+            keys = [int(key) if key.isdigit() else key for key in path.split(":")]
+            if not shape.test(secret):
+                continue
+            if handed_on == nested(path, {"__pillar__": ["orthanc", *keys]}):
+                continue
+            assert handed_on == nested(path, secret)
+            literal.add(path)
+    assert literal == {
+        *("packages:0", "version", "postgresql:database", "postgresql:user"),
+        *(f"links:{name}:name" for name in ("config", "log", "data", "plugins")),
+        # Each client gets it.
+        "https:headers:x",
+        # options.py does.
+        "config:x",
+    }
+    # salt-ssh brings along what it sees.
+    for place in ("salt://tls/key.pem", "/srv/key.pem"):
+        for pillar in ({"https": {"key": place}}, {"plugins": [{"source": place}]}):
+            assert map_file.without_secrets(pillar) == pillar
+
+
 @pytest.mark.parametrize(("path", "value"), EMPTY)
 def test_what_is_written_and_empty_is_refused_with_its_path(problems_of, path, value):
     found = [line for line in problems_of(nested(path, value)) if " empty text; " in line] or [

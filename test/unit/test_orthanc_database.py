@@ -2,6 +2,7 @@
 
 import orthanc_database
 import orthanc_options
+import orthanc_pillar
 import orthanc_secrets
 import pytest
 from hypothesis import given
@@ -12,6 +13,12 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 HOSTS = st.sampled_from(["db", "db.example.org", "192.0.2.1", "2001:db8::1"])
 PORTS = st.integers(1, 65534)
 SPECIAL = "".join(map(chr, range(32, 127))) + "äß€ ${HOME}"
+
+
+def uri_of(options_file, keys):
+    """Return the URI that the host makes of the pillar's keys."""
+    password = {"password": {"__pillar__": ["password"]}} if "password" in keys else {}
+    return orthanc_pillar._resolve(options_file.connection_uri({**keys, **password}), keys)
 
 
 def kept(**values):
@@ -25,7 +32,7 @@ def kept(**values):
     )
 )
 def test_the_uri_says_what_the_pillar_says(options_file, database):
-    uri = options_file.connection_uri(database)
+    uri = uri_of(options_file, database)
     tls = {"sslmode": "require"}
     if database["verify"]:
         tls = {"sslmode": "verify-full", "sslrootcert": database["ca"]}
@@ -47,7 +54,7 @@ def test_the_uri_says_what_the_pillar_says(options_file, database):
 
 @given(TEXTS, st.none() | PORTS)
 def test_the_uri_of_a_local_database(options_file, name, port):
-    uri = options_file.connection_uri({"database": name, "user": "x", **kept(port=port)})
+    uri = uri_of(options_file, {"database": name, "user": "x", **kept(port=port)})
     assert conninfo_to_dict(uri) == kept(dbname=name, port=port)
 
 
@@ -76,7 +83,7 @@ def test_a_uri_is_read_as_the_library_does(uri):
 @given(TEXTS, TEXTS, TEXTS, PORTS)
 def test_any_uri_is_read_as_the_library_does(options_file, name, user, password, port):
     keys = {"host": "db", "port": port, "database": name, "user": user, "password": password}
-    uri = options_file.connection_uri({**keys, "ca": SPECIAL, "verify": True})
+    uri = uri_of(options_file, {**keys, "ca": SPECIAL, "verify": True})
     assert orthanc_database._parameters({"ConnectionUri": uri}) == conninfo_to_dict(uri)
 
 
@@ -159,7 +166,7 @@ def test_a_server_elsewhere_on_the_host_is_named(monkeypatch, sockets, words):
 
 def test_the_password_is_hidden_in_every_form(options_file):
     keys = {"host": "db", "database": "x", "user": "u", "password": "a b/c:d%"}
-    uri = options_file.connection_uri({**keys, "verify": False})
+    uri = uri_of(options_file, {**keys, "verify": False})
     lines = [f"no {uri}", "no a%20b%2Fc%3Ad%25 there", "no a b/c:d% there"]
     hidden = orthanc_secrets.scrub(lines, {"PostgreSQL": {"ConnectionUri": uri}})
     assert hidden == ["no (hidden)", "no (hidden) there", "no (hidden) there"]
