@@ -575,8 +575,9 @@ def _seen(options: dict, known: dict, wanted: dict, files=None) -> dict:
 
 def _noted(name: str) -> dict:
     """Return where images and index were when Orthanc was last seen serving."""
-    with contextlib.suppress(ValueError):
-        return json.loads(_read_if_there(name + IDENTITY) or "{}")
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(_read_if_there(name + IDENTITY) or "{}")
+        return known if __salt__["orthanc_identity.is_note"](known) else {}
     return {}
 
 

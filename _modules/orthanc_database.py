@@ -541,7 +541,7 @@ def index(options):
 
         salt '*' orthanc_database.index '{"PostgreSQL": {"EnableIndex": true}}'
     """
-    others = [options.get(name) for name in ("MySQL", "Odbc")]
+    others = [options.get(name) for name in ("MySQL", "Odbc", "MongoDB")]
     if any(isinstance(other, dict) and other.get("EnableIndex") for other in others):
         return None
     section = _section(options)

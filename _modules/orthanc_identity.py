@@ -46,10 +46,11 @@ FOLDER = re.compile("[0-9a-f]{2}")
 COPIED = 256 * 1024 * 1024
 # After so many steps a file is given up that pretends to be an index.
 STEPS = 10_000_000
-# Plugins that keep images elsewhere, by their sections and by the names of their files. Those of
-# databases do it only where EnableStorage says so.
-ELSEWHERE = ("AwsS3Storage", "AzureBlobStorage", "GoogleCloudStorage")
-DATABASES = ("PostgreSQL", "MySQL", "Odbc")
+# Plugins that keep images elsewhere, by their sections and by the names of their files. Some can be
+# switched off, and those of databases do it only where EnableStorage says so.
+ELSEWHERE = ("AwsS3Storage", "AzureBlobStorage", "BlobStorage", "GoogleCloudStorage", "S3")
+SWITCHED = ("AdvancedStorage", "Indexer")
+DATABASES = ("PostgreSQL", "MySQL", "Odbc", "MongoDB")
 STORAGE_PLUGIN = re.compile("(?i)storage|s3|blob")
 DATABASE_PLUGIN = re.compile("(?i)postgresql|mysql|odbc")
 # What a Python script calls that keeps the images itself.
@@ -81,17 +82,25 @@ def in_folder(options):
         return False
     if any(name in sections for name in ELSEWHERE):
         return False
-    if sections.get("AdvancedStorage", {"Enable": False}).get("Enable", True):
+    if any(sections[name].get("Enable", True) for name in SWITCHED if name in sections):
         return False
     plugins = options.get("Plugins")
     names = [os.path.basename(str(path)) for path in plugins] if isinstance(plugins, list) else []
     if any(STORAGE_PLUGIN.search(name) and not DATABASE_PLUGIN.search(name) for name in names):
         return False
     script = sections.get("Python", {}).get("Path") or options.get("PythonScript")
-    if isinstance(script, str) and os.path.isfile(script):
-        with salt.utils.files.fopen(script, errors="replace") as file:
-            return not STORAGE_CALL.search(file.read())
-    return True
+    return not (isinstance(script, str) and os.path.isfile(script) and _stores(script))
+
+
+def _stores(script: str) -> bool:
+    """Return whether a Python script, or a module that lies beside it, keeps the images itself."""
+    folder = os.path.join(glob.escape(os.path.dirname(script)), "")
+    modules = glob.glob(f"{folder}*.py") + glob.glob(f"{folder}*/*.py")
+    for path in filter(os.path.isfile, [script, *modules]):
+        with salt.utils.files.fopen(path, errors="replace") as file:
+            if STORAGE_CALL.search(file.read()):
+                return True
+    return False
 
 
 def place(path):
@@ -255,7 +264,8 @@ def look(storage, index=None, known=None, uuids=None):
     ``size`` of the index in bytes, None where it is missing, and its ``least`` one after a stop;
     ``knows``, whether the index knows any image, and ``lacking``, one of those that are not there
     if that is more than half of them, both None where that cannot be told; ``noted``, where the
-    noted folders are now; and ``kept``, how many of the noted images are there.
+    noted folders are now; and ``kept``, how many of the noted images are there. Returns an empty
+    mapping where root may not look into the folders, as on NFS with ``root_squash``.
 
     CLI Example:
 
@@ -263,6 +273,8 @@ def look(storage, index=None, known=None, uuids=None):
 
         salt '*' orthanc_identity.look /var/lib/orthanc/db-v6 /var/lib/orthanc/db-v6/index
     """
+    if any(map(_is_closed, [storage, *([os.path.dirname(index)] if index else [])])):
+        return {}
     if index:
         uuids = known_images(index)
     noted = {part: (known or {}).get(part) for part in ("storage", "index")}
@@ -285,6 +297,15 @@ def look(storage, index=None, known=None, uuids=None):
         "noted": {part: place(spec["path"]) for part, spec in noted.items() if spec},
         "kept": len(kept),
     }
+
+
+def _is_closed(folder: str) -> bool:
+    """Return whether root may not list a folder."""
+    try:
+        os.scandir(folder).close()
+    except OSError as err:
+        return isinstance(err, PermissionError)
+    return False
 
 
 def note(seen, known):
@@ -314,6 +335,32 @@ def note(seen, known):
     if before and len(before["images"]) == seen.get("kept") == len(here["images"]):
         noted["storage"] = {**here, "images": before["images"]}
     return noted
+
+
+def is_note(value):
+    """
+    Return whether a value is what ``note`` returns; somebody may have written into its file.
+
+    value
+        Any value.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc_identity.is_note '{}'
+    """
+    if not isinstance(value, dict) or not {"knows", "lacking"} <= value.keys():
+        return False
+    storage, index = value.get("storage"), value.get("index")
+    images = storage.get("images") if _is_place(storage) else None
+    is_index = index is None or (_is_place(index) and isinstance(index.get("least"), int))
+    return is_index and isinstance(images, list) and all(isinstance(path, str) for path in images)
+
+
+def _is_place(value) -> bool:
+    keys = ("path", "mount", "file_system")
+    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in keys)
 
 
 def _rounded(size: int) -> int:
@@ -373,6 +420,8 @@ def _gone(known: dict, seen: dict, file: str) -> str:
     before, here = known.get("storage") or {}, seen["storage"]
     if not before.get("images") or _is_same(before, seen["noted"]["storage"]):
         return ""
+    if _is_emptied(known, seen):
+        return ""
     path, now = before["path"], seen["noted"]["storage"]
     if before["mount"] == now["mount"]:
         # Another disk, filled with others on purpose, is none that is missing.
@@ -390,6 +439,14 @@ def _gone(known: dict, seen: dict, file: str) -> str:
         f" {_remedy(before['mount'], now['mount'])}. If they were moved away or deleted on purpose:"
         f" rm {file}"
     )
+
+
+def _is_emptied(known: dict, seen: dict) -> bool:
+    """Return whether all images were deleted through Orthanc: its own index knows none."""
+    index, before = seen["index"], known["index"]
+    if seen["knows"] is not False or not index or not before or index["size"] < before["least"]:
+        return False
+    return before["path"] == index["path"] and _is_same(before, index)
 
 
 def _remedy(before: str, now: str) -> str:
@@ -444,6 +501,8 @@ def _other_index(known: dict, seen: dict, file: str) -> str:
     is_new = index["size"] < before["least"] or seen["knows"] is False
     if _is_same(before, index) or not is_new:
         return ""
+    if seen["knows"] and not seen["lacking"]:
+        return ""  # It is theirs, in less space.
     return (
         f"{index['path']}/index is on another file system than when the server was last seen"
         f" serving, and is another index, without the images in {seen['storage']['path']}."

@@ -169,6 +169,8 @@ def test_images_and_index_belong_together(disks):
 
 def test_images_move_to_a_new_disk(disks):
     host, name = disks.host, disks.store()
+    # Somebody wrote into the note: it is made anew.
+    host.write("/etc/orthanc.identity", '{"storage": []}')
     disks.apply()
     host.run("systemctl stop orthanc; umount /srv/images; mkdir /mnt/new")
     host.run("mount -t tmpfs new /mnt/new; mount --bind /mnt/new /srv/images")

@@ -53,6 +53,14 @@ ACCEPTED = {
         seen(images=(), index=None, knows=False, lacking=""),
     ),
     "begun anew on the same disk": (known(), seen(images=(), size=None)),
+    "all images were deleted, then came a new disk": (
+        known(index=ROOT),
+        seen(place=NEW_DISK, index=ROOT, images=(), knows=False, lacking=""),
+    ),
+    "the index was rewritten in less space on a new disk": (
+        known(),
+        seen(index=NEW_DISK, size=1024, knows=True, lacking=""),
+    ),
     "copied to a new disk": (known(), seen(place=NEW_DISK, index=NEW_DISK)),
     "copied to a new disk, and all of them newer": (
         known(),
@@ -100,6 +108,18 @@ REFUSED = {
         seen(place=NEW_DISK, images=()),
         "storage",
         ("another file system is mounted at /srv/images", "findmnt /srv/images"),
+    ),
+    "an empty disk, and an index that knows what was there": (
+        known(index=ROOT),
+        seen(place=NEW_DISK, index=ROOT, images=(), knows=True, lacking=IMAGE),
+        "storage",
+        ("another file system is mounted at /srv/images",),
+    ),
+    "an empty disk with an index of its own": (
+        known(),
+        seen(place=NEW_DISK, index=NEW_DISK, images=(), knows=False, lacking=""),
+        "storage",
+        ("another file system is mounted at /srv/images",),
     ),
     "a disk over the images": (
         known(place=ROOT),
@@ -380,6 +400,10 @@ def test_a_mount_point_is_told_by_its_name(tmp_path, name):
         ({"AdvancedStorage": {}}, False),
         ({"AdvancedStorage": {"Enable": False}}, True),
         ({"DelayedDeletion": {"Enable": True}}, True),
+        ({"Indexer": {"Enable": True, "Folders": ["/mnt/dicom"]}}, False),
+        ({"Indexer": {"Enable": False}}, True),
+        ({"S3": {}}, False),
+        ({"MongoDB": {"EnableStorage": True}}, False),
         ({"Plugins": ["/x/libOrthancPostgreSQLStorage.so", "/x/libServeFolders.so"]}, True),
         ({"Plugins": ["/x/libOrthancAwsS3Storage.so"]}, False),
         ({"Plugins": ["/x/OrthancAzureBlobStorage.so.2.0"]}, False),
@@ -399,3 +423,43 @@ def test_a_script_may_keep_the_images_itself(tmp_path):
         script.write_text(text)
         assert identity.in_folder({"PythonScript": str(script)}) is in_folder
         assert identity.in_folder({"Python": {"Path": str(script)}}) is in_folder
+
+
+def test_a_script_may_leave_the_images_to_a_module(tmp_path):
+    script, module = tmp_path / "[x]" / "main.py", tmp_path / "[x]" / "archive" / "__init__.py"
+    module.parent.mkdir(parents=True)
+    script.write_text("import archive")
+    module.write_text("import orthanc")
+    assert identity.in_folder({"PythonScript": str(script)})
+    module.write_text("import orthanc; orthanc.RegisterStorageArea(create, read, remove)")
+    assert not identity.in_folder({"PythonScript": str(script)})
+
+
+@pytest.mark.parametrize("closed", ["images", "index"])
+def test_a_folder_that_root_may_not_enter_tells_nothing(tmp_path, monkeypatch, closed):
+    images, index = tmp_path / "images", tmp_path / "index"
+    images.mkdir()
+    index.mkdir()
+    write_index(index / "index", [str(uuid.uuid4())])
+    assert identity.look(str(images), str(index / "index"))["lacking"]
+    scan = os.scandir
+
+    def squashed(path):
+        if path == str(tmp_path / closed):
+            raise PermissionError(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", squashed)
+    assert identity.look(str(images), str(index / "index")) == {}
+
+
+def test_a_note_is_known_by_its_shape(tmp_path):
+    assert identity.is_note(known())
+    assert identity.is_note(known(index=None))
+    assert identity.is_note(identity.note(identity.look(str(tmp_path), f"{tmp_path}/index"), {}))
+    values = (3, "x", {}, [])
+    wrong = [{**known(), part: value} for part in ("storage", "index") for value in values]
+    wrong += [{**known(), "storage": {**known()["storage"], "images": [3]}}, {}, [], None, 3]
+    wrong += [{**known(), "storage": None}, {"storage": {}}]
+    for value in wrong:
+        assert not identity.is_note(value), value
