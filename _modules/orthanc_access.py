@@ -36,7 +36,8 @@ def close(name, user="orthanc", group="orthanc", own=None, test=False):
 
     All else of a file or folder stays. Only where Orthanc's account, neither its owner nor in its
     group, got in as one of the others, Orthanc's group takes the place of its group, and gets the
-    rights that the others had. Links are not followed, and files may come and go meanwhile.
+    rights that the others had. Links are not followed, what is mounted read-only is left alone, and
+    files may come and go meanwhile.
 
     name
         The path of the folder. It need not exist.
@@ -57,7 +58,7 @@ def close(name, user="orthanc", group="orthanc", own=None, test=False):
     Returns the changes: a mapping from path to mode, owner and group, old and new. Of many, only
     the first ones are named.
 
-    Raises CommandExecutionError if the system does not allow it.
+    Raises CommandExecutionError if the system does not allow it somewhere, and all else is closed.
 
     CLI Example:
 
@@ -66,6 +67,7 @@ def close(name, user="orthanc", group="orthanc", own=None, test=False):
         salt '*' orthanc_access.close /var/lib/orthanc test=True
     """
     changes: dict = {}
+    failed: list = []
     account, top, more = _account(user, group), os.path.realpath(name), 0
     if account is None or not os.path.isdir(top):
         return changes
@@ -85,11 +87,14 @@ def close(name, user="orthanc", group="orthanc", own=None, test=False):
             except FileNotFoundError:
                 continue
             except OSError as err:
-                raise CommandExecutionError(f"{path} stays as it is: {err.strerror}") from err
+                failed.append(f"{path} stays as it is: {err.strerror}")
+                continue
             if change and len(changes) < NAMED:
                 changes[path] = change
             elif change:
                 more += 1
+    if failed:
+        raise CommandExecutionError("\n".join(failed[:NAMED]))
     if more:
         changes["and others"] = {"old": "open", "new": f"{more} closed"}
     return changes
@@ -143,6 +148,8 @@ def _put_right(entry: str, descriptor: int, right, test: bool) -> dict:
         found = os.fstat(opened)
         old, new = _shown(found), right(found)
         if stat.S_IFMT(found.st_mode) not in kinds or old == new:
+            return {}
+        if os.fstatvfs(opened).f_flag & os.ST_RDONLY:
             return {}
         if not test:
             if old[1:] != new[1:]:

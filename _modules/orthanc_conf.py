@@ -1169,20 +1169,19 @@ def _shared_folders(wanted: dict, in_use: set) -> tuple[list, list]:
         parent = os.path.dirname(folder)
         while not os.path.isdir(parent):
             parent = os.path.dirname(parent)
-        others = os.path.isdir(folder) and set(os.listdir(folder)) - NO_CONTENT
         owners = {0, uid} if place == CONFIG_PATH else {uid}
         if os.path.islink(folder):
             sentence = (
                 f"{folder} is a link, and what it leads to would stay open to others; set {place}"
                 f" to {os.path.realpath(folder)}"
             )
-        elif others and os.stat(folder).st_uid not in owners:
+        elif _is_of_others(folder, owners):
             owner = __salt__["file.get_user"](folder)
             sentence = (
                 f"{folder} belongs to {owner}, and would be closed to all but {user}; choose"
                 f" another folder, or {give} {folder}"
             )
-        elif others and place == CONFIG_PATH and not _json_files(folder):
+        elif place == CONFIG_PATH and _is_filled(folder) and not _json_files(folder):
             sentence = (
                 f"{folder} holds other things than a configuration of Orthanc, and would be closed"
                 f" to all but {user}; choose another folder"
@@ -1200,6 +1199,17 @@ def _shared_folders(wanted: dict, in_use: set) -> tuple[list, list]:
         else:
             problems.append(f"{place}: {sentence}")
     return problems, kept
+
+
+def _is_of_others(folder: str, owners: set) -> bool:
+    """Return whether a folder with something in it belongs to somebody else."""
+    # Root may not look into one of Orthanc's on NFS with root_squash.
+    is_other = os.path.isdir(folder) and os.stat(folder).st_uid not in owners
+    return is_other and _is_filled(folder)
+
+
+def _is_filled(folder: str) -> bool:
+    return os.path.isdir(folder) and bool(set(os.listdir(folder)) - NO_CONTENT)
 
 
 def _overwritten(name: str, files: dict) -> list[str]:

@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import stat
+import subprocess
 from types import SimpleNamespace
 
 import orthanc_access
@@ -123,13 +124,36 @@ def test_what_vanishes_meanwhile_is_no_error_and_what_cannot_be_is_one(tmp_path,
     assert len(orthanc_access.close(str(tmp_path), **ME)) == 1
     assert list(modes(tmp_path).values()) == [0]
 
-    def refuse(*_):
-        raise PermissionError(1, "Operation not permitted")
+    names = ("three", "four", "five")
+    for name in names:
+        (tmp_path / name).touch(0o644)
+    change, immutable = os.fchmod, os.stat(tmp_path / "three").st_ino
 
-    (tmp_path / "three").touch(0o644)
+    def refuse(descriptor, new):
+        if os.fstat(descriptor).st_ino == immutable:
+            raise PermissionError(1, "Operation not permitted")
+        change(descriptor, new)
+
     monkeypatch.setattr(os, "fchmod", refuse)
     with pytest.raises(CommandExecutionError, match="three stays as it is: Operation not"):
         orthanc_access.close(str(tmp_path), **ME)
+    # All else is closed.
+    assert {name: modes(tmp_path)[name] for name in names} == {"three": 4, "four": 0, "five": 0}
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_what_is_mounted_read_only_is_left_alone(tmp_path, test):
+    source, point = tmp_path / "source", tmp_path / "closed" / "point"
+    for folder in (source, point):
+        folder.mkdir(0o755, parents=True)
+    (source / "file").touch(0o644)
+    subprocess.run(["mount", "--bind", source, point], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", point], check=True)
+        assert orthanc_access.close(str(point.parent), **ME, test=test) == {}
+    finally:
+        subprocess.run(["umount", point], check=True)
+    assert mode(source / "file") == 0o644
 
 
 def test_a_million_images_are_not_all_named(tmp_path):
