@@ -115,10 +115,10 @@ ORIGIN = Value(
     lambda value: isinstance(value, str) and _is_origin(value),
 )
 HEADER = Value("the name of a header: letters, digits, _ and -", _matches(r"[A-Za-z0-9_-]+"))
-# What nginx takes between quotes.
+# What nginx takes between quotes, in a buffer of 4096 bytes.
 HEADER_TEXT = Value(
-    r'a text (in quotes) of printable ASCII characters without $ \ and "',
-    _matches(r"[ !#%-\[\]-~]+"),
+    r'a text (in quotes) of up to 4000 printable ASCII characters without $ \ and "',
+    _matches(r"[ !#%-\[\]-~]{1,4000}"),
 )
 TERMINATOR = Value("nginx or orthanc", _matches("nginx|orthanc"))
 

@@ -316,6 +316,7 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
                 ({"X-Y": "a\\b"}, "X-Y", "a text (in quotes)"),
                 ({"X-Y": "a\nb"}, "X-Y", "a text (in quotes)"),
                 ({"X-Y": "ä"}, "X-Y", "a text (in quotes)"),
+                ({"X-Y": "a" * 4001}, "X-Y", "up to 4000"),
                 ({"X-Y": ""}, "X-Y", "is an empty text"),
                 ({"X-Y": "a", "x-y": "b"}, "x-y", "in other letters"),
                 ({"access-control-allow-origin": "*"}, "access-control-allow-origin", "https:cors"),
