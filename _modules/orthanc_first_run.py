@@ -102,16 +102,18 @@ def begin(service, packages, others=(), folders=(), config=None, test=False):
     changes = {}
     with _failing("noting what is on this host"), _record(test) as record:
         first = not record
+        closed = any(map(os.path.exists, _closed(service)))
         if first:
             record.update(served=True, held=_held(service), service=_state(service))
-            if __salt__["orthanc_conf.written"](config):
-                # By an earlier version of the formula: what was there before that is not known.
+            if closed or __salt__["orthanc_conf.written"](config):
+                # By an earlier version of the formula, or by a run whose record is lost: what was
+                # there before that is not known.
                 record.update(held=False, service={"running": False, "enabled": False})
         names = {"packages": packages, "others": others}
         noted = [*_note_packages(record, names), *_note_paths(record, folders, config)]
         if noted:
             changes[RECORD] = {"old": None if first else "without", "new": noted}
-        if not (_are_installed([service]) or __salt__["service.status"](service)):
+        if closed or not (_are_installed([service]) or __salt__["service.status"](service)):
             record["served"] = False
             open_yet = [path for path, text in _closed(service).items() if _text(path) != text]
             changes.update({path: {"old": None, "new": "written"} for path in open_yet})

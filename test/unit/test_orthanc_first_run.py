@@ -111,6 +111,17 @@ def test_one_that_was_taken_away_is_closed_again(machine):
     assert not first_run.served()
 
 
+def test_one_that_is_closed_never_served_whatever_became_of_the_record(machine):
+    machine.begin()
+    machine.packages["orthanc"] = "1"
+    machine.enabled = True
+    os.unlink(first_run.RECORD)
+    machine.begin()
+    assert machine.closed()
+    assert not first_run.served()
+    assert machine.record()["service"] == {"running": False, "enabled": False}
+
+
 def test_a_run_that_was_killed_between_its_files_is_finished(machine):
     machine.begin()
     for path in machine.guards():
