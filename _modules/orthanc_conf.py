@@ -1107,12 +1107,14 @@ def _strangers(name: str, owned: dict, wanted: dict, on_host: dict) -> list[str]
                 f" chmod g+r {path}"
             )
         for option in sorted(set(content or {}) & options):
-            key = wanted["sources"].get(option, f"orthanc:config:{option}")
+            key = wanted["sources"].get(option)
+            default = ", by default" if option in wanted["defaults"] else ""
             sentence = f"{path} sets {option}, which {key} sets too; remove it from that file"
-            if option in wanted["defaults"]:
+            if default or not key:
+                # Not all that has no setting is of orthanc:config: users bring a script.
                 sentence = (
-                    f"{path} sets {option}, which the formula sets too, by default; say it in"
-                    f" {key} and remove it from that file"
+                    f"{path} sets {option}, which the formula sets too{default}; say it in"
+                    f" {key or f'orthanc:config:{option}'} and remove it from that file"
                 )
             problems.append(
                 f"{sentence}, because Orthanc does not start when two files set one option"

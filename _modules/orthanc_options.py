@@ -1977,7 +1977,8 @@ def _of_named(value, kind: Named, path: list, release: Release) -> list:
         if kind.names.test(key):
             below += _mistakes(item, kind.kind, [*path, key], release)
         else:
-            below.append(([*path, str(key)], f"the name must be {kind.names.wanted}"))
+            quotes = "" if isinstance(key, str) else " (in quotes)"
+            below.append(([*path, str(key)], f"the name must be {kind.names.wanted}{quotes}"))
     return below
 
 

@@ -464,7 +464,8 @@ def check_keys(value: dict, shape: dict, path: str) -> list[str]:
             if names.test(key):
                 problems += check_shape(item, shape[names], f"{path}:{key}")
             else:
-                problems.append(f"{path}:{key}: the key must be {names.wanted}")
+                quotes = "" if isinstance(key, str) else " (in quotes)"
+                problems.append(f"{path}:{key}: the key must be {names.wanted}{quotes}")
         elif key in shape:
             problems += check_shape(item, shape[key], f"{path}:{key}")
         else:

@@ -334,13 +334,14 @@ def test_a_refused_pillar_takes_nothing_away(server, users):
 def test_an_option_in_a_file_that_nobody_knows_is_named(server, users):
     pid = server.pid()
     other = "/etc/orthanc/.local.JSON"
-    server.write(other, '{"LimitFindResults": 7, // mine\n "DicomAet": "MINE",}')
+    server.write(other, '{"LimitFindResults": 7, // mine\n "DicomAet": "MINE", "LuaScripts": []}')
     server.pillar(users=users, dicom={"aet": "OURS"})
     run = server.state()
     for sentence in (
         f"{other} sets LimitFindResults, which the formula sets too, by default; say it in"
         " orthanc:limit_find and remove it from that file",
         f"{other} sets DicomAet, which orthanc:dicom:aet sets too; remove it from that file",
+        f"{other} sets LuaScripts, which the formula sets too; say it in orthanc:config:LuaScripts",
     ):
         assert sentence in run.failed["orthanc-pillar"]
     assert server.pid() == pid

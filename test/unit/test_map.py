@@ -266,6 +266,11 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
             "set DicomAlwaysAllowStore to false",
         ),
         ({"start_timeout": 0}, "orthanc:start_timeout", "seconds"),
+        (
+            {"users": {7: {"password": "a long one of mine", "role": "reader"}}},
+            "orthanc:users:7",
+            "(in quotes)",
+        ),
         ({"https": True}, "orthanc:https", "must be a mapping"),
         ({"https": {**HTTPS, "cert": "/x"}}, "orthanc:https:cert", "orthanc:https:certificate"),
         ({"https": {**HTTPS, "key": "k.pem"}}, "orthanc:https:key", "an absolute path on the host"),

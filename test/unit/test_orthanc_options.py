@@ -530,6 +530,13 @@ def test_a_plugin_that_comes_with_a_later_orthanc():
     assert sentence == "Housekeeper: needs Orthanc 1.11.0, this host has 1.10.1; take it out"
 
 
+def test_a_name_that_yaml_takes_for_no_text_is_to_be_put_in_quotes():
+    for name, right in ((12, True), (True, True), ("1 2", False)):
+        (sentence,) = sentences({"DicomModalities": {name: ["CT", "192.0.2.1", 104]}})
+        assert sentence.startswith(f"DicomModalities:{name}: the name must be a name of letters")
+        assert sentence.endswith("(in quotes)") is right
+
+
 def test_what_json_does_not_know():
     allowed = {"allowed": ["Own"]}
     assert sentences({"Own": {"a": [1, "x", None, {"b": 2.5}]}}, **allowed) == []
