@@ -155,6 +155,8 @@ OWN = "orthanc-formula"
 ORIGINALS = "before-formula"
 # Stands beside the folder: the last files with which Orthanc was seen serving, for root only.
 LAST_GOOD = ".last-good"
+# The least free space with which an index opens, in bytes.
+INDEX_NEEDS = 1024 * 1024
 # Stands beside the folder: what Orthanc read at its start; see orthanc_reads.
 AS_READ = ".as-read"
 # Stands beside the folder: where images and index were; see orthanc_identity.
@@ -735,7 +737,7 @@ def _plan(name: str, wanted: dict, coming: bool = True) -> tuple[dict, dict]:
     changes.update({path: {"old": "as Orthanc has read it", "new": "changed"} for path in read})
     # Before the first run the folder is not there yet, in test mode.
     if (files or read) and here and os.path.isdir(name):
-        lines = verdict["paths"]
+        lines = verdict["paths"] + _sentences(_no_room(options), wanted["sources"])
         if wanted["preflight"]:
             lines = lines + _try(name, options, wanted, texts, lacking, start=not lines)
         # A database on another host lets Orthanc in by now.
@@ -743,6 +745,25 @@ def _plan(name: str, wanted: dict, coming: bool = True) -> tuple[dict, dict]:
         if lines:
             raise CommandExecutionError("\n".join(lines))
     return files, changes
+
+
+def _no_room(options: dict) -> list:
+    """
+    Return that Orthanc would not start again because it cannot write beside its index (M); as long
+    as it runs, it serves what it has.
+    """
+    folder = options.get("IndexDirectory")
+    if not isinstance(folder, str) or __salt__["orthanc_database.index"](options) != "SQLite":
+        return []
+    with contextlib.suppress(OSError):
+        state = os.statvfs(folder)
+        if state.f_bavail * state.f_frsize < INDEX_NEEDS:
+            sentence = (
+                f"the file system of {folder} is full, and Orthanc could not open its index there"
+                " after a restart; make room first"
+            )
+            return [(["IndexDirectory"], sentence)]
+    return []
 
 
 def _try(

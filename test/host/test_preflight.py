@@ -280,6 +280,31 @@ def test_a_changed_file_that_the_configuration_names_is_tried_and_proven(server,
     server.apply(**{**SETTINGS, "users": users})
 
 
+def test_a_full_disk_of_the_index_takes_no_server_away(server, users):
+    """Orthanc does not start again on one, and serves as long as nobody restarts it."""
+    server.run("mkdir -p /srv/disk; mount -t tmpfs -o size=20m,mode=755 none /srv/disk")
+    settings = {**SETTINGS, "paths": {"index": "/srv/disk/index"}}
+    server.apply(**settings, users=users)
+    server.run("head -c 50m /dev/zero > /srv/disk/fill", check=False)
+    pid = server.pid()
+    new = {"another": {"password": "a long one of another", "role": "reader"}}
+    server.pillar(**settings, users={**users, **new})
+    for test in (True, False):
+        told = server.state(test=test).failed["orthanc-config"]
+        assert "orthanc:paths:index: the file system of /srv/disk/index is full" in told
+        assert server.pid() == pid
+    server.pillar(**settings, users=users)
+    run = server.state()
+    assert run.ok
+    assert "is full" in str(run.states["orthanc-pillar"]["warnings"])
+    assert server.pid() == pid
+    server.run("rm /srv/disk/fill")
+    server.apply(**settings, users={**users, **new})
+    assert server.ask("GET", "/system", "another", "a long one of another").code == 200
+    server.apply(**{**SETTINGS, "users": users})
+    server.run("umount /srv/disk")
+
+
 def test_so_are_a_certificate_and_a_plugin(server, users):
     server.run(
         "install -d /srv/own; cd /srv/own; cp /srv/cert.pem /srv/key.pem .; chmod 644 *.pem;"
