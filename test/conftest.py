@@ -26,7 +26,7 @@ PROVEN = []
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--write-matrix", action="store_true", help="write what was proven where into the README"
+        "--write-matrix", action="store_true", help="write what was proven where into docs/tests.md"
     )
 
 
@@ -36,7 +36,7 @@ def pytest_runtest_logreport(report):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """Hold the README's table against what this run proved, if it was a run of all there is."""
+    """Hold docs/tests.md against what this run proved, if it was a run of all there is."""
     import matrix
 
     config = session.config
@@ -51,7 +51,7 @@ def pytest_sessionfinish(session, exitstatus):
     if config.getoption("--write-matrix"):
         matrix.write(text)
     elif matrix.without_versions(text) != matrix.without_versions(matrix.written()):
-        print(f"\nThe README's table of what was proven where differs from this run:\n{text}")
+        print(f"\nThe table of docs/tests.md differs from this run:\n{text}")
         session.exitstatus = 1
 
 

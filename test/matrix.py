@@ -1,6 +1,6 @@
-"""The README's table of what was proven where, made from the results of a test run.
+"""The documentation's table of what was proven where, made from the results of a test run.
 
-A test says what it proves with the fixture ``proven``. A run of all tests fails if the README says
+A test says what it proves with the fixture ``proven``. A run of all tests fails if it says
 anything else; ``bash test/run.sh host --write-matrix`` writes the table.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import pathlib
 import re
 
-README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
+PAGE = pathlib.Path(__file__).resolve().parent.parent / "docs/tests.md"
 TABLE = re.compile(r"(?<=<!-- matrix -->\n)(\|.*\n)*")
 SYSTEMS = {
     "bookworm": "Debian 12",
@@ -41,13 +41,13 @@ def table(results: list[dict]) -> str:
 
 
 def written() -> str:
-    """Return the table that the README holds."""
-    return TABLE.search(README.read_text()).group()
+    """Return the table that the page holds."""
+    return TABLE.search(PAGE.read_text()).group()
 
 
 def write(text: str) -> None:
-    """Put the table into the README."""
-    README.write_text(TABLE.sub(lambda _: text, README.read_text(), count=1))
+    """Put the table into the page."""
+    PAGE.write_text(TABLE.sub(lambda _: text, PAGE.read_text(), count=1))
 
 
 def without_versions(text: str) -> list[list[str]]:

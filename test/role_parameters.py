@@ -1,6 +1,7 @@
 """The parameters of the GNU Health role, their keys in the pillar, and which tests show them.
 
-``test/unit/test_role_parameters.py`` holds this against the formula, the tests and the README.
+``test/unit/test_role_parameters.py`` holds this against the formula, the tests and
+``docs/gnuhealth-role.md``.
 """
 
 from __future__ import annotations

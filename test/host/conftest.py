@@ -55,7 +55,7 @@ def image(tmp_path_factory):
 
 @pytest.fixture
 def proven(record_property):
-    """A function that says what a test has proven, for the README's table; see ``matrix``."""
+    """A function that says what a test has proven, for docs/tests.md; see ``matrix``."""
     return lambda **what: record_property("proven", what)
 
 

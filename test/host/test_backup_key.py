@@ -2,9 +2,9 @@
 
 import json
 
+import documentation
 import plugins
 import pytest
-import readme
 import testbed
 from minion import Minion, Server
 from ways import NEWEST, OLDEST, WAYS
@@ -47,7 +47,7 @@ def found_elsewhere(server) -> str:
 
 
 def test_the_key_logs_in_and_nobody_sees_it(server, backup_host):
-    readme.write_files(server, "Backup key")
+    documentation.write_files(server, "Backup key")
     assert not server.run("command -v ssh-keygen && ! test -e /etc/zypp", check=False).ok
     tried = server.state(test=True)
     assert tried.ok, str(tried)
@@ -67,7 +67,7 @@ def test_the_key_logs_in_and_nobody_sees_it(server, backup_host):
     for name in ("nobody", "daemon"):
         assert not server.run(f"cat {KEY}", user=name, check=False).ok
 
-    printed = readme.follow(server, "Backup key")
+    printed = documentation.follow(server, "Backup key")
     public = server.read(f"{KEY}.pub").strip()
     assert public.startswith("ssh-ed25519 ")
     assert public in printed

@@ -2,8 +2,8 @@
 
 import re
 
+import documentation
 import pytest
-import readme
 import testbed
 from minion import Minion
 
@@ -22,7 +22,7 @@ class Machine(Minion):
 
     def command(self, arguments: str = "", check: bool = True):
         """Run the first command of the README and return what it printed."""
-        ((_, _, command),) = (b for b in readme.section("Two commands") if b[0] == "test")
+        ((_, _, command),) = (b for b in documentation.section("Two commands") if b[0] == "test")
         line = f"cd {CLONE} && {command.strip()} {arguments}"
         return self.run(line, check=check, timeout=900)
 
@@ -164,7 +164,7 @@ def test_ci_calls_the_second_command_and_nothing_else():
     script = (testbed.FORMULA / ".ci/run").read_text()
     lines = [line for line in script.splitlines() if line and not line.startswith("#")]
     assert len(lines) == 1
-    ((_, _, command),) = (b for b in readme.section("Two commands") if b[0] == "")
+    ((_, _, command),) = (b for b in documentation.section("Two commands") if b[0] == "")
     assert command.strip() == "bash test/run.sh"
     assert "test/run.sh" in lines[0]
     # Otherwise a machine that cannot boot hosts skips their tests and ends well.

@@ -6,9 +6,9 @@ import re
 import subprocess
 
 import dicom
+import documentation
 import pki
 import pytest
-import readme
 import testbed
 from minion import NAME, Minion
 
@@ -34,7 +34,7 @@ def server(request, salt_version, users):
         host.write("/srv/salt/tls/dicom.key", PAIR.key)
         host.write("/srv/salt/tls/hospital-ca.pem", TLS["trusted_certificates"])
         host.write("/etc/ssl/pacs/dicom.key", PAIR.key)
-        readme.write_files(host, "DICOM over TLS")
+        documentation.write_files(host, "DICOM over TLS")
         run = host.state()
         assert run.ok, str(run)
         yield host

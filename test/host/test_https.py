@@ -10,9 +10,9 @@ import ssl
 import time
 
 import browser
+import documentation
 import plugins
 import pytest
-import readme
 import testbed
 from clients import SEARCH, Clients, Connection
 from https import CHAIN, KEY, MIDDLE, OTHER_SITE, PAIR, ROOT, handshake, login, pids, put, renew
@@ -493,10 +493,10 @@ def test_orthanc_is_told_the_real_address_of_a_client(server, users, ca):
 @pytest.mark.parametrize("server", ["bookworm"], indirect=True, scope="module")
 def test_as_the_readme_says(server, ca):
     put(server, PAIR, "/etc/ssl/pacs/fullchain.pem", "/etc/ssl/pacs/privkey.pem")
-    readme.write_files(server, "HTTPS")
+    documentation.write_files(server, "HTTPS")
     run = server.state()
     assert run.ok, str(run)
-    anna = ("anna", f"a long one of your own{readme.OWN}")
+    anna = ("anna", f"a long one of your own{documentation.OWN}")
     assert server.ask("GET", "/system", *anna, remote=True, ca=ca).code == 200
 
 

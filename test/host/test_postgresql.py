@@ -7,9 +7,9 @@ import re
 import time
 import urllib.parse
 
+import documentation
 import pki
 import pytest
-import readme
 import testbed
 from clients import Clients
 from database import NAME, OTHER_NAME, OTHER_PORT, PASSWORD, ROLE, Database
@@ -137,7 +137,7 @@ def remote(request, users, salt_version, database):
         host.write("/srv/salt/hospital-ca.pem", database.authority.pem)
         host.write("/srv/salt/foreign-ca.pem", pki.make("Foreign CA", authority=True).pem)
         yaml_word = "'{}'".format(PASSWORD.replace("'", "''"))
-        readme.write_files(
+        documentation.write_files(
             host, "A database on another host", **{"'as special as you like: @/%'": yaml_word}
         )
         if request.param == "bookworm":
@@ -174,7 +174,7 @@ def test_sqlite_is_not_left_with_the_images_in_it(fresh_minion, users, image, da
     assert not fresh_minion.run("dpkg -s orthanc-postgresql", check=False).ok
     # As the sentence says.
     fresh_minion.run("systemctl stop orthanc; mv /var/lib/orthanc/db-v6 /srv/images")
-    readme.write_files(fresh_minion, "PostgreSQL")
+    documentation.write_files(fresh_minion, "PostgreSQL")
     fresh_minion.run("echo '  users: {}' >> /srv/pillar/orthanc.sls")
     run = fresh_minion.state()
     assert run.ok, str(run)

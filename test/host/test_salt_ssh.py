@@ -2,8 +2,8 @@
 
 import re
 
+import documentation
 import pytest
-import readme
 import yaml
 from ways import GITFS, NEWEST, OLDEST, ROOTS, SaltSsh, open_for_ssh, put_into_git
 
@@ -114,13 +114,13 @@ def test_what_stays_on_the_target_and_the_switch_that_avoids_it(site):
 
 @pytest.mark.parametrize("site", DEBIAN, indirect=True, scope="module")
 def test_from_gitfs(site):
-    """As the README says: salt-ssh takes custom modules from local folders only."""
+    """As docs/ways.md says: salt-ssh takes custom modules from local folders only."""
     put_into_git(site.leader)
     site.leader.write("/etc/salt/master", yaml.safe_dump({**ROOTS, **GITFS}))
     site.leader.run("rm -rf /var/cache/salt")
     refused = site.state()
     assert "'orthanc_conf.valid' was not found" in refused.failed["orthanc-pillar"], refused
-    ((_, _, text),) = [block for block in readme.section("gitfs") if "sync_all" in block[2]]
+    ((_, _, text),) = [block for block in documentation.section("gitfs") if "sync_all" in block[2]]
     site.leader.run(text)
     site.pillar(**PILLAR, port=8043)
     run = site.state()

@@ -5,8 +5,8 @@ One of them is asked before it has the formula's modules.
 import contextlib
 import re
 
+import documentation
 import pytest
-import readme
 import testbed
 from minion import FORMULA, Server
 from ways import GITFS, NEWEST, OLDEST, ROOTS, put_into_git, start_master, start_minion
@@ -30,7 +30,7 @@ def test_two_sites_from_one_pillar_tree(salt, systems, backend):
         hosts = {"north-1": north, "south-1": south}
         master.install_formula(FORMULA)
         master.write("/srv/salt/top.sls", "base: {'*': [orthanc]}")
-        readme.write_files(master, "Many sites from one pillar tree")
+        documentation.write_files(master, "Many sites from one pillar tree")
         if backend == "gitfs":
             put_into_git(master)
         start_master(master, ROOTS if backend == "roots" else {**ROOTS, **GITFS})
@@ -53,14 +53,14 @@ def test_two_sites_from_one_pillar_tree(salt, systems, backend):
 
         for id, site in SITES.items():
             host, name = hosts[id], id.split("-", maxsplit=1)[0]
-            who = (site["user"], f"only for the {name}{readme.OWN}")
+            who = (site["user"], f"only for the {name}{documentation.OWN}")
             system = host.ask("GET", "/system", *who, remote=True).json
             assert (system["Name"], system["DicomAet"]) == (
                 f"Hospital {name.title()}",
                 name.upper(),
             )
             assert host.ask("GET", "/modalities", *who, remote=True).json == [site["modality"]]
-            other = f"{site['other']}{readme.OWN}"
+            other = f"{site['other']}{documentation.OWN}"
             foreign = ("sven" if site["user"] == "nora" else "nora", other)
             assert host.ask("GET", "/system", *foreign, remote=True).code == 401
             searched = "grep -rlsF --exclude-dir=proc --exclude-dir=sys --exclude-dir=dev {} /"

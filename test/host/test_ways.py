@@ -1,7 +1,7 @@
-"""The ways in which the README says that the formula can be used, done as it says."""
+"""The ways in which docs/ways.md says that the formula can be used, done as it says."""
 
+import documentation
 import pytest
-import readme
 import testbed
 import yaml
 from minion import FORMULA, Server
@@ -26,7 +26,7 @@ def host(salt_version):
 @pytest.fixture
 def first_site(host):
     """The pillar of the README's first site; returns the administrator."""
-    readme.follow(host, "First site")
+    documentation.follow(host, "First site")
     users = yaml.safe_load(host.read("/srv/pillar/orthanc.sls"))["orthanc"]["users"]
     return "anna", users["anna"]["password"]
 
@@ -51,22 +51,22 @@ def test_a_clone_as_a_file_root_and_a_highstate(host, first_site):
         assert "salt-call saltutil.sync_all" in unsynced.out
         assert "sync_mods=all" in unsynced.out
     assert not host.path("/etc/orthanc").exists()
-    readme.follow(host, "A clone as a file root")
+    documentation.follow(host, "A clone as a file root")
     assert serves(host, first_site)
-    assert "Failed:     0" in readme.follow(host, "Highstate with a top file")
-    assert "changed=" not in readme.follow(host, "Highstate with a top file")
+    assert "Failed:     0" in documentation.follow(host, "Highstate with a top file")
+    assert "changed=" not in documentation.follow(host, "Highstate with a top file")
 
 
 def test_gitfs(host, first_site):
     put_into_git(host)
     host.write("/srv/pillar/top.sls", "base: {'*': [orthanc]}")
-    readme.follow(host, "gitfs")
+    documentation.follow(host, "gitfs")
     assert serves(host, first_site)
 
 
 def test_spm(host, first_site):
     host.write("/srv/pillar/top.sls", "base: {'*': [orthanc]}")
-    readme.follow(host, "SPM")
+    documentation.follow(host, "SPM")
     host.run(f"rm -rf {FORMULA}")
     host.run("salt-call --local --retcode-passthrough state.apply orthanc sync_mods=all")
     assert serves(host, first_site)
@@ -81,7 +81,7 @@ def test_salt_ssh(host, first_site):
     with Server(testbed.root("bookworm")) as target:
         login = open_for_ssh(host, target)
         host.run(f"mv {login['priv']} /root/.ssh/id_ed25519")
-        printed = readme.follow(host, "salt-ssh, without an agent", TARGET=target.address)
+        printed = documentation.follow(host, "salt-ssh, without an agent", TARGET=target.address)
         assert "Failed:     0" in printed
         assert serves(target, first_site)
         assert first_site[1] not in printed
@@ -91,11 +91,13 @@ def test_salt_ssh(host, first_site):
     ("site", "user", "other"), [("north", "nora", "south"), ("south", "sven", "north")]
 )
 def test_many_sites_from_one_pillar_tree(host, site, user, other):
-    readme.write_files(host, "A clone as a file root")
-    readme.follow(host, "Many sites from one pillar tree")
+    documentation.write_files(host, "A clone as a file root")
+    documentation.follow(host, "Many sites from one pillar tree")
     host.run(f"echo {site}-1 > /etc/salt/minion_id")
     host.run("salt-call --retcode-passthrough state.apply orthanc sync_mods=all")
-    system = host.ask("GET", "/system", user, f"only for the {site}{readme.OWN}", remote=True).json
+    system = host.ask(
+        "GET", "/system", user, f"only for the {site}{documentation.OWN}", remote=True
+    ).json
     assert (system["DicomAet"], system["Name"]) == (site.upper(), f"Hospital {site.title()}")
     assert (
         other
@@ -107,6 +109,6 @@ def test_many_sites_from_one_pillar_tree(host, site, user, other):
 
 def test_the_example_pillar_as_it_stands(host):
     host.write("/srv/pillar/orthanc.sls", (testbed.FORMULA / "pillar.example").read_text())
-    readme.follow(host, "A clone as a file root")
+    documentation.follow(host, "A clone as a file root")
     assert host.ask("GET", "/system").code == 200
     assert host.ask("GET", "/system", remote=True).code != 200

@@ -290,8 +290,8 @@ def test_the_unit_waits_for_the_disks_of_all_that_orthanc_keeps(render):
 
 
 def missing(low):
-    """Return the states that the README lists for others to refer to, and that are not there."""
-    text = (FORMULA / "README.md").read_text()
+    """Return the states that docs/states.md lists and that are not there."""
+    text = (FORMULA / "docs/states.md").read_text()
     listed = re.findall(r"(?m)^\| `(\w+): (orthanc-[\w-]+)` \|", text)
     assert ("orthanc", "orthanc-serving") in listed
     return set(listed) - {(chunk["state"], chunk["__id__"]) for chunk in low}

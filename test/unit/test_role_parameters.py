@@ -68,8 +68,8 @@ def test_the_pillar_knows_every_key(map_file, row):
         assert shape is not None, f"the pillar does not know orthanc:{key}"
 
 
-def test_the_readme_has_the_same_rows():
-    text = (FORMULA / "README.md").read_text().split("## Moving from")[1]
+def test_the_documentation_has_the_same_rows():
+    text = (FORMULA / "docs/gnuhealth-role.md").read_text()
     lines = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| `or_")]
     written = [[set(re.findall(r"`([\w:]+)`", cell)) for cell in cells[:2]] for cells in lines]
     assert written == [[set(row.role.split()), set(row.pillar.split())] for row in ROWS]

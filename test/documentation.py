@@ -1,4 +1,4 @@
-"""The README's examples, so that tests can do what it says."""
+"""The documentation's examples, so that tests can do what it says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 
 import orthanc_passwords
 
-README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
+FORMULA = pathlib.Path(__file__).resolve().parent.parent
+PAGES = [FORMULA / "README.md", *sorted((FORMULA / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- (file|test)(?:: (\S+))? -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
 
 
@@ -17,7 +18,7 @@ OWN = ", and mine"
 
 
 def with_own_passwords(text: str) -> str:
-    """Return a pillar with other passwords than the README's."""
+    """Return a pillar with other passwords than the documentation's."""
 
     def own(match):
         known = match[2] in orthanc_passwords.EXAMPLES
@@ -26,11 +27,16 @@ def with_own_passwords(text: str) -> str:
     return PASSWORD.sub(own, text)
 
 
+def all_pages() -> str:
+    """Return all pages."""
+    return "\n".join(page.read_text() for page in PAGES)
+
+
 def section(heading: str) -> list[tuple[str, str, str]]:
     """Return the examples below a heading: ``(what, path, text)`` with what ``file``, ``test``
     (commands to run) or empty (an example only).
     """
-    parts = re.split(r"^#+ (.+)$", README.read_text(), flags=re.MULTILINE)
+    parts = re.split(r"^#+ (.+)$", all_pages(), flags=re.MULTILINE)
     texts = dict(zip(parts[1::2], parts[2::2]))
     return [(kind, path, text) for kind, path, _, text in BLOCK.findall(texts[heading])]
 
@@ -63,7 +69,5 @@ def _filled_in(text: str, words: dict[str, str]) -> str:
 
 
 def pillars() -> list[str]:
-    """Return every pillar that the README shows."""
-    return [
-        block[3] for block in BLOCK.findall(README.read_text()) if block[3].startswith("orthanc:")
-    ]
+    """Return every pillar that the documentation shows."""
+    return [block[3] for block in BLOCK.findall(all_pages()) if block[3].startswith("orthanc:")]
