@@ -19,13 +19,10 @@ import urllib.error
 import urllib.request
 
 import salt.utils.files
-import salt.utils.platform
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
-
-__virtualname__ = "orthanc"
 
 # Orthanc's own realm, in the answer to a request without a password.
 REALM = "Orthanc Secure Area"
@@ -36,12 +33,6 @@ SETTLING = 10
 # How long a service may be seen as not running before waiting for it is given up: systemd
 # restarts it after 0.1 s where the unit says so.
 GRACE = 3
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def url(config):

@@ -13,21 +13,12 @@ import os
 import pwd
 import stat
 
-import salt.utils.platform
 from salt.exceptions import CommandExecutionError
-
-__virtualname__ = "orthanc_access"
 
 # Of what is the formula's own in the folder of the configuration.
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
 # How many paths are named; there may be a million images.
 NAMED = 100
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_access: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def close(name, user="orthanc", group="orthanc", own=None, test=False):

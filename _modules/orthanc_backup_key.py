@@ -10,10 +10,7 @@ import os
 import stat
 
 import salt.utils.files
-import salt.utils.platform
 from salt.exceptions import CommandExecutionError
-
-__virtualname__ = "orthanc_backup_key"
 
 # Makes what is lacking of a key pair, as its owner. Arguments: path, comment.
 MAKE_KEY = """
@@ -36,12 +33,6 @@ if [ ! -e "$1.pub" ]; then
 fi
 rm -rf "$1".new-*
 """
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_backup_key: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def lacks(name, user):

@@ -111,13 +111,10 @@ import shutil
 import tempfile
 
 import salt.utils.files
-import salt.utils.platform
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 log = logging.getLogger(__name__)
-
-__virtualname__ = "orthanc_conf"
 
 # What a configuration may hold, and the value of what it lacks; REQUIRED may not be lacking.
 CONFIGURATION = {
@@ -176,12 +173,6 @@ PLUGIN_FOLDERS = (
 COMMENT = re.compile(r"(?i)\W|_|(?:comment|note|help|readme)\w*$")
 # How renameat2(2) swaps two folders in one step.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_conf: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def merge(layers: list[dict]) -> dict:

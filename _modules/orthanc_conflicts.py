@@ -10,10 +10,6 @@ from __future__ import annotations
 import re
 from collections import namedtuple
 
-import salt.utils.platform
-
-__virtualname__ = "orthanc_conflicts"
-
 # A value that is not empty, false or 0.
 SOMETHING = object()
 
@@ -210,12 +206,6 @@ LACKING = [
         "Orthanc does not start without DicomTlsCertificate and DicomTlsPrivateKey; name the files",
     ),
 ]
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_conflicts: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def problems(options, version=None):

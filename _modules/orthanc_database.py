@@ -26,10 +26,7 @@ import urllib.parse
 
 import salt.utils.files
 import salt.utils.path
-import salt.utils.platform
 from salt.exceptions import CommandExecutionError
-
-__virtualname__ = "orthanc_database"
 
 # The account that owns PostgreSQL's files, and its superuser by peer authentication.
 SUPERUSER = "postgres"
@@ -98,12 +95,6 @@ KEYS = {
     "user": "Username",
     "password": "Password",
 }
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_database: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def advice(options):

@@ -26,11 +26,9 @@ import stat
 import tempfile
 
 import salt.utils.files
-import salt.utils.platform
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
 
-__virtualname__ = "orthanc_first_run"
 __func_alias__ = {"open_": "open"}
 
 RECORD = "/var/lib/orthanc-formula/first-run.json"
@@ -56,12 +54,6 @@ case "${{0##*/}} $1" in
 esac
 """,
 }
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_first_run: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def begin(service, packages, others=(), folders=(), config=None, test=False):

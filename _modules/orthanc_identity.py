@@ -24,14 +24,11 @@ import tempfile
 import urllib.parse
 
 import salt.utils.files
-import salt.utils.platform
 
 try:
     import sqlite3
 except ImportError:  # not every Python has it
     sqlite3 = None
-
-__virtualname__ = "orthanc_identity"
 
 # How many images are noted, and from how many folders.
 NOTED = 20
@@ -56,12 +53,6 @@ DATABASE_PLUGIN = re.compile("(?i)postgresql|mysql|odbc")
 # What a Python script calls that keeps the images itself.
 STORAGE_CALL = re.compile("RegisterStorageArea")
 REIMPORT = "https://orthanc.uclouvain.be/book/users/replication.html"
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_identity: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def in_folder(options):

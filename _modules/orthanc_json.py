@@ -11,10 +11,6 @@ from __future__ import annotations
 import json
 import re
 
-import salt.utils.platform
-
-__virtualname__ = "orthanc_json"
-
 # White space is only what JSON calls so, and comments are allowed almost wherever it is.
 BLANK = re.compile(r"[ \t\r\n]*")
 BLANK_OR_COMMENT = re.compile(r"(?:[ \t\r\n]+|//[^\r\n]*|/\*.*?\*/)*", re.DOTALL)
@@ -42,12 +38,6 @@ WITH_DEFAULT = re.compile(
 VARIABLE = re.compile(r"\$\{[^:}]+\}")
 # How deep objects and lists may stand in each other, the outermost included.
 MAX_DEPTH = 256
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_json: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def parse(text: str) -> dict:

@@ -13,10 +13,6 @@ from __future__ import annotations
 
 import re
 
-import salt.utils.platform
-
-__virtualname__ = "orthanc_lua"
-
 # The name of its file, in the folder of the configuration as the trial sees it.
 PROBE_NAME = "orthanc-formula-probe.lua"
 # Callbacks stay out of the table of globals, so that Lua asks for them and tells of each new one.
@@ -59,12 +55,6 @@ setmetatable(_G, {
 })
 """
 FOUND = re.compile(r"orthanc-formula-probe (\w+) (\d+) (\d+) \.")
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_lua: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def watched(scripts):

@@ -13,10 +13,6 @@ from __future__ import annotations
 
 import ipaddress
 
-import salt.utils.platform
-
-__virtualname__ = "orthanc_modalities"
-
 # What a device may ask for, the option that gives the same to everybody, and its default. The last
 # two are set by AllowStorageCommitment as well.
 RIGHTS = {
@@ -30,12 +26,6 @@ RIGHTS = {
     "AllowEventReport": (None, False),
 }
 COMMITMENT = frozenset({"AllowNAction", "AllowEventReport"})
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_modalities: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def check(options, before=None):

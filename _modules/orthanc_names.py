@@ -13,18 +13,8 @@ from __future__ import annotations
 import fnmatch
 import re
 
-import salt.utils.platform
-
-__virtualname__ = "orthanc_names"
-
 # What Salt offers.
 __load__ = ["instead", "meant"]
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_names: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 _HEADERS = (

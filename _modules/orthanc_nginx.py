@@ -37,12 +37,9 @@ import tempfile
 import time
 
 import salt.utils.files
-import salt.utils.platform
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
-
-__virtualname__ = "orthanc_nginx"
 
 # Lies beside the site from before it is written until nginx was seen with it. (nginx takes no file
 # for a site whose name does not end in .conf.)
@@ -55,12 +52,6 @@ SCRATCH = "/run/orthanc-formula-nginx"
 TRY = 'mount --bind "$1" "$2" && echo mounted && exec "$3" -t -q'
 # Where the formula's site is, on the systems that it knows.
 SITES = ("/etc/nginx/conf.d/orthanc-formula.conf", "/etc/nginx/vhosts.d/orthanc-formula.conf")
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_nginx: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def site(path):

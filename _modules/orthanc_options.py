@@ -20,23 +20,13 @@ import os
 import re
 from collections import namedtuple
 
-import salt.utils.platform
-
 log = logging.getLogger(__name__)
-
-__virtualname__ = "orthanc_options"
 
 # What Salt offers; all else here makes the tables.
 __load__ = [
     *("adapt", "advice", "check", "doubts", "installed", "is_before", "libraries", "redact"),
     "untouchable",
 ]
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_options: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 # What a value may be. A Kind is a plain value: what it must be, in words for the administrator,

@@ -8,16 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 
-import salt.utils.platform
 from salt.exceptions import CommandExecutionError
-
-__virtualname__ = "orthanc_packages"
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_packages: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def missing(name, version):

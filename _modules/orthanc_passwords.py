@@ -14,10 +14,6 @@ import re
 import urllib.parse
 from collections import namedtuple
 
-import salt.utils.platform
-
-__virtualname__ = "orthanc_passwords"
-
 # What a text is that failed to become a secret, the pattern of it, and the remedy.
 Failed = namedtuple("Failed", "what pattern remedy")
 # These mean nothing in any other place either.
@@ -135,12 +131,6 @@ REMEDY = "choose another one, such as `openssl rand -base64 18` prints"
 
 # A password: its path, the user that it belongs to, and the host that it opens (None: this one).
 Credential = namedtuple("Credential", "path user password host")
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_passwords: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def judge(options, shown, remote=False):

@@ -23,10 +23,7 @@ import subprocess
 from collections import namedtuple
 
 import salt.utils.files
-import salt.utils.platform
 import salt.utils.systemd
-
-__virtualname__ = "orthanc_paths"
 
 # What a path names: its ``kind``; the ``mode`` in which the account has to be able to use it;
 # whether Orthanc dies without it at its ``start``, or misses it later on; the folder that a
@@ -130,12 +127,6 @@ LEAST_SPACE = 10 * 1024 * 1024
 FLAGS = ("-f", "-d", "-r", "-w", "-x")
 # Folders that are not to be opened for a service, nor given to it.
 OF_OTHERS = re.compile(r"/(\w+|(home|var|etc)/[^/]+|usr(/.*)?|root/.*)?")
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_paths: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def found(options, pattern):

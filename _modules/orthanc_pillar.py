@@ -23,19 +23,10 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 import salt.pillar
-import salt.utils.platform
 import salt.utils.state
 from salt.exceptions import SaltInvocationError
 
-__virtualname__ = "orthanc_pillar"
-
 PATH, IN_URL = "__pillar__", "in_url"
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_pillar: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def resolve(value, environments=None):

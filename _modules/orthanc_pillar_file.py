@@ -10,12 +10,9 @@ from __future__ import annotations
 import re
 
 import salt.utils.files
-import salt.utils.platform
 import salt.utils.yaml
 import yaml
 from salt.exceptions import SaltInvocationError, SaltRenderError
-
-__virtualname__ = "orthanc_pillar_file"
 
 QUOTES = "put the value in single quotes: password: 'it''s 100%: #1' (a ' in it is written twice)"
 # What PyYAML says (in words of its own, or of the library in C), what it means, and the remedy.
@@ -51,12 +48,6 @@ MEANINGS = (
 )
 AGAIN = "Put it right, then call this again."
 CLEARTEXT = re.compile(r"""\s*["']?\w*password["']?:\s+[^'"\s#|>][^'"]*?\s#""", re.IGNORECASE)
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_pillar_file: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def check(path):

@@ -28,10 +28,7 @@ import tempfile
 
 import salt.utils.files
 import salt.utils.hashutils
-import salt.utils.platform
 from salt.exceptions import CommandExecutionError
-
-__virtualname__ = "orthanc_plugins"
 
 # The package of the server itself. It brings these plugins, as far as its version has them; each is
 # wanted only where options ask for it.
@@ -65,12 +62,6 @@ LIBRARY, PLUGIN = b"\x7fELF", b"OrthancPluginInitialize"
 CONTENT = re.compile("[0-9a-f]{64}")
 # What is not finished yet begins so.
 NEW = ".new-"
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_plugins: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def choose(folder, libraries=(), packages=(), coming=(), downloads=()):

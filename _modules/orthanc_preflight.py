@@ -28,13 +28,10 @@ import time
 import urllib.parse
 
 import salt.utils.files
-import salt.utils.platform
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
-
-__virtualname__ = "orthanc_preflight"
 
 # Runs until the configuration is there and a line says go. Arguments: folder, user, group, program.
 START = """
@@ -55,12 +52,6 @@ STARTED = "Orthanc has started"
 # What stands in the lines where Orthanc's own HTTPS is the reason; without libssl-dev it says no
 # more than that the port may be in use.
 HTTPS_FAILED = "SSL|TCP port of the HTTP server|it crashed|it did not answer"
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_preflight: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def run(

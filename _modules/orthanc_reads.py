@@ -17,21 +17,12 @@ import re
 import time
 
 import salt.utils.files
-import salt.utils.platform
-
-__virtualname__ = "orthanc_reads"
 
 # How a Lua script runs another one.
 LUA_FILE = re.compile(r"""\b(?:dofile|loadfile)\s*\(?\s*["']([^"']+)["']""")
 
 # How exactly the start of a process is known, in seconds; and what is surely later than it.
 MARGIN, SECOND = 0.1, 1
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_reads: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def files(options, folder):

@@ -9,18 +9,8 @@ from __future__ import annotations
 import re
 import urllib.parse
 
-import salt.utils.platform
-
-__virtualname__ = "orthanc_secrets"
-
 # A secret of fewer characters is hidden in a line only where it is a word of its own.
 SHORT = 6
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_secrets: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def scrub(lines, options):

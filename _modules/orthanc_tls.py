@@ -21,10 +21,7 @@ import tempfile
 import time
 
 import salt.utils.files
-import salt.utils.platform
 from salt.exceptions import CommandExecutionError, SaltInvocationError
-
-__virtualname__ = "orthanc_tls"
 
 BLOCK = re.compile(r"-----BEGIN (?P<label>[A-Z0-9 ]+)-----.+?-----END (?P=label)-----", re.DOTALL)
 # The folder of the certificates that the host trusts.
@@ -50,12 +47,6 @@ keyUsage = critical, digitalSignature, keyEncipherment
 extendedKeyUsage = serverAuth
 subjectAltName = {names}
 """
-
-
-def __virtual__():
-    if not salt.utils.platform.is_linux():
-        return False, "orthanc_tls: Orthanc is managed on Linux only"
-    return __virtualname__
 
 
 def judge(sources, saltenv="base", shown=None):
