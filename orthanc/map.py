@@ -19,26 +19,44 @@ import ipaddress
 import posixpath
 import re
 import urllib.parse
-from collections import namedtuple
 
 from salt.utils.dictupdate import merge_recurse
 
-# A value: what it must be, in words for the administrator, and the test for it.
-Value = namedtuple("Value", "wanted test")
+
+class Value:
+    """
+    What a value must be: in words for the administrator, and in those of JSON Schema. A ``pattern``
+    is one for the whole text here, and means the same to Python and to JavaScript.
+    """
+
+    def __init__(self, wanted: str, **schema) -> None:
+        self.wanted, self.schema = wanted, schema
+
+    def test(self, value) -> bool:
+        """Return whether a value is one."""
+        return fits(value, self.schema)
 
 
-def _matches(pattern: str):
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
-
-
-def _is_origin(text: str) -> bool:
-    """Return whether a text is the origin of a web page, in the form that browsers give it."""
-    label = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
-    name = rf"{label}(?:\.{label})*"
-    found = re.fullmatch(rf"(https?)://({name}|\[[0-9a-f:]+\])(?::([1-9]\d{{0,4}}))?", text)
-    if not found:
+def fits(value, schema: dict) -> bool:
+    """Return whether a value is as a schema says, of which it knows the words of this file."""
+    if "anyOf" in schema:
+        return any(fits(value, each) for each in schema["anyOf"])
+    if "enum" in schema:
+        return any(isinstance(value, type(each)) and value == each for each in schema["enum"])
+    if "type" in schema and not isinstance(value, TYPES[schema["type"]]):
         return False
-    scheme, host, port = found.groups()
+    if "minimum" in schema:
+        # For Python, true is a number.
+        return not isinstance(value, bool) and schema["minimum"] <= value <= schema["maximum"]
+    if "pattern" in schema and not re.fullmatch(schema["pattern"], value):
+        return False
+    return "format" not in schema or FORMATS[schema["format"]](value)
+
+
+def is_origin(text: str) -> bool:
+    """Return whether an origin is in the form that browsers give it, of which its pattern holds."""
+    scheme, _, where = text.partition("://")
+    host, port = re.fullmatch(r"(.*?)(?::([0-9]+))?", where).groups()
     if host[0] == "[" or host.rpartition(".")[2].isdigit():
         try:
             if ipaddress.ip_address(host.strip("[]")).compressed != host.strip("[]"):
@@ -48,79 +66,94 @@ def _is_origin(text: str) -> bool:
     return port is None or (int(port) < 65536 and (scheme, port) not in USUAL_PORTS)
 
 
-def _number(low: int, high: int):
-    return lambda value: type(value) is int and low <= value <= high
-
-
+TYPES = {"boolean": bool, "integer": int, "string": str}
+FORMATS = {"origin": is_origin}
 # Browsers leave these out.
 USUAL_PORTS = (("http", "80"), ("https", "443"))
-FLAG = Value("true or false", lambda value: isinstance(value, bool))
-TEXT = Value("a text (put it in quotes)", _matches(r"(?s).+"))
-PASSWORD = Value(TEXT.wanted, _matches(r"(?s).+"))
-PORT = Value("a port number from 1 to 65535", _number(1, 65535))
-COUNT = Value("a whole number, 0 or more", _number(0, 2**31 - 1))
-SECONDS = Value("a number of seconds from 1 to 86400", _number(1, 86400))
-FOLDER = Value("an absolute path", _matches(r"/[^\0\n]*"))
+LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
+FLAG = Value("true or false", type="boolean")
+TEXT = Value("a text (put it in quotes)", type="string", pattern=r"[\s\S]+")
+PASSWORD = Value(TEXT.wanted, **TEXT.schema)
+PORT = Value("a port number from 1 to 65535", type="integer", minimum=1, maximum=65535)
+COUNT = Value("a whole number, 0 or more", type="integer", minimum=0, maximum=2**31 - 1)
+SECONDS = Value("a number of seconds from 1 to 86400", type="integer", minimum=1, maximum=86400)
+FOLDER = Value("an absolute path", type="string", pattern=r"/[^\0\n]*")
 HOST = Value(
     "the name or the IP address of a host",
-    _matches(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,7}"),
+    type="string",
+    pattern=r"[A-Za-z0-9_.-]+|[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,7}",
 )
 DATABASE_URL = Value(
-    "postgresql://user:password@host:port/database", _matches(r"postgres(ql)?://.*")
+    "postgresql://user:password@host:port/database",
+    type="string",
+    pattern=r"postgres(ql)?://[^\n]*",
 )
-PATTERN = Value("a path of the REST API that begins with /", _matches(r"/[^\s?#]*"))
+PATTERN = Value("a path of the REST API that begins with /", type="string", pattern=r"/[^\s?#]*")
 AET = Value(
     "1 to 16 ASCII characters without backslash, not all blank (in quotes)",
-    _matches(r"(?= *[^ ])[ -\[\]-~]{1,16}"),
+    type="string",
+    pattern=r"(?= *[^ ])[ -\[\]-~]{1,16}",
 )
 OVERWRITE = Value(
-    "true, false, Never, Always or IfChanged",
-    lambda value: isinstance(value, bool) or value in ("Never", "Always", "IfChanged"),
+    "true, false, Never, Always or IfChanged", enum=[True, False, "Never", "Always", "IfChanged"]
 )
-ROLE = Value("admin, writer or reader", _matches("admin|writer|reader"))
-METHOD = Value("GET, POST, PUT or DELETE", _matches("GET|POST|PUT|DELETE"))
-ANY = Value("anything", lambda value: True)
+ROLE = Value("admin, writer or reader", enum=["admin", "writer", "reader"])
+METHOD = Value("GET, POST, PUT or DELETE", enum=["GET", "POST", "PUT", "DELETE"])
+ANY = Value("anything")
 # What Orthanc is told as it stands, and judged on the host: an entry, where nothing may be empty,
 # and an option, which null takes out.
-ENTRY = Value("anything", lambda value: True)
-OPTION = Value("anything", lambda value: True)
+ENTRY = Value("anything")
+OPTION = Value("anything")
 DEIDENTIFY = Value(
     "true, false, or the year of a DICOM standard such as '2021b'",
-    lambda value: isinstance(value, bool) or _matches(r"\d{4}[a-e]?")(value),
+    anyOf=[FLAG.schema, {"type": "string", "pattern": "[0-9]{4}[a-e]?"}],
 )
-USER_NAME = Value("a user name without colon or control characters", _matches(r"[^:\x00-\x1f]+"))
-OPTION_NAME = Value("the name of an option of Orthanc", _matches(r"[A-Za-z0-9_]+"))
+USER_NAME = Value(
+    "a user name without colon or control characters",
+    type="string",
+    pattern=r"[^:\x00-\x1f]+",
+)
+OPTION_NAME = Value("the name of an option of Orthanc", type="string", pattern="[A-Za-z0-9_]+")
 DOWNLOAD = Value(
     "an https://, http:// or salt:// URL without a password in it, or an absolute path",
-    _matches(r"https?://[^\s/@?#]+/[^\s]+|salt://[^\s/][^\0\n]*|/[^\0\n]+"),
+    type="string",
+    pattern=r"https?://[^\s/@?#]+/[^\s]+|salt://[^\s/][^\0\n]*|/[^\0\n]+",
 )
 SHA256 = Value(
     "sha256= and the 64 hexadecimal digits that sha256sum prints (in quotes)",
-    _matches(r"(?:sha256=)?[0-9A-Fa-f]{64}"),
+    type="string",
+    pattern="(?:sha256=)?[0-9A-Fa-f]{64}",
 )
 PLUGIN_FILE = Value(
     "a file name of letters, digits and . _ + - that ends in .so",
-    _matches(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*\.so"),
+    type="string",
+    pattern=r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*\.so",
 )
-ACCOUNT = Value("the name of an account", _matches(r"[A-Za-z_][A-Za-z0-9._-]*"))
+ACCOUNT = Value("the name of an account", type="string", pattern="[A-Za-z_][A-Za-z0-9._-]*")
 # Of a path, what nginx cannot have between quotes is left out.
 SOURCE = Value(
     "an absolute path on the host, a salt:// URL, or the text of a PEM file",
-    _matches(r'(?s)/[^\0\n"\\$]*|salt://[^\0\n]+|.*-----BEGIN [A-Z0-9 ]+-----.+'),
+    type="string",
+    pattern=r'/[^\0\n"\\$]*|salt://[^\0\n]+|[\s\S]*-----BEGIN [A-Z0-9 ]+-----[\s\S]+',
 )
 # As browsers send it: https://fetch.spec.whatwg.org/#origin-header
 ORIGIN = Value(
     "an origin as browsers send it: https://viewer.example.org, with a port behind it where it is"
     " not the usual one; small letters, no path, no / at the end, no *",
-    lambda value: isinstance(value, str) and _is_origin(value),
+    type="string",
+    pattern=rf"https?://({LABEL}(\.{LABEL})*|\[[0-9a-f:]+\])(:[1-9][0-9]{{0,4}})?",
+    format="origin",
 )
-HEADER = Value("the name of a header: letters, digits, _ and -", _matches(r"[A-Za-z0-9_-]+"))
+HEADER = Value(
+    "the name of a header: letters, digits, _ and -", type="string", pattern="[A-Za-z0-9_-]+"
+)
 # What nginx takes between quotes, in a buffer of 4096 bytes.
 HEADER_TEXT = Value(
     r'a text (in quotes) of up to 4000 printable ASCII characters without $ \ and "',
-    _matches(r"[ !#%-\[\]-~]{1,4000}"),
+    type="string",
+    pattern=r"[ !#%-\[\]-~]{1,4000}",
 )
-TERMINATOR = Value("nginx or orthanc", _matches("nginx|orthanc"))
+TERMINATOR = Value("nginx or orthanc", enum=["nginx", "orthanc"])
 
 # A dict lists the keys of a mapping; a mapping with names that the administrator chooses has one
 # key, the Value that these names must have. A list stands for a list of such items.
