@@ -453,14 +453,16 @@ def test_a_folder_that_moves_goes_back_with_the_unit(server, users):
     server.apply(**{**SETTINGS, "users": users})
 
 
-def test_the_packages_own_configuration_returns_on_a_first_run(fresh_minion, users):
+def test_a_first_run_that_does_not_serve_leaves_no_orthanc(fresh_minion, users):
+    """The package's own configuration would take images from everybody."""
     fresh_minion.write("/srv/broken.lua", "function (")
     fresh_minion.pillar(users=users, preflight=False, config={"LuaScripts": ["/srv/broken.lua"]})
     run = fresh_minion.state()
     assert "<name> expected" in run.failed["orthanc-serving"]
-    assert "The last good configuration is back" in run.failed["orthanc-serving"]
-    assert fresh_minion.ask("GET", "/system").code == 200
-    assert "DicomAlwaysAllowEcho" in fresh_minion.read("/etc/orthanc/orthanc.json")
+    assert "never served" in run.failed["orthanc-serving"]
+    fresh_minion.run("systemctl start orthanc")
+    assert fresh_minion.ask("GET", "/system").code == 0
+    assert not fresh_minion.pid()
     fresh_minion.apply(users=users)
     assert fresh_minion.ask("GET", "/system").code == 401
 
