@@ -728,7 +728,7 @@ def _plan(name: str, wanted: dict, coming: bool = True) -> tuple[dict, dict]:
     changes.update({path: {"old": "as Orthanc has read it", "new": "changed"} for path in read})
     # Before the first run the folder is not there yet, in test mode.
     if (files or read) and here and os.path.isdir(name):
-        lines = verdict["paths"] + _sentences(_no_room(options), wanted["sources"])
+        lines = verdict["paths"] + _sentences(_no_room(name, options), wanted["sources"])
         if wanted["preflight"]:
             lines = lines + _try(name, options, wanted, texts, lacking, start=not lines)
         # A database on another host lets Orthanc in by now.
@@ -738,13 +738,13 @@ def _plan(name: str, wanted: dict, coming: bool = True) -> tuple[dict, dict]:
     return files, changes
 
 
-def _no_room(options: dict) -> list:
+def _no_room(name: str, options: dict) -> list:
     """
     Return that Orthanc would not start again because it cannot write beside its index (M); as long
     as it runs, it serves what it has.
     """
-    folder = options.get("IndexDirectory")
-    if not isinstance(folder, str) or __salt__["orthanc_database.index"](options) != "SQLite":
+    folder = _with_places(options, name)["IndexDirectory"]
+    if not isinstance(folder, str) or __salt__["orthanc_database.index"](options) != SQLITE:
         return []
     with contextlib.suppress(OSError):
         state = os.statvfs(folder)

@@ -35,13 +35,13 @@ def missing(name, version):
     if version.startswith(("<", ">", "=")):
         return None
     known = [__salt__["pkg.version"](name)]
-    if matches(version, known):
+    if _matches(version, known):
         return None
     known = _offered(name)
-    if not matches(version, known):
+    if not _matches(version, known):
         __salt__["pkg.refresh_db"]()
         known = _offered(name)
-    if matches(version, known):
+    if _matches(version, known):
         return None
     return (
         f"orthanc:version: no package source of this host has {name} {version}, but"
@@ -50,7 +50,7 @@ def missing(name, version):
     )
 
 
-def matches(version: str, known: list[str]) -> bool:
+def _matches(version: str, known: list[str]) -> bool:
     """Return whether one of the known versions is the one that is asked for."""
     return any(fnmatch.fnmatchcase(each, version) for each in known)
 
