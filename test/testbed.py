@@ -342,18 +342,8 @@ class Host:
         check
             Raise with everything that was printed if the command fails.
         """
-        passed = {k: v for k, v in os.environ.items() if k.startswith(PIP_ENVIRONMENT)}
-        passed.pop("PIP_FIND_LINKS", None)
-        settings = {
-            **passed,
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": "/root",
-            "LANG": "C.UTF-8",
-            **(env or {}),
-        }
         words = [
-            *("nsenter", "-t", str(self.leader), "-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w"),
-            *("env", "-i", *(f"{key}={value}" for key, value in settings.items())),
+            *self.inside(env),
             *(("runuser", "-u", user, "--") if user else ()),
             *("sh", "-c", command),
         ]
@@ -364,6 +354,22 @@ class Host:
         if check and not result.ok:
             raise AssertionError(f"{command}\nended with {result}")
         return result
+
+    def inside(self, env: dict | None = None) -> list[str]:
+        """Return the words that let the words behind them be a command of root's on the host."""
+        passed = {k: v for k, v in os.environ.items() if k.startswith(PIP_ENVIRONMENT)}
+        passed.pop("PIP_FIND_LINKS", None)
+        settings = {
+            **passed,
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            **(env or {}),
+        }
+        return [
+            *("nsenter", "-t", str(self.leader), "-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w"),
+            *("env", "-i", *(f"{key}={value}" for key, value in settings.items())),
+        ]
 
     def path(self, path: str) -> pathlib.Path:
         """Return where a file of the host lies on this machine (not below /run or /tmp)."""
