@@ -1,9 +1,8 @@
 """
 The name that was meant: what a name stands near that Orthanc and its plugins do not know.
 
-A wrong suggestion costs more than none: whoever follows it switches something else on. So a name
-is only taken for a misspelt one if it is hardly different, or an abbreviation; what people really
-write, because other servers have it, is in a table with what they want instead.
+A name that is hardly different is a misspelt one, or an abbreviation; what people really write,
+because other servers have it, is in a table with what they want instead.
 
 All functions are pure.
 """
@@ -143,7 +142,7 @@ INSTEAD = {
     "orthancpeers:*:address": "the address of a peer is Url",
     "orthancpeers:*:user": "the account at a peer is Username",
 }
-# How many levels there may be to choose from, and names that are equally near.
+# How many levels there may be to choose from.
 SEVERAL = 3
 # So many names are few enough to list them all.
 FEW = 12
@@ -173,7 +172,7 @@ def meant(path, known, elsewhere):
     lower = {str(one).lower(): str(one) for one in known}
     if name.lower() in lower:
         return f"because case matters: it is spelt {lower[name.lower()]}"
-    near = _near(name, list(lower.values()))
+    near = __salt__["orthanc_shapes.near"](name, list(lower.values()))
     wanted = instead(path) or _levels(name, place, elsewhere)
     if not wanted and near:
         wanted = f"the nearest known {'ones are' if near[1:] else 'one is'} {_or(near)}"
@@ -225,77 +224,3 @@ def _levels(name: str, place: list, elsewhere: dict) -> str:
     if place and "" in candidates:
         return f"{spelt} belongs outside of {place[0]}"
     return f"{spelt} belongs below {_or(candidates)}"
-
-
-def _near(name: str, known: list) -> list:
-    """Return the known names, at most ``SEVERAL``, that a name is a misspelling of."""
-    distances = [(_distance(name.lower(), one.lower()), one) for one in known if _close(name, one)]
-    if distances:
-        least = min(distance for distance, _ in distances)
-        best = [one for distance, one in distances if distance == least]
-    else:
-        shorter = [one for one in known if _shortened(name, one)]
-        fewest = min((len(_words(one)) for one in shorter), default=0)
-        best = [one for one in shorter if len(_words(one)) == fewest]
-    return sorted(best) if len(best) <= SEVERAL else []
-
-
-def _words(name: str) -> list:
-    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name)]
-
-
-def _allowed(length: int) -> int:
-    """Return in how many letters a word of this length may differ."""
-    return 1 if length < 6 else 2 if length < 12 else 3
-
-
-def _close(name: str, one: str) -> bool:
-    """Return whether a name is another one with slips of the keyboard."""
-    length = min(len(name), len(one))
-    if length < 3 or abs(len(name) - len(one)) > _allowed(length):
-        return False
-    distance = _distance(name.lower(), one.lower())
-    if distance <= 1:
-        return True
-    mine, its = _words(name), _words(one)
-    if len(mine) != len(its):
-        return distance <= _allowed(length) and length >= 10
-    return distance <= _allowed(length) and all(map(_alike, mine, its))
-
-
-def _alike(word: str, other: str) -> bool:
-    return _distance(word, other) <= _allowed(min(len(word), len(other)))
-
-
-def _shortened(name: str, one: str) -> bool:
-    """Return whether a name has the words of another one, abbreviated, turned, or one left out."""
-    mine, its = _words(name), _words(one)
-    if len("".join(mine)) < 5:
-        return False
-    if len(mine) == len(its):
-        turned = len(mine) > 1 and all(map(_stands_for, sorted(mine), sorted(its)))
-        return turned or all(map(_stands_for, mine, its))
-    return len(mine) + 1 == len(its) and any(
-        all(map(_stands_for, mine, its[:left] + its[left + 1 :])) for left in range(len(its))
-    )
-
-
-def _stands_for(word: str, whole: str) -> bool:
-    return (
-        word == whole
-        or (len(word) >= 3 and whole.startswith(word))
-        or (min(len(word), len(whole)) >= 5 and _distance(word, whole) <= 1)
-    )
-
-
-def _distance(one: str, other: str) -> int:
-    """Return how many letters have to be put in, left out, changed or swapped."""
-    before: list = []
-    line = list(range(len(other) + 1))
-    for row, letter in enumerate(one, 1):
-        before, above, line = line, before, [row]
-        for column, its in enumerate(other, 1):
-            best = min(before[column] + 1, line[-1] + 1, before[column - 1] + (letter != its))
-            swapped = row > 1 and column > 1 and letter == other[column - 2] and its == one[row - 2]
-            line.append(min(best, above[column - 2] + 1) if swapped else best)
-    return line[-1]

@@ -6,14 +6,23 @@ import re
 import json_cases
 import orthanc_conflicts
 import orthanc_json
+import orthanc_names
 import orthanc_options
 import orthanc_paths
+import orthanc_shapes
+import orthanc_tables
 import pytest
 import testbed
 from testbed import Host
 
 # As Salt lets them call each other.
-orthanc_options.__salt__ = {"orthanc_conflicts.problems": orthanc_conflicts.problems}
+orthanc_names.__salt__ = {"orthanc_shapes.near": orthanc_shapes.near}
+orthanc_options.__salt__ = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in (orthanc_conflicts, orthanc_names, orthanc_shapes, orthanc_tables)
+    for name in dir(module)
+    if not name.startswith("_")
+}
 orthanc_conflicts.__salt__ = {"orthanc_paths.found": orthanc_paths.found}
 # Orthanc starts with each folder, shows what it has read through the Python plugin, and ends.
 SHOW = """

@@ -3,7 +3,7 @@
 import copy
 import re
 
-import orthanc_options
+import orthanc_tables
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -695,7 +695,7 @@ def test_what_people_write_has_a_place_that_is_there(map_file, options_file):
             assert first == "orthanc"
             shape = map_file.SHAPE
             if keys[0] == "config":
-                options = {**orthanc_options.OPTIONS, **orthanc_options.SECTIONS}
+                options = {**orthanc_tables.OPTIONS, **orthanc_tables.SECTIONS}
                 assert keys[1:] == [] or keys[1] in options
                 continue
             for key in keys:

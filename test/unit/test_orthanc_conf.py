@@ -5,7 +5,7 @@ import json
 
 import orthanc_conf as engine
 import orthanc_json
-import orthanc_options
+import orthanc_tables
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -149,7 +149,7 @@ def test_the_values_of_registered_users_are_hidden_whatever_they_are(value):
 
 
 BARE = {"layers": [{}], "main_file": "orthanc.json", "option_files": {}}
-OPTION_NAMES = sorted({*orthanc_options.OPTIONS, *orthanc_options.SECTIONS})
+OPTION_NAMES = sorted({*orthanc_tables.OPTIONS, *orthanc_tables.SECTIONS})
 
 
 @given(st.dictionaries(st.sampled_from(OPTION_NAMES) | st.text(max_size=5), VALUES, max_size=4))

@@ -2,6 +2,7 @@
 
 import orthanc_conflicts as conflicts
 import orthanc_options
+import orthanc_tables
 import pytest
 from wrong_settings import CT, FAR, ct, far
 
@@ -113,9 +114,9 @@ def test_each_modality_is_told_by_its_name():
 
 def test_the_tables_speak_of_known_options():
     known = {
-        **orthanc_options.OPTIONS,
-        **orthanc_options.SECTIONS,
-        **orthanc_options.PLUGIN_OPTIONS,
+        **orthanc_tables.OPTIONS,
+        **orthanc_tables.SECTIONS,
+        **orthanc_tables.PLUGIN_OPTIONS,
     }
     rows = [*conflicts.IGNORED, *conflicts.LACKING]
     assert len(rows) > 25

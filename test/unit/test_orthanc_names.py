@@ -5,17 +5,19 @@ import random
 
 import orthanc_names
 import orthanc_options as options
+import orthanc_shapes
+import orthanc_tables as tables
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wrong_settings import CT, FAR
 
-TOP = sorted({*options.OPTIONS, *options.SECTIONS, *options.PLUGIN_OPTIONS})
-LEVELS = [[], *([name] for name in sorted(options.SECTIONS))]
+TOP = sorted({*tables.OPTIONS, *tables.SECTIONS, *tables.PLUGIN_OPTIONS})
+LEVELS = [[], *([name] for name in sorted(tables.SECTIONS))]
 NAMES = {
     ":".join(path): names
-    for path, names in options._mappings(
-        [], {**options.OPTIONS, **{name: plugin.keys for name, plugin in options.SECTIONS.items()}}
+    for path, names in orthanc_shapes.mappings(
+        {"keys": {**tables.OPTIONS, **tables.SECTIONS}}, [], tables.KINDS
     )
     if path in LEVELS[1:]
 }
@@ -205,4 +207,4 @@ def test_there_is_an_answer_to_anything(path, known):
 )
 def test_distance(one, other, distance):
     for pair in itertools.permutations([one, other]):
-        assert orthanc_names._distance(*pair) == distance
+        assert orthanc_shapes._distance(*pair) == distance

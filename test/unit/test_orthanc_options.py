@@ -6,15 +6,16 @@ import functools
 import itertools
 
 import orthanc_options as options
+import orthanc_shapes as shapes
+import orthanc_tables as tables
 import pytest
 import wrong_settings
 from hypothesis import given
 from hypothesis import strategies as st
 from wrong_settings import CT, FAR, VERSIONS, ct, far, modalities, peers
 
-pieces = options._pieces
-PLUGINS = {**options.SECTIONS, **options.PLUGIN_OPTIONS}
-ALL_FILES = sorted({f"lib{piece}.so" for plugin in PLUGINS.values() for piece in pieces(plugin)})
+PLUGINS = {**tables.SECTIONS, **tables.PLUGIN_OPTIONS}
+ALL_FILES = sorted({f"lib{piece}.so" for row in PLUGINS.values() for piece in row["library"]})
 
 
 def test_the_mistakes_are_of_many_kinds():
@@ -312,30 +313,32 @@ def test_without_a_version_the_newest_one_is_meant():
 
 def test_the_two_sides_of_every_version():
     """An option is refused by the last release before it and taken by the first one with it."""
-    for name, kind in options.OPTIONS.items():
-        if isinstance(kind, options.Option) and kind.since:
-            major, minor, patch = map(int, kind.since.split("."))
+    for name, shape in tables.OPTIONS.items():
+        since = isinstance(shape, dict) and shape.get("since")
+        if since:
+            major, minor, patch = map(int, since.split("."))
             before = f"{major}.{minor}.{patch - 1}" if patch else f"{major}.{minor - 1}.99"
             (sentence,) = sentences({name: object}, version=before)
-            assert sentence.startswith(
-                f"{name}: needs Orthanc {kind.since}, this host has {before}"
-            )
-            for sentence in sentences({name: object}, version=kind.since):
+            assert sentence.startswith(f"{name}: needs Orthanc {since}, this host has {before}")
+            for sentence in sentences({name: object}, version=since):
                 assert "needs Orthanc" not in sentence
 
 
 def plugin_keys():
-    """Yield each key of a plugin that not all of its releases know: file, path, Option."""
-    for section, plugin in options.SECTIONS.items():
-        todo = [([section], plugin.keys)]
+    """
+    Yield each key of a plugin that not all of its releases know: which of several plugins reads it,
+    the path, the words of its shape.
+    """
+    for section, plugin in tables.SECTIONS.items():
+        todo = [("", [section], plugin)]
         while todo:
-            path, kind = todo.pop()
-            if isinstance(kind, options.Option) and (kind.since or kind.until):
-                yield f"lib{kind.library or pieces(plugin)[0]}.so", path, kind
-            if isinstance(kind, dict):
-                todo += [([*path, key], below) for key, below in kind.items()]
-            elif isinstance(kind, options.Option):
-                todo.append((path, kind.kind))
+            library, path, shape = todo.pop()
+            words = shapes.resolved(shape, tables.KINDS)
+            if {"since", "until"} & words.keys():
+                yield library, path, words
+            todo += [(library, [*path, key], one) for key, one in words.get("keys", {}).items()]
+            for other, keys in words.get("keys_of", {}).items():
+                todo += [(other, [*path, key], one) for key, one in keys.items()]
 
 
 PLUGIN_KEYS = list(plugin_keys())
@@ -343,7 +346,7 @@ PLUGIN_KEYS = list(plugin_keys())
 
 def neighbours(release):
     """Return a release a little older, and one a little newer."""
-    *major, minor = options._numbers(release)
+    *major, minor = map(int, release.split("."))
     before = [*major, minor - 1] if minor else [*major[:-1], major[-1] - 1, 99]
     return [".".join(map(str, numbers)) for numbers in (before, [*major, minor + 1])]
 
@@ -354,28 +357,39 @@ def told_below(path, value, **host):
 
 
 @pytest.mark.parametrize(
-    ("file", "path", "kind"), PLUGIN_KEYS, ids=[":".join(path) for _, path, _ in PLUGIN_KEYS]
+    ("library", "path", "words"), PLUGIN_KEYS, ids=[":".join(path) for _, path, _ in PLUGIN_KEYS]
 )
-def test_the_two_sides_of_every_version_of_a_plugin(file, path, kind):
+def test_the_two_sides_of_every_version_of_a_plugin(library, path, words):
+    section = tables.SECTIONS[path[0]]
+
     def told(release):
-        host = {"version": "1.13.0", "plugins": [f"{file}.{release}"]}
-        if options.SECTIONS[path[0]].package == "orthanc" and not kind.library:
+        file = f"lib{library or section['library'][0]}.so.{release}"
+        host = {"version": "1.13.0", "plugins": [file]}
+        if section["package"] == "orthanc" and not library:
             host["version"] = release
         return " ".join(told_below(path, object, **host))
 
-    if kind.since:
-        before, after = neighbours(kind.since)
-        assert f" {kind.since}, this host has {before}; take it out" in told(before)
-        assert "needs" not in told(kind.since) + told(after)
-    if kind.until:
-        before, after = neighbours(kind.until)
-        assert f"after {kind.until}; take it out" in told(after)
-        assert "ignored" not in told(kind.until) + told(before)
+    since, until = words.get("since"), words.get("until")
+    if since:
+        before, after = neighbours(since)
+        assert f" {since}, this host has {before}; take it out" in told(before)
+        assert "needs" not in told(since) + told(after)
+    if until:
+        before, after = neighbours(until)
+        assert f"after {until}; take it out" in told(after)
+        assert "ignored" not in told(until) + told(before)
+
+
+def test_many_keys_of_plugins_have_versions():
+    assert len(PLUGIN_KEYS) > 35
+    assert {"", "OrthancWorklists", "OrthancWebViewer"} == {library for library, *_ in PLUGIN_KEYS}
 
 
 def test_plugins_of_unknown_versions_are_not_accused():
-    for file, path, kind in PLUGIN_KEYS:
-        if options.SECTIONS[path[0]].package != "orthanc" or kind.library:
+    for library, path, _ in PLUGIN_KEYS:
+        section = tables.SECTIONS[path[0]]
+        file = f"lib{library or section['library'][0]}.so"
+        if section["package"] != "orthanc" or library:
             for host in ({"plugins": [file]}, {"plugins": [f"{file}.mainline"]}, {}):
                 told = " ".join(told_below(path, object, **host))
                 assert "take it out" not in told, (path, told)
@@ -408,7 +422,7 @@ def test_what_the_installed_plugin_would_ignore_is_refused(file, section, key, v
     switch = {"EnableIndex": True} if section == "PostgreSQL" else {}
     settings = {section: {**switch, key: value}}
     (sentence,) = sentences(settings, version="1.12.7", plugins=[file])
-    package = options.SECTIONS[section].package
+    package = tables.SECTIONS[section]["package"]
     assert f": needs {package} {since}, this host has {file.partition('.so.')[2]}" in sentence
     newer = f"{file.partition('.so.')[0]}.so.{since}"
     # Of several releases that are loaded, the oldest counts.
@@ -716,64 +730,23 @@ def test_advice(settings, words):
 
 
 def test_what_is_advised_against_is_an_option_and_allowed():
-    for option, (unsafe, _) in options.ADVISED_AGAINST.items():
-        value = 1 if isinstance(unsafe, options.Kind) else unsafe
+    for option, (unsafe, _) in tables.ADVISED_AGAINST.items():
+        value = 1 if isinstance(unsafe, dict) else unsafe
         assert options.check({option: value}) == []
         assert len(options.advice({option: value})) == 1
 
 
 def test_the_other_tables_speak_of_known_options():
-    known = {**options.OPTIONS, **PLUGINS}
-    assert set(options.UNTOUCHABLE) <= set(known)
-    assert set(options.NEW_FORMS) <= set(known)
-    for section, keys in options.UNTOUCHABLE.items():
+    known = {**tables.OPTIONS, **PLUGINS}
+    assert set(tables.UNTOUCHABLE) <= set(known)
+    assert {*tables.NEW_FORMS, *tables.OLD_NAMES, *tables.TOGETHER_DEFAULTS} <= set(known)
+    for row in tables.ADVISED_AGAINST_TOGETHER:
+        assert {row["option"], *row["beside"]} <= set(known)
+        assert row["beside"].keys() <= tables.TOGETHER_DEFAULTS.keys()
+    for section, keys in tables.UNTOUCHABLE.items():
         # That they switch nothing on is as it should be.
         assert all("plugin is off" in line for _, line in options.check({section: keys or {}}))
-    assert len(known) == len(options.OPTIONS) + len(PLUGINS)
-
-
-def below(kind):
-    """Return the kinds that a kind is made of."""
-    if isinstance(kind, dict):
-        return list(kind.values())
-    if isinstance(kind, (options.Section, options.PluginOption)):
-        return [kind[-1]]
-    if isinstance(kind, options.Changed):
-        return [kind.old, kind.new]
-    if isinstance(kind, options.Named):
-        return [kind.names, kind.kind]
-    if isinstance(kind, (options.Row, options.Either)):
-        return list(kind.kinds)
-    return [kind.kind] if hasattr(kind, "kind") else []
-
-
-def walk(kind):
-    yield kind
-    for part in below(kind):
-        yield from walk(part)
-
-
-EVERY_KIND = [
-    (name, kind)
-    for name, top in {**options.OPTIONS, **PLUGINS}.items()
-    for kind in walk(top[-1] if name in PLUGINS else top)
-]
-
-
-def test_every_kind_in_the_tables_can_be_checked():
-    assert {type(kind) for _, kind in EVERY_KIND} == set(options.MISTAKES)
-    for name, kind in EVERY_KIND:
-        where = (name, kind)
-        if isinstance(kind, dict):
-            assert all(isinstance(key, str) for key in kind), where
-        elif isinstance(kind, options.Words):
-            assert all(isinstance(since, str) for since in kind.since.values()), where
-        elif isinstance(kind, options.Row):
-            assert max(kind.lengths) == len(kind.kinds), where
-        elif isinstance(kind, options.Required):
-            assert all(set(keys) <= set(kind.kind) for keys in kind.keys), where
-        elif isinstance(kind, options.Kind):
-            assert isinstance(kind.wanted, str) and callable(kind.test), where
+    assert len(known) == len(tables.OPTIONS) + len(PLUGINS)
 
 
 TEXTS = st.text(max_size=6) | st.sampled_from(["${x}", "http://u:p@h", "PRIVATE KEY", "x" * 99])
@@ -787,28 +760,36 @@ ANYTHING = st.recursive(
 )
 
 
-def like(kind):
-    """Return values that are more or less of a kind."""
-    return ANYTHING | st.deferred(lambda: _like(kind))
+def like(shape):
+    """Return values that are more or less of a shape."""
+    return ANYTHING | st.deferred(lambda: _like(shape))
 
 
-def _like(kind):
-    if isinstance(kind, dict):
-        keys = st.sampled_from(sorted(kind))
-        pairs = keys.flatmap(lambda key: st.tuples(st.just(key), like(kind[key])))
-        return st.lists(pairs, max_size=4).map(dict)
-    if isinstance(kind, options.Named):
-        return st.dictionaries(TEXTS | st.just("a"), like(kind.kind), max_size=2)
-    if isinstance(kind, options.Listed):
-        return st.lists(like(kind.kind), max_size=3)
-    if isinstance(kind, options.Row):
-        return st.tuples(*map(like, kind.kinds)).map(list)
-    if isinstance(kind, options.Words):
-        return st.sampled_from(sorted(kind.since))
-    return st.one_of([ANYTHING, *map(like, below(kind))])
+def _like(shape):
+    words = shapes.resolved(shape, tables.KINDS)
+    parts = [*words.get("anyOf", ()), *words.get("changed", {}).values()]
+    found = [ANYTHING, *map(like, parts)]
+    keys = {
+        key: one
+        for own in [words.get("keys", {}), *words.get("keys_of", {}).values()]
+        for key, one in own.items()
+    }
+    if keys:
+        names = st.sampled_from(sorted(keys))
+        pairs = names.flatmap(lambda key: st.tuples(st.just(key), like(keys[key])))
+        found.append(st.lists(pairs, max_size=4).map(dict))
+    if "each" in words:
+        found.append(st.dictionaries(TEXTS | st.just("a"), like(words["each"]), max_size=2))
+    if "items" in words:
+        found.append(st.lists(like(words["items"]), max_size=3))
+    if "row" in words:
+        found.append(st.tuples(*map(like, words["row"])).map(list))
+    if "enum" in words:
+        found.append(st.sampled_from(sorted(words["enum"], key=str)))
+    return st.one_of(found)
 
 
-KNOWN = {**options.OPTIONS, **{name: plugin[-1] for name, plugin in PLUGINS.items()}}
+KNOWN = {**tables.OPTIONS, **PLUGINS}
 SETTINGS = st.lists(
     st.tuples(TEXTS, ANYTHING)
     | st.sampled_from(sorted(KNOWN)).flatmap(

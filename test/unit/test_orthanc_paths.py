@@ -2,8 +2,9 @@
 
 import re
 
-import orthanc_options
 import orthanc_paths as paths
+import orthanc_shapes
+import orthanc_tables
 import pytest
 
 # What the last name of an option ends in that may name a file or a folder.
@@ -24,29 +25,22 @@ NO_PATHS = {
 ROOTS = re.compile(r":(Root|\w*Root|RootPath)$")  # of URLs, and of names in a bucket
 
 
-def texts(kind, path):
-    """Return the paths of all that may be a text in a kind."""
-    o = orthanc_options
-    below = []
-    if isinstance(kind, dict):
-        below = [(item, [*path, key]) for key, item in kind.items()]
-    elif isinstance(kind, o.Named):
-        below = [(kind.kind, [*path, "*"])]
-    elif isinstance(kind, o.Either):
-        below = [(one, path) for one in kind.kinds]
-    elif isinstance(kind, (o.Section, o.PluginOption)):
-        below = [(kind[-1], path)]
-    elif isinstance(kind, (o.Listed, o.Option, o.Required)):
-        below = [(kind.kind, path)]
-    elif kind in (o.TEXT, o.TLS_PATH):
+def texts(shape, path):
+    """Return the paths of all that may be a text in a shape."""
+    if (shape if isinstance(shape, str) else shape.get("kind")) in ("text", "tls path"):
         return [":".join(path)]
+    words = orthanc_shapes.resolved(shape, orthanc_tables.KINDS)
+    keys = [words.get("keys", {}), *words.get("keys_of", {}).values()]
+    below = [(item, [*path, key]) for own in keys for key, item in own.items()]
+    below += [(words["each"], [*path, "*"])] if "each" in words else []
+    below += [(one, path) for one in [*words.get("anyOf", ()), words.get("items")] if one]
     return [found for one, place in below for found in texts(one, place)]
 
 
 KNOWN = {
-    **orthanc_options.OPTIONS,
-    **orthanc_options.SECTIONS,
-    **orthanc_options.PLUGIN_OPTIONS,
+    **orthanc_tables.OPTIONS,
+    **orthanc_tables.SECTIONS,
+    **orthanc_tables.PLUGIN_OPTIONS,
 }
 TEXTS = {found for option, kind in KNOWN.items() for found in texts(kind, [option])}
 
@@ -64,7 +58,7 @@ def test_the_table_speaks_of_known_options():
         assert plain in TEXTS or plain.replace(":*", "") in TEXTS, path
     switches = {place.switch[0] for place in paths.PATHS.values() if place.switch}
     flags = {re.sub(r"^.*:", "", switch) for switch in switches}
-    assert flags <= {"Enable", "Enabled", "EnableSsl", *orthanc_options.OPTIONS}
+    assert flags <= {"Enable", "Enabled", "EnableSsl", *orthanc_tables.OPTIONS}
 
 
 @pytest.mark.parametrize(

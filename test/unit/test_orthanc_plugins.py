@@ -2,6 +2,7 @@
 
 import orthanc_options
 import orthanc_plugins as engine
+import orthanc_tables
 import pytest
 
 PLUGIN = b"\x7fELF\0OrthancPluginInitialize\0"
@@ -116,9 +117,6 @@ def test_sections_ask_for_plugins(options, expected):
 
 
 def test_both_tables_know_the_same_packages():
-    for option, section in {**orthanc_options.SECTIONS, **orthanc_options.PLUGIN_OPTIONS}.items():
-        pieces = section.library if isinstance(section.library, tuple) else (section.library,)
-        brought = {
-            package for piece in pieces for package in [engine.PACKAGE_OF.get(f"lib{piece}.so")]
-        }
-        assert brought - {None} <= {section.package}, option
+    for option, section in {**orthanc_tables.SECTIONS, **orthanc_tables.PLUGIN_OPTIONS}.items():
+        brought = {engine.PACKAGE_OF.get(f"lib{piece}.so") for piece in section["library"]}
+        assert brought - {None} <= {section["package"]}, option

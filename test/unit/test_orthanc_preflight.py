@@ -5,6 +5,7 @@ import json
 
 import orthanc_options
 import orthanc_preflight as preflight
+import orthanc_tables
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,7 +53,7 @@ def test_a_trial_keeps_the_rest():
 
 @given(
     st.dictionaries(
-        st.sampled_from(sorted(orthanc_options.SECTIONS)),
+        st.sampled_from(sorted(orthanc_tables.SECTIONS)),
         st.none() | st.integers() | st.text() | st.lists(st.integers()) | st.just({}),
     )
 )

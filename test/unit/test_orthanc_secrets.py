@@ -37,6 +37,7 @@ def test_a_short_secret_is_hidden_where_it_is_a_word_of_its_own():
         ("Ours:Deep", {"Passphrase": ["x", {"y": 1}]}),
         ("Ours", {"Port": 8042, "On": True, "Name": "x"}),
         ("DicomWeb:NotYetKnown", "x"),
+        ("Housekeeper:NotYetKnown", "x"),
         ("DicomWeb", {"NotYetKnown": {"x": "y"}}),
     ],
 )
@@ -60,6 +61,7 @@ def test_every_value_of_nobodys_keys_is_secret(name, value):
         ("Name", "x"),
         ("NewOfOrthanc", "x"),
         ("DicomWeb:Root", "/dicom-web/"),
+        ("Housekeeper:Schedule", {"Monday": ["0-6"]}),
         ("DicomModalities:ct", ["CT", "192.0.2.1", 104]),
         ("ServeFolders:/docs", "/srv/docs"),
         ("Dictionary", {"00e1,10c2": ["UI", "Name", 1, 1, "ELSCINT1"]}),
