@@ -7,31 +7,42 @@ import collections
 import concurrent.futures
 import http.client
 import json
+import shlex
 import sys
 import threading
 
 import pytest
 import wrong_settings
+from applying import Applying
 
 ROWS = [*map(wrong_settings.in_pillar, wrong_settings.WRONG), *wrong_settings.WRONG_PILLARS]
 TRIED = [wrong_settings.in_pillar(row) for row in wrong_settings.ONLY_TRIED]
+# Of each mistake the first one; all of the formula is applied with it.
+FIRST = list({row.mistake: row for row in reversed(ROWS)}.values())
+ALL = "orthanc"
+SIDE_BY_SIDE = 6
 PACKAGES = ["orthanc", "orthanc-dicomweb", "orthanc-gdcm"]
 FILES = """
 find /etc/orthanc /etc/orthanc.last-good -printf '%p %y %M %u %g %s %T@ %C@ %i\\n' | sort
 find /etc/orthanc /etc/orthanc.last-good -type f -exec sha256sum {} + | sort
 systemctl show --property MainPID,NRestarts,ActiveEnterTimestampMonotonic orthanc
 """
-# Runs Orthanc with the configuration of standard input and says what becomes of it.
+# Runs Orthanc with the configuration of standard input and says what becomes of it. What it dies of
+# a moment after its start, it dies of before it has stopped in order, for which SIGTERM has to be
+# caught already.
 PLAIN = """
-cd $(mktemp -d) && trap 'rm -r $PWD' EXIT && cat > orthanc.json
-/usr/sbin/Orthanc $PWD > log 2>&1 &
-for _ in $(seq 400); do
-  if grep -q 'Orthanc has started' log; then kill -9 $!; echo swallows; exit; fi
-  if ! kill -0 $! 2>/dev/null; then wait $! || echo dies; exit; fi
-  sleep 0.05
-done
-kill -9 $!; cat log
+cd $(mktemp -d) && trap 'rm -r $PWD' EXIT && cat > orthanc.json && mkfifo log
+/usr/sbin/Orthanc $PWD > log 2>&1 & exec 3< log
+if grep -m 1 'Orthanc has started' <&3 > started; then
+  until grep -Eq '^State:.Z|^SigCgt:.*[4-7c-f]...$' /proc/$!/status; do sleep 0.05; done
+  kill $!
+fi
+cat <&3 > /dev/null
+wait $!; code=$?
+if [ $code != 0 ]; then echo dies; elif [ -s started ]; then echo swallows; else echo ends; fi
 """
+# Alone on its network, so that any number of them may run side by side.
+ALONE = f"unshare -n runuser -u orthanc -- sh -c {shlex.quote(PLAIN)}"
 
 
 def say(text):
@@ -98,18 +109,6 @@ def asking(server, users):
     assert failed == []
 
 
-@pytest.fixture(scope="module")
-def measured():
-    """What Orthanc did without the formula, by wrong pillar; it is counted at the end."""
-    outcomes = {}
-    yield outcomes
-    counts = collections.Counter(outcomes.values())
-    say(
-        f"of {len(outcomes)} wrong pillars, Orthanc alone swallows {counts['swallows']}"
-        f" and dies of {counts['dies']}"
-    )
-
-
 def plain_orthanc(server, row):
     """Return what Orthanc does with the options of a row: dies, swallows, or what else it says."""
     if row.options is None:
@@ -122,24 +121,44 @@ def plain_orthanc(server, row):
         "Plugins": ["/usr/share/orthanc/plugins"] if "plugin" in row.mistake else [],
         **row.options,
     }
-    return server.run(PLAIN, user="orthanc", input=json.dumps(options), check=False).out.strip()
+    return server.run(ALONE, input=json.dumps(options), check=False).out.strip()
 
 
 @pytest.fixture(scope="module")
-def refused(server, sound, untouched, measured):
-    """A function that applies a wrong pillar and returns the run, which has left all alone."""
+def outcomes(request, server):
+    """What plain Orthanc does with each row that is tried, side by side: it is slow to stop."""
+    items = [item for item in request.session.items if item.path == request.path]
+    rows = [item.callspec.params["row"] for item in items if hasattr(item, "callspec")]
+    with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        found = {id(row): pool.submit(plain_orthanc, server, row) for row in rows}
+        yield lambda row: found[id(row)].result()
+    counts = collections.Counter(outcome.result() for outcome in found.values())
+    say(
+        f"of {len(rows)} wrong pillars, Orthanc alone swallows {counts['swallows']}"
+        f" and dies of {counts['dies']}"
+    )
 
-    def refused(row):
-        server.pillar(**{**sound, **row.pillar})
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            outcome = pool.submit(plain_orthanc, server, row)
-            run = server.state()
-        if row.options is not None:
-            measured[str(row)] = outcome.result()
+
+@pytest.fixture(scope="module")
+def applying(server):
+    with Applying(server) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def refused(server, sound, untouched, applying, outcomes):
+    """A function that applies a wrong pillar, all of the formula or what judges it. It returns the
+    run, which has left all alone.
+    """
+
+    def refused(row, sls):
+        run = applying.apply(sls, **{**sound, **row.pillar})
         assert not run.ok
         assert run.changes == {}
-        assert server.run(FILES).out == untouched
-        assert outcome.result() == row.outcome
+        if sls == ALL:
+            assert {"orthanc-config", "orthanc-serving"} <= set(run.failed)
+            assert server.run(FILES).out == untouched
+        assert outcomes(row) == row.outcome
         return run
 
     return refused
@@ -147,7 +166,9 @@ def refused(server, sound, untouched, measured):
 
 @pytest.mark.parametrize("row", named(ROWS))
 def test_a_wrong_pillar_is_refused_by_name_and_harmless(refused, row):
-    _, *problems = refused(row).failed["orthanc-pillar"].split("\n")
+    """By the state that all others require; those follow for one row of each mistake."""
+    sls = ALL if row in FIRST else "orthanc.validation"
+    _, *problems = refused(row, sls).failed["orthanc-pillar"].split("\n")
     assert len(problems) == 1, problems
     path = f"- {row.path}: "
     assert problems[0].startswith(path)
@@ -156,9 +177,25 @@ def test_a_wrong_pillar_is_refused_by_name_and_harmless(refused, row):
 
 @pytest.mark.parametrize("row", named(TRIED))
 def test_what_only_the_host_knows_is_found_before_anything_is_written(refused, row):
-    run = refused(row)
+    run = refused(row, ALL)
     assert run.states["orthanc-pillar"]["result"] is True, str(run)
     assert row.remedy in run.failed["orthanc-config"]
+
+
+def test_a_run_of_its_own_says_the_same(server, sound, untouched, applying):
+    """What one process says of many pillars is what each run of salt-call says."""
+    for row in (ROWS[0], ROWS[-1], TRIED[0]):
+        pillar = {**sound, **row.pillar}
+        server.pillar(**pillar)
+        runs = [server.state(), applying.apply(ALL, **pillar)]
+        assert set(runs[0].failed) == set(runs[1].failed)
+        # Salt names in any order what failed beforehand.
+        own, same = (
+            {id: text for id, text in run.failed.items() if "requisite failed" not in text}
+            for run in runs
+        )
+        assert own == same
+        assert server.run(FILES).out == untouched
 
 
 def test_the_sound_pillar_is_still_in_force(server, sound, untouched):
