@@ -1,18 +1,13 @@
 """Runs that are killed: one set of files or the other, a server that starts, and a next run that
 finishes the work.
-
-Half of the kills are aimed at what matters, half of them fall anywhere. ``ORTHANC_TEST_SEED``
-repeats the choices of another run, ``ORTHANC_TEST_KILLS`` sets their number.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import json
 import os
 import pathlib
-import random
 import re
 import signal
 import subprocess
@@ -20,24 +15,21 @@ import sys
 import time
 
 import pytest
+from applying import FIRST, Applying, children, descendants, inside
 
-KILLS = int(os.environ.get("ORTHANC_TEST_KILLS", "50"))
-SEED = int(os.environ.get("ORTHANC_TEST_SEED", "1895"))
 FOLDER = "/etc/orthanc"
 DROP_IN = "/etc/systemd/system/orthanc.service.d/formula.conf"
 # In the command line and the mounts of every process of a trial start.
 TRIAL = "orthanc-preflight"
 # Every set of files holds its own name in several of them; this is how it is found.
 NAME = re.compile(r"set\d{4}")
-# At what a kill is aimed, and within how many seconds from there it falls.
-MOMENTS = {
-    "trial": 0.1,  # Orthanc is tried
-    "note": 0.005,  # the last good set was noted
-    "copy": 0.01,  # the new folder is being filled
-    "swap": 0.002,  # the new folder has taken the place of the old one
-    "restart": 2.0,  # Orthanc stops, starts, and is waited for
-    "proof": 0.02,  # Orthanc was seen serving
-}
+# The steps that a run is killed before, each of them, and the first of all other kinds. What lies
+# between them writes into files that nobody reads before they are renamed, or is gone already.
+EACH = re.compile(
+    r"run (cp|.* restart|.*daemon-reload)|os.rename|os.rmdir|exchange|os.remove /etc/orthanc/"
+)
+# The steps in the middle of which it is killed, too.
+LASTING = re.compile("run (cp|.* restart)")
 # Who is killed: the process alone, its group as by a terminal, or all that descends from it.
 VICTIMS = ("process", "group", "family")
 
@@ -47,12 +39,9 @@ class SaltCall:
 
     def __init__(self, host) -> None:
         self.host = host
-        words = ["nsenter", "-t", str(host.leader), *"-m -p -u -i -n -C -r -w env -i".split()]
-        words += ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-        words += ["HOME=/root", "LANG=C.UTF-8", "salt-call", "--retcode-passthrough"]
-        words += ["state.apply", "orthanc", "sync_mods=all"]
+        words = ["salt-call", "--retcode-passthrough", "state.apply", "orthanc", "sync_mods=all"]
         self.process = subprocess.Popen(
-            words,
+            [*inside(host), *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -88,15 +77,6 @@ def content(path: str) -> str:
         return pathlib.Path(path).read_text(errors="replace")
     except OSError:
         return ""
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in content(f"/proc/{pid}/task/{pid}/children").split()]
-
-
-def descendants(pid: int) -> list[int]:
-    found = children(pid)
-    return found + [pid for child in found for pid in descendants(child)]
 
 
 def processes(host) -> list[int]:
@@ -139,11 +119,11 @@ def assert_no_trial(host) -> None:
         assert not host.path(f"{folder}/scratch").exists()
 
 
-def set_pillar(host, name: str) -> None:
-    """Set a pillar whose name stands in orthanc.json, credentials.json and the Lua filter."""
+def named(name: str) -> dict:
+    """Return a pillar whose name stands in orthanc.json, credentials.json and the Lua filter."""
     secret = {"password": f"secret of {name}"}
     users = {"anna": {**secret, "role": "admin"}, name: {**secret, "role": "reader"}}
-    host.pillar(users=users, config={"Name": name})
+    return {"users": users, "config": {"Name": name}}
 
 
 def texts(host) -> dict[str, str]:
@@ -191,34 +171,12 @@ def assert_tidy(host) -> None:
     assert not found, f"left behind: {[str(path.relative_to(host.tree)) for path in found]}"
 
 
-def key(path: pathlib.Path):
-    """Return what tells a file or folder from the one that was there before; None if none is."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_ino, state.st_ctime_ns
-
-
-def wait_for(moment: str, run: SaltCall) -> None:
-    """Wait until a run has come to this moment, or has ended."""
-    marks = {
-        "note": run.host.path(f"{FOLDER}.last-good"),
-        "copy": run.host.path(f"{FOLDER}.new"),
-        "swap": run.host.path(f"{FOLDER}/.unproven"),
-    }
-    mark = marks.get(moment, marks["swap"])
-    before, came = key(mark), False
+def wait_for_trial(run: SaltCall) -> None:
+    """Wait until a run tries Orthanc, or has ended."""
     while run.runs():
-        now = key(mark)
-        came = came or now not in (before, None)
-        if moment == "trial":
-            here = any(TRIAL in content(f"/proc/{pid}/cmdline") for pid in children(run.pid))
-        else:
-            here = came and (moment != "proof" or now is None)
-        if here:
+        if any(TRIAL in content(f"/proc/{pid}/cmdline") for pid in children(run.pid)):
             return
-        time.sleep(0.0002)
+        time.sleep(0.001)
 
 
 def assert_closed(host) -> None:
@@ -234,7 +192,7 @@ def test_a_first_run_that_is_killed_leaves_nothing_that_starts(minion):
     minion.write("/srv/slow.lua", "local t = os.time() while os.time() - t < 5 do end")
     minion.pillar(config={"LuaScripts": ["/srv/slow.lua"]})
     run = SaltCall(minion)
-    wait_for("trial", run)
+    wait_for_trial(run)
     assert run.runs()
     run.kill("family")
     assert not minion.path(f"{FOLDER}.last-good").exists()
@@ -242,7 +200,7 @@ def test_a_first_run_that_is_killed_leaves_nothing_that_starts(minion):
     minion.reboot()
     assert_closed(minion)
 
-    set_pillar(minion, "set0000")
+    minion.pillar(**named("set0000"))
     minion.run("mkdir -p /srv/other; cp /etc/salt/minion /srv/other")
     minion.run("echo 'root_dir: /srv/other' >> /srv/other/minion")
     run = SaltCall(minion)
@@ -256,105 +214,94 @@ def test_a_first_run_that_is_killed_leaves_nothing_that_starts(minion):
 
 @pytest.fixture(scope="module")
 def server(minion):
-    set_pillar(minion, "set0000")
-    assert minion.state().ok
+    minion.apply(**named("set0000"))
     return minion
 
 
-def timed(server) -> float:
-    """Let a run finish, and return how long it took."""
-    started = time.monotonic()
-    run = server.state()
-    assert run.ok, str(run)
-    return time.monotonic() - started
+@pytest.fixture(scope="module")
+def applying(server):
+    with Applying(server) as process:
+        yield process
 
 
-def killed_at(server, moment: str, victim: str, delay: float = 0) -> str:
-    """Start a run, kill it at a moment or after a delay, and say what it was doing."""
-    copy = server.path(f"{FOLDER}.new")
-    before, run = key(copy), SaltCall(server)
-    if moment in MOMENTS:
-        wait_for(moment, run)
-    time.sleep(delay)
-    killed = run.runs()
-    tried = any(TRIAL in content(f"/proc/{pid}/mountinfo") for pid in children(run.pid))
-    run.kill(victim)
-    if not killed:
-        return "finished"
-    if tried:
-        return "trial"
-    return "copy" if key(copy) not in (before, None) else "else"
+@pytest.fixture(scope="module")
+def steps(applying):
+    """What a run does from where it begins to write until it is done."""
+    assert applying.kill(**named("set0000")) == []
+    found = applying.kill(**named("set0001"))
+    assert applying.apply("orthanc", **named("set0000")).ok
+    assert found[0] == FIRST
+    return found
 
 
-def test_a_killed_run_leaves_one_set_of_files_and_the_next_one_finishes(server):
+def kills(steps: list[str]) -> list[tuple[str, str]]:
+    """Return at which steps runs are killed, and who is killed there."""
+    kinds = {}
+    for name in reversed(steps):
+        kinds[name.split()[0]] = name
+    chosen = [(name, "") for name in steps if EACH.match(name) or name in kinds.values()]
+    lasting = [name for name in steps if LASTING.match(name)]
+    return [*chosen, *((name, victim) for name in lasting for victim in VICTIMS)]
+
+
+def test_a_killed_run_leaves_one_set_of_files_and_the_next_one_finishes(server, applying, steps):
     model = model_of(server)
     where = {entry for entry, text in model.items() if NAME.search(text)}
     assert where == {"orthanc.json", "credentials.json", "orthanc-formula-users.lua"}
-    current = "set9999"
-    set_pillar(server, current)
-    duration = timed(server)
-    choose = random.Random(SEED)
-    say(f"{KILLS} kills with seed {SEED}; a run takes {duration:.1f} s")
+    # All of the new set is there before the exchange, and all of the old one goes after it.
+    swapped = steps.index("exchange")
+    assert all(f"os.rename {FOLDER}.new/.{entry}.new-" in steps[:swapped] for entry in where)
+    assert all(f"os.remove {FOLDER}.new/{entry}" in steps[swapped:] for entry in where)
+    proven = "os.rename /etc/.orthanc.last-good.new-"
+    assert f"os.remove {FOLDER}/.unproven" in steps[steps.index(proven) :]
 
-    hits: collections.Counter = collections.Counter()
-    for number in range(1, KILLS + 1):
+    current = "set0000"
+    chosen = kills(steps)
+    for number, (at, victim) in enumerate(chosen, 1):
         old, new = current, f"set{number:04}"
-        moment = list(MOMENTS)[number // 2 % len(MOMENTS)] if number % 2 == 0 else "start"
-        victim = VICTIMS[number % 3]
-        delay = choose.uniform(0, MOMENTS.get(moment, duration))
-        what = f"kill {number} (seed {SEED}): {victim}, {delay:.4f} s after {moment}"
-
-        set_pillar(server, new)
-        doing = killed_at(server, moment, victim, delay)
+        what = f"kill {number} at {at} {victim}"
+        *done, last = applying.kill(at, victim, **named(new))
+        assert last == at, what
         current = the_set(texts(server), model)
-        assert current in (old, new), what
+        assert current == (new if "exchange" in done else old), what
         noted = json.loads(server.path(f"{FOLDER}.last-good").read_text())
         # The drop-in of the unit is the same in all of them.
         assert noted.pop(DROP_IN) == server.read(DROP_IN)
-        the_set(noted, {entry: text for entry, text in model.items() if entry in noted})
+        of_noted = {entry: text for entry, text in model.items() if entry in noted}
+        assert the_set(noted, of_noted) == (new if proven in done else old), what
         assert_no_trial(server)
-        hits[f"{doing}, {'old' if current == old else 'new'} set"] += 1
 
         # Most times the server dies with the run, as in a power cut; it stops slowly otherwise.
         power_cut = "systemctl kill --kill-whom=main -s KILL orthanc; " if number % 4 < 3 else ""
         server.run(f"{power_cut}systemctl reset-failed orthanc; systemctl restart orthanc")
         assert_serves(server, current)
 
-        if number % 10 == 0 or number == KILLS:
-            # The machine may be less busy by now.
-            duration = min(duration, timed(server))
+        # After the others, the next run that is killed has come as far as this one.
+        if current == new or number % 4 == 0:
+            run = applying.apply("orthanc", **named(new))
+            assert run.ok, str(run)
             current = the_set(texts(server), model)
             assert current == new, what
             assert_serves(server, new)
-            assert server.state().changes == {}, what
             assert_tidy(server)
-
-    say("killed while: " + "; ".join(f"{doing}: {n}" for doing, n in sorted(hits.items())))
-    if KILLS >= 50:
-        assert sum(n for doing, n in hits.items() if "finished" not in doing) >= KILLS * 0.6
-        assert hits["trial, old set"] >= 2
-        assert hits["else, old set"] >= 5
-        assert hits["else, new set"] >= 5
+        if number % 10 == 0 or number == len(chosen):
+            assert applying.apply("orthanc", **named(current)).changes == {}, what
+    say(f"{len(chosen)} kills at {len(steps)} steps")
 
 
-def test_a_run_with_nothing_to_write_takes_away_what_a_killed_one_left(server):
-    for number in range(8000, 8010):
-        set_pillar(server, f"set{number}")
-        killed_at(server, "copy", "group")
-        if server.path(f"{FOLDER}.new").exists():
-            break
+def test_a_run_with_nothing_to_write_takes_away_what_a_killed_one_left(server, applying, steps):
+    before = the_set(texts(server), model_of(server))
+    applying.kill("exchange", **named("set8000"))
     assert server.path(f"{FOLDER}.new").exists()
-    # Somebody has taken the change back, unless the kill came too late for that.
-    set_pillar(server, the_set(texts(server), model_of(server)))
-    run = server.state()
+    # Somebody has taken the change back.
+    run = applying.apply("orthanc", **named(before))
     assert run.ok, str(run)
     assert "orthanc-config" not in run.changes
     assert_tidy(server)
 
 
 def test_a_trial_that_is_killed_half_way_leaves_nothing(server):
-    set_pillar(server, "set7000")
-    assert server.state().ok
+    server.apply(**named("set7000"))
     server.write("/srv/slow.lua", "local t = os.time() while os.time() - t < 5 do end")
     secret = {"password": "other", "role": "admin"}
     server.pillar(users={"other": secret}, config={"LuaScripts": ["/srv/slow.lua"]})
