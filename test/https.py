@@ -21,6 +21,31 @@ server {
 }
 """
 
+# How nginx comes to each system without the formula, and where it has the sites of others.
+NGINX = {
+    "bookworm": ("apt-get install -y -qq nginx", "sites-enabled"),
+    "trixie": ("apt-get install -y -qq nginx", "sites-enabled"),
+    "leap": ("zypper -n -q install nginx", "vhosts.d"),
+}
+
+
+def pillar(users, https=(), **more):
+    https = {"enabled": True, "certificate": CHAIN, "key": KEY, **dict(https)}
+    return {"users": users, "remote_access": True, "https": https, **more}
+
+
+def serve_another_site(host, system: str) -> None:
+    """Let an nginx with the site of somebody else be there before the formula."""
+    install, folder = NGINX[system]
+    host.write(f"/etc/nginx/{folder}/other.conf", OTHER_SITE)
+    host.run(f"{install} >/dev/null; systemctl restart nginx")
+    host.wait_for_port(80)
+
+
+def other_site(host) -> str:
+    """Return what the other site of the same nginx answers."""
+    return host.ask("GET", "/", port=8099, remote=True).body.decode()
+
 
 def put(host, pair, chain=CHAIN, key=KEY):
     """Put a pair on the host, as certbot does: whole files, one after the other."""

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import json
-import socket
 import time
 
 import pki
 import pytest
 import testbed
 from clients import Clients
-from https import CHAIN, KEY, MIDDLE, OTHER_SITE, PAIR, ROOT, handshake, login, pids, put, renew
+from https import (
+    CHAIN,
+    KEY,
+    MIDDLE,
+    NGINX,
+    PAIR,
+    ROOT,
+    handshake,
+    login,
+    other_site,
+    pids,
+    pillar,
+    put,
+    serve_another_site,
+)
 from minion import NAME, Minion
 
 FILES = """
@@ -20,20 +32,10 @@ cd /etc && find orthanc orthanc.last-good nginx -printf '%p %y %M %u %g %s %T@ %
 find orthanc orthanc.last-good nginx -type f -exec sha256sum {} + | sort
 systemctl show --property MainPID,NRestarts orthanc nginx
 """
-# For how many seconds a transfer goes on, or nothing moves at all.
-SLOW = 310
-# What a slow transfer moves, in bytes, and in how many parts: more than buffers on the way take.
-LARGE, PARTS = 64 * 2**20, 128
 ENDED = MIDDLE.sign(NAME, starts=-20, ends=-1)
 COMING = MIDDLE.sign(NAME, starts=1)
 OTHER = MIDDLE.sign(NAME)
 WEAK = pki.make(NAME, rsa_key=True, bits=1024)
-# How nginx comes to each system without the formula, and where it has the sites of others.
-NGINX = {
-    "bookworm": ("apt-get install -y -qq nginx", "sites-enabled"),
-    "trixie": ("apt-get install -y -qq nginx", "sites-enabled"),
-    "leap": ("zypper -n -q install nginx", "vhosts.d"),
-}
 ON_DEBIAN_12 = pytest.mark.parametrize("server", ["bookworm"], indirect=True, scope="module")
 
 
@@ -42,11 +44,9 @@ def servers(salt_version, users, image):
     """Each system with HTTPS, and another site of an nginx that was there before."""
     with contextlib.ExitStack() as hosts:
         found = {}
-        for system, (install, folder) in NGINX.items():
+        for system in NGINX:
             host = hosts.enter_context(Minion(testbed.root_with_salt(system, salt_version)))
-            host.write(f"/etc/nginx/{folder}/other.conf", OTHER_SITE)
-            host.run(f"{install} >/dev/null; systemctl restart nginx")
-            host.wait_for_port(80)
+            serve_another_site(host, system)
             host.welcome = welcome(host)
             put(host, PAIR)
             host.apply(**pillar(users))
@@ -60,16 +60,6 @@ def servers(salt_version, users, image):
 @pytest.fixture(scope="module", params=NGINX)
 def server(request, servers):
     return servers[request.param]
-
-
-def pillar(users, https=(), **more):
-    https = {"enabled": True, "certificate": CHAIN, "key": KEY, **dict(https)}
-    return {"users": users, "remote_access": True, "https": https, **more}
-
-
-def other_site(host) -> str:
-    """Return what the other site of the same nginx answers."""
-    return host.ask("GET", "/", port=8099, remote=True).body.decode()
 
 
 def welcome(host) -> tuple[int, bytes]:
@@ -134,64 +124,6 @@ def test_a_wrong_pair_is_refused_and_nothing_happens(
     assert len(clients.seen) == 1
     assert server.run(FILES).out == before
     assert server.run("ls -d /run/orthanc-formula* /etc/nginx/.orthanc*", check=False).out == ""
-
-
-def slowly(read):
-    """Give what ``read()`` gives until there is no more, over the time of a slow transfer."""
-    while part := read():
-        time.sleep(SLOW / PARTS)
-        yield part
-
-
-def test_what_is_under_way_goes_on(servers, users, ca, image):
-    """While nginx takes new certificates, and for longer than it waits by default.
-
-    On all systems at the same time, because it takes so long.
-    """
-    path = image(Rows=2**12, Columns=LARGE // 2**12, PixelData=bytes(LARGE))
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        for done in [pool.submit(go_on, host, users, ca, path) for host in servers.values()]:
-            done.result()
-
-
-def go_on(server, users, ca, path) -> None:
-    """A modality says nothing, and an image comes and goes over a slow line."""
-    anna, how = login(users, "anna"), {"remote": True, "ca": ca}
-    slow = Clients(server.address, anna, ca)
-
-    def upload() -> str:
-        with path.open("rb") as file:
-            parts = slowly(lambda: file.read(LARGE // PARTS))
-            stored = slow.send("POST", "/instances", parts, path.stat().st_size)
-        return json.load(stored)["Status"]
-
-    def download(url: str) -> bytes:
-        answer = slow.send("GET", f"{url}/file")
-        return b"".join(slowly(lambda: answer.read(LARGE // PARTS)))
-
-    with socket.create_server(("", 0)) as mute, concurrent.futures.ThreadPoolExecutor() as pool:
-        address = {"Host": server.network.gateway, "Port": mute.getsockname()[1]}
-        modalities = {"mute": {"AET": "MUTE", "Timeout": SLOW, **address}}
-        server.apply(**pillar(users, modalities=modalities))
-        with path.open("rb") as file:
-            url = json.load(slow.send("POST", "/instances", file, path.stat().st_size))["Path"]
-        words = ("POST", "/modalities/mute/echo", *anna)
-        silence = pool.submit(server.ask, *words, data="{}", limit=2 * SLOW, **how)
-        uploaded, downloaded = pool.submit(upload), pool.submit(download, url)
-        with Clients(server.address, anna, ca, opening=1) as clients:
-            for _ in range(2):
-                renew(server, clients, CHAIN, KEY)
-        assert not any(transfer.done() for transfer in (silence, uploaded, downloaded))
-        assert uploaded.result() == "AlreadyStored"
-        assert downloaded.result() == path.read_bytes()
-        # Until Orthanc itself gives up.
-        answer = silence.result()
-        assert answer.code == 500, str(answer)
-        assert b"HttpError" in answer.body
-    assert slow.send("DELETE", url).status == 200
-    put(server, PAIR)
-    server.apply(**pillar(users))
-    assert other_site(server) == "another site"
 
 
 def plain(users, **more):
