@@ -195,7 +195,10 @@ class Network:
         self.name = f"ofb{self.net[1].packed[2]}"
         self.gateway = str(self.net[1])
         self.addresses = (str(address) for address in itertools.islice(self.net.hosts(), 1, None))
-        local("ip", "link", "add", self.name, "type", "bridge")
+        # A bridge without an address of its own takes the lowest one of what is on it, another one
+        # when hosts come and go: those that stay lose the way to this machine for seconds.
+        own = f"02:0f:00:00:00:{self.net[1].packed[2]:02x}"
+        local("ip", "link", "add", self.name, "address", own, "type", "bridge")
         local("ip", "address", "add", f"{self.gateway}/24", "dev", self.name)
         local("ip", "link", "set", self.name, "up")
         pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
