@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
+import shlex
 
 import testbed
 from minion import NAME
@@ -16,21 +15,63 @@ INSTALL = """
     apt-get install -qq --no-install-recommends -o APT::Keep-Downloaded-Packages=false \
         chromium python3 >/dev/null
 """
-# Asks one after the other, and tells what the page itself was told: status and body, or nothing.
-PAGE = """<!doctype html><pre>pending</pre><script>
+# Asks one after the other, and tells what the page itself was told: status and body, or nothing. A
+# page is told no more of a connection that broke than of an answer that is kept from it; but what
+# is kept from it is so each time.
+PAGE = """<!doctype html><script>
+const ask = async (path, init, times) => {
+  try {
+    const answer = await fetch(BASE + path, init);
+    return [answer.status, await answer.text()];
+  } catch (error) {
+    console.log(`${path}: ${error}`);
+    if (times === 1) {
+      return null;
+    }
+    await new Promise(resolve => setTimeout(resolve, 300));
+    return ask(path, init, times - 1);
+  }
+};
 (async () => {
   const told = [];
   for (const [path, init] of REQUESTS) {
-    try {
-      const answer = await fetch(BASE + path, init);
-      told.push([answer.status, await answer.text()]);
-    } catch (error) {
-      told.push(null);
-    }
+    told.push(await ask(path, init, 3));
   }
-  document.querySelector("pre").textContent = JSON.stringify(told);
+  await fetch("/told", {method: "POST", body: JSON.stringify(told)});
 })();
 </script>"""
+# Serves the page, opens it in the browser and prints what it tells.
+OPEN = """
+import http.server, subprocess, sys, threading
+port, *options = sys.argv[1:]
+page, told, came = sys.stdin.buffer.read(), [], threading.Event()
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(page)
+
+    def do_POST(self):
+        told.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        came.set()
+
+    def log_message(self, *_):
+        pass
+
+server = http.server.ThreadingHTTPServer(("localhost", int(port)), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+browser = subprocess.Popen(["chromium", *options, f"http://localhost:{port}/"])
+came.wait(240)
+browser.kill()
+sys.exit("the page told nothing") if not told else print(told[0])
+"""
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--ignore-certificate-errors", "--enable-logging=stderr", "--v=0"),
+)
 
 
 def root() -> tuple:
@@ -41,24 +82,18 @@ def root() -> tuple:
     )
 
 
-def ask(browser, server, port: int, requests: list) -> list:
+def ask(browser, server, port: int, requests: list) -> tuple[list, str]:
     """
     Return what the page http://localhost:<port> on the browser's host was told by a server: for
-    each request status and text, or None where the browser kept the answer from it.
+    each request status and text, or None where the browser kept the answer from it; and what the
+    browser says of it.
 
     requests
         A list of pairs of path and the settings of the JavaScript function ``fetch``.
     """
     page = PAGE.replace("REQUESTS", json.dumps(requests))
-    browser.write("/srv/page.html", page.replace("BASE", json.dumps(f"https://{NAME}:8042")))
-    serve = f"systemd-run -q --unit pages-{port} python3 -m http.server -d /srv {port}"
-    address = f"http://localhost:{port}/page.html"
-    wait = f"until python3 -c 'import socket; socket.create_connection((\"localhost\", {port}))'"
-    browser.run(f"{serve}; {wait} 2>/dev/null; do sleep 0.1; done")
-    shown = browser.run(
-        "chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage"
-        f" --user-data-dir=/tmp/{port} --ignore-certificate-errors"
-        f" --host-resolver-rules='MAP {NAME} {server.address}'"
-        f" --virtual-time-budget=60000 --dump-dom {address} 2>/dev/null"
-    ).out
-    return json.loads(html.unescape(re.search("(?s)<pre>(.*)</pre>", shown)[1]))
+    page = page.replace("BASE", json.dumps(f"https://{NAME}:8042"))
+    own = (f"--user-data-dir=/tmp/{port}", f"--host-resolver-rules=MAP {NAME} {server.address}")
+    words = shlex.join(["python3", "-c", OPEN, str(port), *OPTIONS, *own])
+    done = browser.run(words, input=page)
+    return json.loads(done.out), done.err

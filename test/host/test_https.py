@@ -222,12 +222,17 @@ def test_a_real_browser_lets_a_viewer_have_images(server, users, image, ca):
         (sent["Path"], {"method": "DELETE", "headers": rita}),
     ]
     with testbed.Host(browser.root()) as client:
-        (listed, images, _, answer, *_) = told = browser.ask(client, server, 3000, requests)
+        told, said = browser.ask(client, server, 3000, requests)
+        assert None not in told, said
         assert [code for code, _ in told] == [200, 200, 200, 200, 401, 403]
+        listed, images, _, answer, *_ = told
         assert study.rpartition("/")[2] in listed[1]
         assert "DICM" in images[1]
         assert json.loads(answer[1])
-        assert browser.ask(client, server, 3001, requests) == [None] * len(requests)
+        told, said = browser.ask(client, server, 3001, requests)
+        assert told == [None] * len(requests)
+        refusals = set(re.findall(f"https://{NAME}:8042(\\S+)' from origin .* CORS policy", said))
+        assert refusals == {path for path, _ in requests}, said
 
 
 def test_dicomweb(server, users, image, ca):
