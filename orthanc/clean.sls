@@ -3,9 +3,12 @@
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     parts = ["https", "service", "links", "config", "plugins", "database", "packages", "first_run"]
     if orthanc["settings"]["backup_key"]["enabled"]:
         parts.append("backup_key")

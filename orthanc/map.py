@@ -1,19 +1,21 @@
 """
 The one place where pillar, map file of the OS family and defaults meet.
 
-The SLS files load it through ``slsutil.renderer`` and get a dict: the merged settings below
+``part.py`` loads it, once in a run, and the SLS files get a dict: the merged settings below
 ``settings``; functions that return what becomes of them: ``configuration`` for Orthanc and
-``proxy`` for nginx (of ``options.py``); ``pillar_state``, the state that fails with all that is
-wrong with the pillar; and ``apart``, for states of packages. In the place of a secret there is a
-reference, by which the host looks it up; see ``orthanc_pillar``. Of a pillar with mistakes the
-settings are what is sound of it, so that each SLS always gives its states: all of them require that
-one. ``SHAPE`` is the list of all keys that the pillar may hold. What Orthanc itself may be told is
+``proxy`` for nginx, with or without its site (of ``options.py``); ``pillar_state``, the state that
+fails with all that is wrong with the pillar; and ``apart``, for states of packages. In the place of
+a secret there is a reference, by which the host looks it up; see ``orthanc_pillar``. Of a pillar
+with mistakes the settings are what is sound of it, so that each SLS always gives its states.
+``SHAPE`` is the list of all keys that the pillar may hold. What Orthanc itself may be told is
 judged later, on the host, by ``orthanc_conf.valid`` in ``orthanc.validation``.
 """
 
 from __future__ import annotations
 
+import copy
 import difflib
+import functools
 import hashlib
 import ipaddress
 import posixpath
@@ -1092,10 +1094,23 @@ def host_names(grains) -> list[str]:
 
 
 def run() -> dict:
+    # Most of what is made is a matter of several SLS files.
+    once = functools.lru_cache(maxsize=None)
+
+    @once
     def read(name: str):
+        renderer = name.rpartition(".")[2]
         return __salt__["slsutil.renderer"](
-            f"salt://orthanc/{name}.yaml", default_renderer="yaml", saltenv=__env__
+            f"salt://orthanc/{name}", default_renderer=renderer, saltenv=__env__
         )
+
+    @once
+    def configuration():
+        return read("options.py")["configuration"](settings, read("roles.yaml"), DEMO_USERS)
+
+    @once
+    def proxy(site: bool):
+        return read("options.py")["proxy"](settings, site)
 
     # Over salt-ssh they are always brought along, and this is always true.
     synced = "orthanc_pillar.resolve" in __salt__
@@ -1104,20 +1119,13 @@ def run() -> dict:
     settings, problems = load(
         __pillar__.get("orthanc", ABSENT),
         # On another system nothing is done, but the states are there that others may refer to.
-        read(f"osfamily/{family if known else FAMILIES[0]}"),
-        read("defaults"),
+        read(f"osfamily/{family if known else FAMILIES[0]}.yaml"),
+        read("defaults.yaml"),
         booted=__grains__.get("init") == "systemd",
         names=host_names(__grains__),
     )
     if not known:
         problems = [f"this formula knows Debian, Ubuntu and openSUSE, not {family}"]
-    roles = read("roles")
-
-    def from_options(name: str, *arguments):
-        options = __salt__["slsutil.renderer"](
-            "salt://orthanc/options.py", default_renderer="py", saltenv=__env__
-        )
-        return options[name](settings, *arguments)
 
     def pillar_state(*arguments):
         judged = [{"name": settings["paths"]["config"]}, {"problems": problems}, *arguments]
@@ -1132,6 +1140,6 @@ def run() -> dict:
         "settings": settings,
         "pillar_state": pillar_state,
         "apart": APART,
-        "configuration": lambda: from_options("configuration", roles, DEMO_USERS),
-        "proxy": lambda: from_options("proxy"),
+        "configuration": lambda: copy.deepcopy(configuration()),
+        "proxy": lambda site=True: copy.deepcopy(proxy(site)),
     }

@@ -2,7 +2,7 @@
 Settings become options of Orthanc, lines of its unit and a site of nginx; users become credentials
 and a Lua filter.
 
-The SLS files get these functions from ``map.py``.
+The SLS files get what these functions return from ``map.py``.
 https://orthanc.uclouvain.be/book/users/configuration.html
 """
 
@@ -416,8 +416,11 @@ def own_ca(settings: dict) -> dict | None:
     }
 
 
-def proxy(settings: dict) -> dict:
-    """Return the site of nginx and what belongs to it, as ``orthanc_nginx`` takes it."""
+def proxy(settings: dict, site: bool = True) -> dict:
+    """
+    Return the site of nginx and what belongs to it, as ``orthanc_nginx`` takes it; or where there
+    is to be none, what to look for.
+    """
     https, nginx = settings["https"], settings["nginx"]
     result = {
         **{name: nginx[name] for name in ("site", "pem", "service", "command")},
@@ -425,7 +428,7 @@ def proxy(settings: dict) -> dict:
         "certificate": None,
         "orthanc": settings["command"],
     }
-    if not behind_nginx(settings):
+    if not (site and behind_nginx(settings)):
         return result
     certificate, key = https.get("certificate"), https.get("key")
     if not (is_path(certificate) and is_path(key)):

@@ -3,18 +3,15 @@
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     settings = orthanc["settings"]
     path = settings["backup_key"]["path"]
 
     return {
-        "include": ["orthanc.validation.clean"],
-        "orthanc-backup-key": {
-            "orthanc_backup_key.kept": [
-                {"name": path},
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
-            ],
-        },
+        "orthanc-backup-key": {"orthanc_backup_key.kept": [{"name": path}]},
     }

@@ -3,21 +3,18 @@
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     settings = orthanc["settings"]
     key = settings["backup_key"]
 
     if not key["enabled"]:
         return {
-            "include": ["orthanc.validation"],
-            "orthanc-backup-key": {
-                "orthanc_backup_key.kept": [
-                    {"name": key["path"]},
-                    {"require": [{"orthanc_conf": "orthanc-pillar"}]},
-                ],
-            },
+            "orthanc-backup-key": {"orthanc_backup_key.kept": [{"name": key["path"]}]},
         }
     return {
         "include": ["orthanc.config"],

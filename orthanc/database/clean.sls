@@ -3,17 +3,17 @@
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
 
+
+def states(orthanc):
     return {
-        "include": ["orthanc.validation.clean"],
         "orthanc-database": {
             "test.show_notification": [
                 {"name": orthanc["settings"]["postgresql"]["database"]},
                 {"text": "A database is never removed, nor are the programs for it."},
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },
     }

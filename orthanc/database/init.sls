@@ -6,9 +6,12 @@ the pillar names one elsewhere. Orthanc's own way in is tried before anything of
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     settings = orthanc["settings"]
     database, names = settings["postgresql"], settings["database"]
 

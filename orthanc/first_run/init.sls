@@ -8,9 +8,12 @@ import os
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     settings = orthanc["settings"]
     paths, database = settings["paths"], settings["database"]
     others = [settings["nginx"]["package"], *database["client"], *database["server"]]
@@ -20,7 +23,6 @@ def run():
     ]
 
     return {
-        "include": ["orthanc.validation"],
         "orthanc-first-run": {
             "orthanc_first_run.begun": [
                 {"name": settings["service"]},
@@ -28,7 +30,6 @@ def run():
                 {"others": [*others, settings["ssh_client"]]},
                 {"folders": folders},
                 {"config": paths["config"]},
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },
     }

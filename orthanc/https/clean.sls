@@ -3,18 +3,19 @@
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
-    proxy = orthanc["proxy"]()
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
+    proxy = orthanc["proxy"](site=False)
 
     return {
-        "include": ["orthanc.validation.clean"],
         "orthanc-nginx-site": {
             "orthanc_nginx.absent": [
                 {"name": proxy["site"]},
-                {"proxy": {**proxy, "text": None, "certificate": None}},
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
+                {"proxy": proxy},
             ],
         },
     }

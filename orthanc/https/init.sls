@@ -8,9 +8,12 @@ where the pillar asks for none.
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     nginx, proxy = orthanc["settings"]["nginx"], orthanc["proxy"]()
 
     tried_after = [{"pkg": "orthanc-nginx"}]

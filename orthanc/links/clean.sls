@@ -3,18 +3,19 @@
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     links = orthanc["settings"]["links"]
 
     return {
-        "include": ["orthanc.validation.clean"],
         "orthanc-links": {
             "orthanc.unlinked": [
                 {"name": links["dir"]},
                 {"links": [links[name]["name"] for name in ("config", "log", "data", "plugins")]},
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },
     }

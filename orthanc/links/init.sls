@@ -5,20 +5,22 @@ Links from one folder to where configuration, logs, images and plugins live; or 
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     links = orthanc["settings"]["links"]
 
     names = ("config", "log", "data", "plugins")
     wanted = [name for name in names if links["enabled"] and links[name]["target"]]
     states = {
-        "include": ["orthanc.validation", *(["orthanc.config"] if wanted else [])],
+        "include": ["orthanc.config"] if wanted else [],
         "orthanc-links": {
             "orthanc.unlinked": [
                 {"name": links["dir"]},
                 {"links": [links[name]["name"] for name in names if name not in wanted]},
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },
     }

@@ -6,17 +6,14 @@ the images away.
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     settings = orthanc["settings"]
 
     return {
-        "include": ["orthanc.validation.clean"],
-        "orthanc-packages": {
-            "orthanc_first_run.packages_removed": [
-                {"name": settings["service"]},
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
-            ],
-        },
+        "orthanc-packages": {"orthanc_first_run.packages_removed": [{"name": settings["service"]}]},
     }

@@ -3,18 +3,19 @@
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     settings = orthanc["settings"]
 
     return {
-        "include": ["orthanc.validation.clean"],
         "orthanc-plugins-unused": {
             "orthanc_plugins.only": [
                 {"name": settings["downloads"]},
                 {"config": settings["paths"]["config"]},
-                {"require": [{"orthanc_conf": "orthanc-pillar"}]},
             ],
         },
     }

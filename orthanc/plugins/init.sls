@@ -8,9 +8,12 @@ Here they are only put on the host. ``orthanc.config`` tries them and has Orthan
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     settings = orthanc["settings"]
 
     states = {"include": ["orthanc.first_run"]}

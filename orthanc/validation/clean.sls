@@ -7,7 +7,10 @@ Whether an Orthanc could run with it does not matter here.
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     return orthanc["pillar_state"]()

@@ -9,9 +9,12 @@ the sound part is judged as well: all mistakes in one answer.
 
 
 def run():
-    orthanc = __salt__["slsutil.renderer"](
-        "salt://orthanc/map.py", default_renderer="py", saltenv=__env__
-    )
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/part.py", default_renderer="py", saltenv=__env__
+    )(globals())
+
+
+def states(orthanc):
     return orthanc["pillar_state"](
         {"configuration": orthanc["configuration"]()},
         {"warnings": orthanc["settings"]["warnings"]},

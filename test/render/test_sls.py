@@ -7,6 +7,7 @@ import pathlib
 import re
 
 import pytest
+import salt.utils.templates
 import yaml
 from salt.exceptions import CommandExecutionError
 
@@ -544,6 +545,21 @@ def test_the_pillars_config_is_the_last_layer(render):
     result = options(render("orthanc.config", pillar), pillar)
     assert (result["HttpPort"], result["WebDavEnabled"]) == (1, True)
     assert "ExecuteLuaEnabled" not in result
+
+
+def test_a_run_makes_settings_and_options_once(render, monkeypatch):
+    loaded = []
+
+    def counted(path, *arguments, **given):
+        loaded.append(pathlib.Path(path).name)
+        return salt_loads(path, *arguments, **given)
+
+    salt_loads = salt.utils.templates.py
+    monkeypatch.setattr(salt.utils.templates, "py", counted)
+    for number in (1, 2):
+        render("orthanc", PILLARS["https"])
+        assert [loaded.count(name) for name in ("map.py", "options.py")] == [number, number]
+    assert loaded.count("part.py") > 2 * loaded.count("map.py")
 
 
 def test_the_example_pillar_holds_every_key_and_every_default(map_file):
