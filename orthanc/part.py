@@ -36,7 +36,8 @@ def part(sls: dict) -> dict:
         return states
     clean = sls["__sls__"].rpartition(".")[2] == "clean"
     judged = "orthanc.validation.clean" if clean else "orthanc.validation"
-    states["include"] = [judged, *states.get("include", [])]
+    # An SLS that includes others includes what these include.
+    states["include"] = states.get("include") or [judged]
     for name in states.keys() - {"include"}:
         for arguments in states[name].values():
             if not any(REQUISITES & set(argument) for argument in arguments):
