@@ -637,7 +637,7 @@ def check_access(settings: dict) -> list[str]:
 
 def check_database(given: dict, settings: dict, defaults: dict) -> list[str]:
     """Return what in the pillar's own keys of PostgreSQL contradicts itself."""
-    database, path = settings["postgresql"], "orthanc:postgresql"
+    database, path, system = settings["postgresql"], "orthanc:postgresql", settings["system"]
     problems = []
     if "uri" in given:
         problems += [
@@ -660,9 +660,9 @@ def check_database(given: dict, settings: dict, defaults: dict) -> list[str]:
         ]
         if not database["verify"]:
             problems.append(f"{path}:verify: is only for a database on another host; take it out")
-        if database["user"] != settings["user"]:
+        if database["user"] != system["user"]:
             problems.append(
-                f"{path}:user: must be {settings['user']} for the local database, which knows"
+                f"{path}:user: must be {system['user']} for the local database, which knows"
                 f" Orthanc by its account; take it out, or set {path}:host"
             )
     elif not database["verify"] and {"ca", "ca_source"} & set(given):
@@ -673,7 +673,7 @@ def check_database(given: dict, settings: dict, defaults: dict) -> list[str]:
     problems += check_ca(settings, path)
     if database["enabled"]:
         problems += check_section(settings["config"], path)
-        if database["local"] and not settings["booted"]:
+        if database["local"] and not system["booted"]:
             problems.append(
                 f"{path}:enabled: systemd does not run here, so the formula cannot start a"
                 f" database; start one yourself and set {path}:uri to postgresql:///orthanc"
@@ -740,8 +740,8 @@ def check_own_ca(settings: dict) -> list[str]:
     return problems
 
 
-def check_pair(path: str, given: dict, needed: bool) -> list[str]:
-    """Return what a certificate and its key lack."""
+def check_pair(path: str, given: dict, needed: bool, own: str) -> list[str]:
+    """Return what a certificate and its key lack. ``own`` begins the names of own files."""
     there = [name for name in ("certificate", "key") if name in given]
     problems = [
         f"{path}:{name}: missing; give a path on the host, a salt:// URL or the text of a PEM file"
@@ -756,7 +756,7 @@ def check_pair(path: str, given: dict, needed: bool) -> list[str]:
     problems += [
         f"{path}:{name}: must not be a file that the formula itself writes"
         for name, source in given.items()
-        if re.fullmatch(r"/.*/orthanc-formula[^/]*", str(source))
+        if re.fullmatch(rf"/.*/{re.escape(own)}[^/]*", str(source))
     ]
     return problems
 
@@ -765,7 +765,8 @@ def check_https(settings: dict, given: dict) -> list[str]:
     """Return what about HTTPS is missing or contradicts itself."""
     https, dicom, config = settings["https"], settings["dicom"], settings["config"]
     self_signed, behind_nginx = https["self_signed"], https["terminator"] == "nginx"
-    problems = check_pair("orthanc:https", given, https["enabled"] and not self_signed)
+    own, needed = settings["system"]["own"], https["enabled"] and not self_signed
+    problems = check_pair("orthanc:https", given, needed, own)
     if self_signed and {"certificate", "key"} & set(given):
         problems.append(
             "orthanc:https:self_signed: must be false where there are orthanc:https:certificate and"
@@ -821,7 +822,7 @@ def check_headers(headers: dict) -> list[str]:
 def check_dicom_tls(settings: dict, given: dict) -> list[str]:
     """Return what about DICOM TLS is missing."""
     tls = settings["dicom"]["tls"]
-    problems = check_pair("orthanc:dicom:tls", given, tls["enabled"])
+    problems = check_pair("orthanc:dicom:tls", given, tls["enabled"], settings["system"]["own"])
     if tls["enabled"] and tls["require_certificate"] and "trusted_certificates" not in given:
         problems.append(
             "orthanc:dicom:tls:trusted_certificates: missing; give the certificate of the authority"
@@ -833,7 +834,7 @@ def check_dicom_tls(settings: dict, given: dict) -> list[str]:
 
 def check_paths(settings: dict) -> list[str]:
     """Return what is wrong with the folders that the formula closes to others."""
-    paths = settings["paths"]
+    paths, user = settings["paths"], settings["system"]["user"]
     closed = {name: paths[name] for name in ("config", "home", "storage", "index", "log")}
     problems = []
     for name in settings["moved_paths"]:
@@ -853,7 +854,7 @@ def check_paths(settings: dict) -> list[str]:
         if f"{paths['config']}/".startswith(f"{closed[name]}/"):
             problems.append(
                 f"orthanc:paths:config: must not be {paths['config']}, where the account"
-                f" {settings['user']} writes (orthanc:paths:{name}); choose another folder"
+                f" {user} writes (orthanc:paths:{name}); choose another folder"
             )
             break
     return problems
@@ -861,7 +862,7 @@ def check_paths(settings: dict) -> list[str]:
 
 def check_host(settings: dict) -> list[str]:
     """Return what the pillar asks for and this host cannot give."""
-    problems = []
+    problems, system = [], settings["system"]
     bound = settings["config"].get("HttpBindAddresses")
     if isinstance(bound, list) and not set(map(str, bound)) & set(LOCAL_ADDRESSES):
         problems.append(
@@ -873,10 +874,10 @@ def check_host(settings: dict) -> list[str]:
             "orthanc:config:HttpServerEnabled: must be true, because the formula asks over HTTP"
             " whether Orthanc serves; leave remote_access at false, so that nobody else gets in"
         )
-    if settings["package"] not in settings["packages"]:
-        problems.append(f"orthanc:packages: must contain {settings['package']}, the server itself")
+    if system["package"] not in settings["packages"]:
+        problems.append(f"orthanc:packages: must contain {system['package']}, the server itself")
     moved = {"config", "log"} & set(settings["moved_paths"])
-    if moved and not settings["booted"]:
+    if moved and not system["booted"]:
         problems += [
             f"orthanc:paths:{name}: the package's init script fixes this path; it can be changed"
             " only where systemd runs"
@@ -966,7 +967,15 @@ def ca_bundle(settings: dict) -> str:
 
 def own_ca(settings: dict) -> str:
     """Return the path of the formula's own copy of a CA."""
-    return f"{settings['paths']['config']}/{settings['database']['ca']}"
+    return f"{settings['paths']['config']}/{settings['system']['own_files']['database_ca']}"
+
+
+def derive_own_files(system: dict) -> None:
+    """Fill in the names of the formula's own files."""
+    own, nginx = system["own"], system["nginx"]
+    system["own_files"] = {what: f"{own}-{name}" for what, name in system["own_files"].items()}
+    nginx["site"] = f"{nginx.pop('sites')}/{own}.conf"
+    nginx["pem"] = f"{nginx.pop('folder')}/{own}.pem"
 
 
 def derive_database(settings: dict) -> None:
@@ -975,7 +984,7 @@ def derive_database(settings: dict) -> None:
     database["local"] = "uri" not in database and "host" not in database
     default = own_ca if "ca_source" in database else ca_bundle
     database["ca"] = posixpath.normpath(database.get("ca") or default(settings))
-    plugin = settings["database"]["plugin"]
+    plugin = settings["system"]["database"]["plugin"]
     if database["enabled"] and plugin not in settings["packages"]:
         settings["packages"] = [*settings["packages"], plugin]
 
@@ -1000,7 +1009,7 @@ def derive_plugins(settings: dict) -> None:
         folder = plugin.get("source_hash", "").rpartition("=")[2].lower()
         if not folder:
             folder = f"insecure-{hashlib.sha256(plugin['source'].encode()).hexdigest()[:16]}"
-        plugin["path"] = f"{settings['downloads']}/{folder}/{plugin['name']}"
+        plugin["path"] = f"{settings['system']['downloads']}/{folder}/{plugin['name']}"
     settings["plugins"] = plugins
 
 
@@ -1021,6 +1030,9 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
 
     names
         The names and addresses of the host.
+
+    What is not for the pillar is below ``system``: what the map file of the OS family says, and
+    what the host itself does.
     """
     pillar, found = {} if pillar is ABSENT else plain(pillar), []
     if not isinstance(pillar, dict):
@@ -1041,8 +1053,8 @@ def load(pillar, osmap: dict, defaults: dict, booted: bool, names=()) -> tuple[d
     own = {key: value for key, value in pillar.items() if key != "config"}
     settings = merge_recurse(settings, own)
     settings["config"] = pillar.get("config", {})
-    settings["booted"] = booted
-    settings["names"] = list(names)
+    settings["system"].update(booted=booted, names=list(names))
+    derive_own_files(settings["system"])
     derive_paths(settings)
     derive_database(settings)
     derive_backup_key(settings)

@@ -59,20 +59,9 @@ ORTHANCS_OWN = {
     "DicomModalities": {},
     "OrthancPeers": {},
 }
-# The Lua filter in the folder of the configuration. What is no JSON there and of the formula's
-# making has a name that begins like this one.
-LUA_FILTER = "orthanc-formula-users.lua"
 NETWORK = "network-online.target"
 # What begins an address in roles.yaml, and the option by which a plugin has it elsewhere.
 MOVED = {"/dicom-web/": ("DicomWeb", "Root")}
-# The PEM files in the folder of the configuration, by what is in them.
-PEMS = {
-    "https": "orthanc-formula-https.pem",
-    "dicom_tls": "orthanc-formula-dicom-tls.pem",
-    "dicom_trusted": "orthanc-formula-dicom-tls-trusted.pem",
-    "ca": "orthanc-formula-ca.pem",
-}
-
 
 # The folders that only Orthanc's account and group may enter; others keep theirs as they are.
 CLOSED = ("home", "storage", "index")
@@ -100,19 +89,20 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         for option, value in derived.items()
         if option not in unasked or ORTHANCS_OWN.get(option) != value
     }
-    database = settings["postgresql"]
+    database, system = settings["postgresql"], settings["system"]
+    filter_file = system["own_files"]["users"]
     return {
         "layers": layers(settings, users, derived),
-        "main_file": settings["main_file"],
-        "option_files": settings["option_files"],
+        "main_file": system["main_file"],
+        "option_files": system["option_files"],
         "texts": {
-            LUA_FILTER: lua_filter(users, roles_of(settings, roles)) if users else None,
+            filter_file: lua_filter(users, roles_of(settings, roles)) if users else None,
             # Without systemd as PID 1 there is no unit.
-            **({settings["drop_in"]: unit(settings)} if settings["booted"] else {}),
+            **({system["drop_in"]: unit(settings)} if system["booted"] else {}),
         },
         "certificates": certificates(settings),
         "pems": pems(settings),
-        "site": settings["nginx"]["site"],
+        "site": system["nginx"]["site"],
         "sources": {
             **sources(derived, settings["config"], behind_nginx(settings)),
             **{
@@ -128,14 +118,14 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "folders": folders(settings),
         "version": settings.get("version"),
         "saltenv": __env__,
-        "command": settings["command"],
+        "command": system["command"],
         "packages": settings["packages"],
         "plugins": [plugin["path"] for plugin in settings["plugins"]],
         # What the pillar itself says of the option Plugins holds as it stands.
         "plugin_folder": None if "Plugins" in settings["config"] else settings["paths"]["plugins"],
-        "user": settings["user"],
-        "group": settings["group"],
-        "service": settings["service"],
+        "user": system["user"],
+        "group": system["group"],
+        "service": system["service"],
         "preflight": settings["preflight"],
         "databases": ["PostgreSQL"] if database["enabled"] and database["local"] else [],
         "allow_no_users": "orthanc:users" in settings["asked"],
@@ -156,8 +146,8 @@ def folders(settings: dict) -> dict:
 
 def unit(settings: dict) -> str:
     """Return the drop-in of the unit: what disks, database and moved paths need, and limits."""
-    paths, database = settings["paths"], f"{settings['database']['service']}.service"
-    wants, after = None, []
+    paths, system = settings["paths"], settings["system"]
+    database, wants, after = f"{system['database']['service']}.service", None, []
     if settings["postgresql"]["enabled"]:
         local = settings["postgresql"]["local"]
         # A URI may lead to this host or another one.
@@ -165,7 +155,7 @@ def unit(settings: dict) -> str:
     start = []
     if {"config", "log"} & set(settings["moved_paths"]):
         log = [f"--logdir={paths['log']}"] if paths["log"] else []
-        start = [settings["command"], *log, paths["config"]]
+        start = [system["command"], *log, paths["config"]]
     return render("unit.conf.jinja", mounts=mounts(settings), wants=wants, after=after, start=start)
 
 
@@ -201,13 +191,18 @@ def layers(settings: dict, users: dict, derived: dict) -> list:
     # Anything but a list is refused later on, as it stands in the pillar.
     if users and isinstance(own, list):
         # The filter asks the one that was defined before it: scripts of the pillar come first.
-        layers.append({"LuaScripts": [*own, f"{settings['paths']['config']}/{LUA_FILTER}"]})
+        layers.append({"LuaScripts": [*own, own_file(settings, "users")]})
     plugins = config.get("Plugins") or []
     # Where the pillar does not set it, the host makes it of what is in the folder of the plugins.
     if settings["plugins"] and "Plugins" in config and isinstance(plugins, list):
         files = [plugin["path"] for plugin in settings["plugins"]]
         layers.append({"Plugins": [*plugins, *files]})
     return layers
+
+
+def own_file(settings: dict, what: str) -> str:
+    """Return the path of one of the formula's own files in the folder of the configuration."""
+    return f"{settings['paths']['config']}/{settings['system']['own_files'][what]}"
 
 
 def sources(derived: dict, config: dict, behind_nginx: bool = False) -> dict:
@@ -254,7 +249,7 @@ def options_of(settings: dict, users: dict) -> dict:
     if isinstance(deidentify, str):
         options["DeidentifyLogsDicomVersion"] = deidentify
     if "ca_source" in settings:
-        options["HttpsCACertificates"] = f"{paths['config']}/{PEMS['ca']}"
+        options["HttpsCACertificates"] = own_file(settings, "ca")
     if settings["postgresql"]["enabled"]:
         options["PostgreSQL"] = {
             # Without them Orthanc stays with SQLite and files, and does not say so.
@@ -272,9 +267,9 @@ def options_of(settings: dict, users: dict) -> dict:
         options["HttpBindAddresses"] = ["127.0.0.1"]
     elif settings["https"]["enabled"]:
         options["SslEnabled"] = True
-        options["SslCertificate"] = f"{paths['config']}/{PEMS['https']}"
+        options["SslCertificate"] = own_file(settings, "https")
     if "certificate" in dicom["tls"]:
-        options.update(dicom_tls(dicom["tls"], paths["config"]))
+        options.update(dicom_tls(settings))
     return options
 
 
@@ -331,14 +326,14 @@ def behind_nginx(settings: dict) -> bool:
     return https["enabled"] and https["terminator"] == "nginx"
 
 
-def dicom_tls(tls: dict, folder: str) -> dict:
+def dicom_tls(settings: dict) -> dict:
     """
     Return the options for DICOM TLS, also for connections that Orthanc opens.
 
     https://orthanc.uclouvain.be/book/faq/dicom-tls.html
     """
-    pair = f"{folder}/{PEMS['dicom_tls']}"
-    trusted = f"{folder}/{PEMS['dicom_trusted']}" if "trusted_certificates" in tls else pair
+    tls, pair = settings["dicom"]["tls"], own_file(settings, "dicom_tls")
+    trusted = own_file(settings, "dicom_trusted") if "trusted_certificates" in tls else pair
     return {
         "DicomTlsEnabled": tls["enabled"],
         "DicomTlsCertificate": pair,
@@ -369,7 +364,7 @@ def certificates(settings: dict) -> dict:
 def https_pem(settings: dict) -> dict | None:
     """Return what ``orthanc_tls.pem`` needs for the certificate and key of the HTTPS server."""
     if settings["https"]["self_signed"]:
-        return {"names": [*settings["names"], "localhost"]}
+        return {"names": [*settings["system"]["names"], "localhost"]}
     return pem_of(settings["https"], "certificate", "key")
 
 
@@ -385,13 +380,14 @@ def pems(settings: dict) -> dict:
     in the folder of the configuration; None for those that must not be there.
     """
     https, tls, database = settings["https"], settings["dicom"]["tls"], settings["postgresql"]
+    names = settings["system"]["own_files"]
     own_https = https["enabled"] and not behind_nginx(settings)
     found = {
-        PEMS["https"]: https_pem(settings) if own_https else None,
-        PEMS["dicom_tls"]: pem_of(tls, "certificate", "key"),
-        PEMS["dicom_trusted"]: pem_of(tls, "trusted_certificates"),
-        PEMS["ca"]: own_ca(settings),
-        settings["database"]["ca"]: None,
+        names["https"]: https_pem(settings) if own_https else None,
+        names["dicom_tls"]: pem_of(tls, "certificate", "key"),
+        names["dicom_trusted"]: pem_of(tls, "trusted_certificates"),
+        names["ca"]: own_ca(settings),
+        names["database_ca"]: None,
     }
     if database["enabled"] and "ca_source" in database:
         folder, name = os.path.split(database["ca"])
@@ -421,12 +417,12 @@ def proxy(settings: dict, site: bool = True) -> dict:
     Return the site of nginx and what belongs to it, as ``orthanc_nginx`` takes it; or where there
     is to be none, what to look for.
     """
-    https, nginx = settings["https"], settings["nginx"]
+    https, nginx = settings["https"], settings["system"]["nginx"]
     result = {
         **{name: nginx[name] for name in ("site", "pem", "service", "command")},
         "text": None,
         "certificate": None,
-        "orthanc": settings["command"],
+        "orthanc": settings["system"]["command"],
     }
     if not (site and behind_nginx(settings)):
         return result
@@ -453,7 +449,7 @@ def is_path(source) -> bool:
 
 def listen(settings: dict) -> list:
     """Return the addresses that nginx listens on: all of the host's, or only the local ones."""
-    port, names = settings["port"], settings["names"]
+    port, names = settings["port"], settings["system"]["names"]
     if settings["remote_access"]:
         return [port, f"[::]:{port}"] if any(":" in name for name in names) else [port]
     return [f"127.0.0.1:{port}", f"[::1]:{port}"] if "::1" in names else [f"127.0.0.1:{port}"]

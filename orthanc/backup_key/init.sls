@@ -9,8 +9,7 @@ def run():
 
 
 def states(orthanc):
-    settings = orthanc["settings"]
-    key = settings["backup_key"]
+    key, system = orthanc["settings"]["backup_key"], orthanc["settings"]["system"]
 
     if not key["enabled"]:
         return {
@@ -20,7 +19,7 @@ def states(orthanc):
         "include": ["orthanc.config"],
         "orthanc-ssh-client": {
             "pkg.installed": [
-                {"name": settings["ssh_client"]},
+                {"name": system["ssh_client"]},
                 *orthanc["apart"],
                 {"require": [{"orthanc_first_run": "orthanc-first-run"}]},
             ],
@@ -29,8 +28,8 @@ def states(orthanc):
             "orthanc_backup_key.present": [
                 {"name": key["path"]},
                 {"remote_user": key["remote_user"]},
-                {"user": settings["user"]},
-                {"group": settings["group"]},
+                {"user": system["user"]},
+                {"group": system["group"]},
                 {"require": [{"pkg": "orthanc-ssh-client"}, {"file": "orthanc-home"}]},
             ],
         },

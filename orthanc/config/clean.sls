@@ -9,15 +9,15 @@ def run():
 
 
 def states(orthanc):
-    settings = orthanc["settings"]
     configuration = orthanc["configuration"]()
-    others = [*configuration["texts"], *configuration["pems"]]
+    files = [configuration["main_file"], *configuration["option_files"]]
+    files += [*configuration["texts"], *configuration["pems"]]
 
     return {
         "orthanc-config": {
             "orthanc_conf.absent": [
-                {"name": settings["paths"]["config"]},
-                {"files": [settings["main_file"], *settings["option_files"], *others]},
+                {"name": orthanc["settings"]["paths"]["config"]},
+                {"files": files},
             ],
         },
     }

@@ -15,7 +15,8 @@ def run():
 
 def states(orthanc):
     settings = orthanc["settings"]
-    paths, configuration = settings["paths"], orthanc["configuration"]()
+    paths, system = settings["paths"], settings["system"]
+    configuration = orthanc["configuration"]()
 
     states = {
         "include": ["orthanc.packages", "orthanc.plugins"],
@@ -25,7 +26,7 @@ def states(orthanc):
             "file.directory": [
                 {"name": paths["config"]},
                 {"user": "root"},
-                {"group": settings["group"]},
+                {"group": system["group"]},
                 {"dir_mode": "0750"},
                 {"makedirs": True},
                 {"require": [{"sls": "orthanc.packages"}]},
@@ -34,8 +35,8 @@ def states(orthanc):
         "orthanc-access-content": {
             "orthanc_access.closed": [
                 {"name": paths["config"]},
-                {"user": settings["user"]},
-                {"group": settings["group"]},
+                {"user": system["user"]},
+                {"group": system["group"]},
                 {"own": own(configuration)},
                 {"require": [{"file": "orthanc-access"}]},
             ],
@@ -50,7 +51,7 @@ def states(orthanc):
     }
     for place, folder in configuration["folders"].items():
         if place != "orthanc:paths:config":
-            states.update(private(place.split(":")[-1], folder, settings))
+            states.update(private(place.split(":")[-1], folder, system))
     return states
 
 
@@ -68,7 +69,7 @@ def plugins(settings):
     ]
 
 
-def private(name, folder, settings):
+def private(name, folder, system):
     """
     Return the states of a folder that only Orthanc's account and group may enter.
 
@@ -80,16 +81,16 @@ def private(name, folder, settings):
         f"orthanc-{name}-content": {
             "orthanc_access.closed": [
                 {"name": folder},
-                {"user": settings["user"]},
-                {"group": settings["group"]},
+                {"user": system["user"]},
+                {"group": system["group"]},
                 {"prereq": [{"file": f"orthanc-{name}"}]},
             ],
         },
         f"orthanc-{name}": {
             "file.directory": [
                 {"name": folder},
-                {"user": settings["user"]},
-                {"group": settings["group"]},
+                {"user": system["user"]},
+                {"group": system["group"]},
                 {"dir_mode": "0750"},
                 {"makedirs": True},
                 {"require": [{"orthanc_conf": "orthanc-config"}]},

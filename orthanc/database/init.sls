@@ -13,11 +13,11 @@ def run():
 
 def states(orthanc):
     settings = orthanc["settings"]
-    database, names = settings["postgresql"], settings["database"]
+    database, system = settings["postgresql"], settings["system"]["database"]
 
-    programs = names["client"] if database["enabled"] else []
+    programs = system["client"] if database["enabled"] else []
     if database["enabled"] and database["local"]:
-        programs = programs + names["server"]
+        programs = programs + system["server"]
     reached = [{"name": settings["paths"]["config"]}]
     if database["enabled"]:
         reached.append({"configuration": orthanc["configuration"]()})
@@ -43,7 +43,7 @@ def states(orthanc):
         # openSUSE makes the cluster at its first start.
         states["orthanc-database-service"] = {
             "service.running": [
-                {"name": names["service"]},
+                {"name": system["service"]},
                 {"enable": True},
                 {"require": [{"pkg": "orthanc-database-packages"}]},
             ],

@@ -10,12 +10,11 @@ def run():
 
 def states(orthanc):
     settings, parts = orthanc["settings"], ["service", "config", "packages"]
-
     return {
         "include": [f"orthanc.{part}.clean" for part in parts],
         "orthanc-first-run": {
             "orthanc_first_run.undone": [
-                {"name": settings["service"]},
+                {"name": settings["system"]["service"]},
                 {"config": settings["paths"]["config"]},
                 {"log": settings["paths"]["log"]},
                 {"require": [{"sls": f"orthanc.{part}.clean"} for part in parts]},

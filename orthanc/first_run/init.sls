@@ -15,19 +15,20 @@ def run():
 
 def states(orthanc):
     settings = orthanc["settings"]
-    paths, database = settings["paths"], settings["database"]
-    others = [settings["nginx"]["package"], *database["client"], *database["server"]]
+    paths, system = settings["paths"], settings["system"]
+    others = [system["nginx"]["package"], *system["database"]["client"]]
+    others += [*system["database"]["server"], system["ssh_client"]]
     folders = [
         *(paths[name] for name in ("home", "storage", "index", "log")),
-        *(settings["links"]["dir"], settings["downloads"], os.path.dirname(settings["drop_in"])),
+        *(settings["links"]["dir"], system["downloads"], os.path.dirname(system["drop_in"])),
     ]
 
     return {
         "orthanc-first-run": {
             "orthanc_first_run.begun": [
-                {"name": settings["service"]},
+                {"name": system["service"]},
                 {"packages": settings["packages"]},
-                {"others": [*others, settings["ssh_client"]]},
+                {"others": others},
                 {"folders": folders},
                 {"config": paths["config"]},
             ],

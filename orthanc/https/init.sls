@@ -14,7 +14,7 @@ def run():
 
 
 def states(orthanc):
-    nginx, proxy = orthanc["settings"]["nginx"], orthanc["proxy"]()
+    nginx, proxy = orthanc["settings"]["system"]["nginx"], orthanc["proxy"]()
 
     tried_after = [{"pkg": "orthanc-nginx"}]
     states = {

@@ -12,8 +12,6 @@ def run():
 
 
 def states(orthanc):
-    settings = orthanc["settings"]
+    service = orthanc["settings"]["system"]["service"]
 
-    return {
-        "orthanc-packages": {"orthanc_first_run.packages_removed": [{"name": settings["service"]}]},
-    }
+    return {"orthanc-packages": {"orthanc_first_run.packages_removed": [{"name": service}]}}

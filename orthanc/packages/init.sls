@@ -11,10 +11,10 @@ def run():
 def states(orthanc):
     settings = orthanc["settings"]
     paths, version = settings["paths"], settings.get("version")
+    server = settings["system"]["package"]
 
     packages = [
-        {name: version} if version and name == settings["package"] else name
-        for name in settings["packages"]
+        {name: version} if version and name == server else name for name in settings["packages"]
     ]
     hold = "pkg.held" if version else "pkg.unheld"
     return {
@@ -43,14 +43,14 @@ def states(orthanc):
         # After the packages: what others require these to wait for may bring the source.
         "orthanc-version": {
             "orthanc_packages.available": [
-                {"name": settings["package"]},
+                {"name": server},
                 {"version": version},
                 {"require": [{"pkg": "orthanc-packages"}]},
             ],
         },
         "orthanc-hold": {
             hold: [
-                {"name": settings["package"]},
+                {"name": server},
                 {"require": [{"pkg": "orthanc-packages"}]},
             ],
         },

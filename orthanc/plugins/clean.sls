@@ -14,7 +14,7 @@ def states(orthanc):
     return {
         "orthanc-plugins-unused": {
             "orthanc_plugins.only": [
-                {"name": settings["downloads"]},
+                {"name": settings["system"]["downloads"]},
                 {"config": settings["paths"]["config"]},
             ],
         },

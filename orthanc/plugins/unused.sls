@@ -15,7 +15,7 @@ def states(orthanc):
         "include": ["orthanc.service"],
         "orthanc-plugins-unused": {
             "orthanc_plugins.only": [
-                {"name": settings["downloads"]},
+                {"name": settings["system"]["downloads"]},
                 {"config": settings["paths"]["config"]},
                 {"keep": [plugin["path"] for plugin in settings["plugins"]]},
                 # Until then the configuration of before may return.

@@ -14,7 +14,7 @@ def states(orthanc):
     return {
         "orthanc-stopped": {
             "orthanc.stopped": [
-                {"name": settings["service"]},
+                {"name": settings["system"]["service"]},
                 {"config": settings["paths"]["config"]},
             ],
         },

@@ -10,14 +10,14 @@ def run():
 
 def states(orthanc):
     settings = orthanc["settings"]
-    paths, proxy = settings["paths"], orthanc["proxy"]()
+    paths, system, proxy = settings["paths"], settings["system"], orthanc["proxy"]()
 
     serving = [
-        {"name": settings["service"]},
+        {"name": system["service"]},
         {"config": paths["config"]},
         {"log": paths["log"]},
         {"timeout": settings["start_timeout"]},
-        {"group": settings["group"]},
+        {"group": system["group"]},
         {"postgresql": settings["postgresql"]["enabled"]},
         {"proxy": proxy},
         # Not all of orthanc.config: where only a folder's mode cannot be changed, Orthanc serves.
@@ -33,10 +33,10 @@ def states(orthanc):
         "orthanc-serving": {"orthanc.serving": serving},
     }
     # Without systemd as PID 1 there is no boot to prepare for.
-    if settings["booted"]:
+    if system["booted"]:
         states["orthanc-enabled"] = {
             "service.enabled": [
-                {"name": settings["service"]},
+                {"name": system["service"]},
                 {"require": [{"orthanc_conf": "orthanc-config"}]},
             ],
         }
