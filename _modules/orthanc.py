@@ -35,6 +35,17 @@ SETTLING = 10
 GRACE = 3
 
 
+def port(config):
+    """
+    Part of the formula. Return the number of the port of the REST API, as the configuration gives
+    it.
+
+    config
+        The path of the folder of the configuration.
+    """
+    return __salt__["orthanc_folder.effective"](config).get("HttpPort", 8042)
+
+
 def url(config):
     """
     Return the address of the REST API on this host, as the configuration gives it.
@@ -48,7 +59,7 @@ def url(config):
 
         salt '*' orthanc.url /etc/orthanc
     """
-    options = __salt__["orthanc_conf.effective"](config)
+    options = __salt__["orthanc_folder.effective"](config)
     scheme = "https" if options.get("SslEnabled") else "http"
     # Orthanc takes only 127.0.0.1 for local, neither localhost nor ::1.
     return f"{scheme}://127.0.0.1:{options.get('HttpPort', 8042)}"
@@ -124,49 +135,18 @@ def _settle() -> None:
     index with which no Orthanc starts any more.
     """
     deadline = time.monotonic() + SETTLING
-    while time.monotonic() < deadline and any(map(_is_starting, glob.glob("/proc/[0-9]*"))):
+    orthancs = __salt__["orthanc_host.orthancs"]
+    while time.monotonic() < deadline and any(map(_is_starting, orthancs())):
         time.sleep(0.1)
 
 
 def _is_starting(process: str) -> bool:
-    """Return whether a process, a folder below /proc, is an Orthanc that does not listen yet."""
-    # It may have ended meanwhile.
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        if not _is_orthanc(process):
-            return False
-        with salt.utils.files.fopen(f"{process}/stat") as file:
-            ticks = int(file.read().rpartition(")")[2].split()[19])
-        with salt.utils.files.fopen("/proc/uptime") as file:
-            age = float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
-        return age < SETTLING and not _opened(process) & _listening_sockets()
+    """Return whether an Orthanc has just been started and does not listen yet."""
+    with contextlib.suppress(OSError):  # It may have ended meanwhile.
+        if time.time() - __salt__["orthanc_host.started"](process) < SETTLING:
+            opened = set(__salt__["orthanc_host.opened"](process).values())
+            return opened.isdisjoint(__salt__["orthanc_host.listening"]())
     return False
-
-
-def _is_orthanc(process: str) -> bool:
-    """Return whether a process, a folder below /proc, runs Orthanc's program."""
-    # Behind the name of a program that was upgraded while it runs, the kernel notes that.
-    program = os.readlink(f"{process}/exe").rpartition("/")[2]
-    return re.sub(r" \(deleted\)$", "", program).lower() == "orthanc"
-
-
-def _opened(process: str) -> set:
-    """Return what a process has open; what it closes meanwhile is not among it."""
-    found = set()
-    for link in glob.glob(f"{process}/fd/*"):
-        with contextlib.suppress(FileNotFoundError):
-            found.add(os.readlink(link))
-    return found
-
-
-def _listening_sockets() -> set:
-    """Return the sockets of this host that listen, as links to them are named."""
-    found = set()
-    for table in glob.glob("/proc/net/tcp*"):
-        with salt.utils.files.fopen(table) as file:
-            rows = [line.split() for line in file.read().splitlines()[1:]]
-        # 0A: the state LISTEN
-        found |= {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
-    return found
 
 
 def wait(service, config, log=None, timeout=60):
@@ -231,35 +211,27 @@ def backend(config):
 
         salt '*' orthanc.backend /etc/orthanc
     """
-    options = __salt__["orthanc_conf.effective"](config)
+    options = __salt__["orthanc_folder.effective"](config)
     folder = options.get("IndexDirectory") or options.get("StorageDirectory") or ""
     index = os.path.join(folder, "index")
-    found = None
-    for process in glob.glob("/proc/[0-9]*"):
+    found = "unknown" if None in __salt__["orthanc_host.programs"]().values() else None
+    for process in __salt__["orthanc_host.orthancs"]():
         try:
-            if not _is_orthanc(process):
-                continue
             with salt.utils.files.fopen(f"{process}/maps", errors="replace") as file:
                 mapped = file.read()
-        except PermissionError:
-            found = found or "unknown"
-            continue
         except OSError:
             continue  # it has ended meanwhile
-        if _has_open(process, index):
+        if any(_is_same(link, index) for link in __salt__["orthanc_host.opened"](process)):
             return "SQLite"
         if "PostgreSQLIndex" in mapped:
             found = "PostgreSQL"
     return found
 
 
-def _has_open(process: str, path: str) -> bool:
-    """Return whether a process, a folder below /proc, has a file open."""
-    for link in glob.glob(f"{process}/fd/*"):
-        # Closed meanwhile, or there is no such file.
-        with contextlib.suppress(OSError):
-            if os.path.samefile(link, path):
-                return True
+def _is_same(link: str, path: str) -> bool:
+    # Closed meanwhile, or there is no such file.
+    with contextlib.suppress(OSError):
+        return os.path.samefile(link, path)
     return False
 
 
@@ -285,7 +257,7 @@ def require_postgresql(config):
     if found == "unknown":
         log.warning("Whether Orthanc keeps its index in PostgreSQL cannot be told on this host")
         return
-    options = __salt__["orthanc_conf.effective"](config)
+    options = __salt__["orthanc_folder.effective"](config)
     reason = f"none of Plugins ({options.get('Plugins')}) is the index plugin of PostgreSQL"
     if not (options.get("PostgreSQL") or {}).get("EnableIndex"):
         reason = "EnableIndex is not true in the section PostgreSQL"
@@ -334,7 +306,7 @@ def errors(service="orthanc", log="", count=10, config=None):
         lines = re.split(r"^.*\] Orthanc version: ", journal, flags=re.MULTILINE)[-1].splitlines()
     # Orthanc begins each line with its level: E, W, I or T, and the date.
     found = [line for line in lines if line[:1] == "E" and line[1:5].isdigit()]
-    return __salt__["orthanc_conf.scrub"](_folder(config), (found or lines)[-count:])
+    return __salt__["orthanc_folder.scrub"](_folder(config), (found or lines)[-count:])
 
 
 def _newest(paths: list) -> list[str]:
@@ -373,7 +345,7 @@ def access(config=None):
         salt '*' orthanc.access
     """
     config = _folder(config)
-    options = __salt__["orthanc_conf.effective"](config)
+    options = __salt__["orthanc_folder.effective"](config)
     address, remote = url(config), options.get("RemoteAccessAllowed", False)
     certificate = options.get("SslCertificate") if options.get("SslEnabled") else None
     site = __salt__["orthanc_nginx.found"]()

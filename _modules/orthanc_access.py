@@ -19,6 +19,10 @@ from salt.exceptions import CommandExecutionError
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
 # How many paths are named; there may be a million images.
 NAMED = 100
+# What is in a folder that is as good as empty: each new ext4 has it.
+NO_CONTENT = {"lost+found"}
+# Where the pillar has the folder of the configuration, which is root's.
+CONFIG_PATH = "orthanc:paths:config"
 
 
 def close(name, user="orthanc", group="orthanc", own=None, test=False):
@@ -62,7 +66,7 @@ def close(name, user="orthanc", group="orthanc", own=None, test=False):
     account, top, more = _account(user, group), os.path.realpath(name), 0
     if account is None or not os.path.isdir(top):
         return changes
-    used = [top] if own is None else __salt__["orthanc_conf.used"](top)
+    used = [top] if own is None else __salt__["orthanc_folder.used"](top)
     used = [os.path.realpath(path) for path in used]
     for folder, folders, files, descriptor in os.fwalk(top):
         for entry in folders + files:
@@ -89,6 +93,61 @@ def close(name, user="orthanc", group="orthanc", own=None, test=False):
     if more:
         changes["and others"] = {"old": "open", "new": f"{more} closed"}
     return changes
+
+
+def why_open(folder, place, user, group):
+    """
+    Part of the formula. Return why a folder cannot be closed to all but Orthanc, an empty text if
+    it can; and whether that may stay so where the folder is in use.
+
+    folder
+        The path of the folder, which need not exist.
+
+    place
+        The path of the pillar that it comes from.
+
+    user, group
+        The names of the service's account and of its group.
+    """
+    parent, uid = os.path.dirname(folder), __salt__["file.user_to_uid"](user)
+    while not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
+    if os.path.islink(folder):
+        return (
+            f"{folder} is a link, and what it leads to would stay open to others; set {place}"
+            f" to {os.path.realpath(folder)}"
+        ), True
+    if _is_of_others(folder, {0, uid} if place == CONFIG_PATH else {uid}):
+        owner = __salt__["file.get_user"](folder)
+        # Before the first run there is nobody to give a folder to.
+        give = f"chown {user}" if uid != "" else f"install the package of {user} and chown {user}"
+        return (
+            f"{folder} belongs to {owner}, and would be closed to all but {user}; choose"
+            f" another folder, or {give} {folder}"
+        ), True
+    is_config = not _is_filled(folder) or __salt__["orthanc_folder.json_files"](folder)
+    if place == CONFIG_PATH and not is_config:
+        return (
+            f"{folder} holds other things than a configuration of Orthanc, and would be closed"
+            f" to all but {user}; choose another folder"
+        ), True
+    if uid != "" and not __salt__["orthanc_host.may"](["-x", parent], user, group):
+        return (
+            f"the account {user} may not enter {parent}; choose another folder, or"
+            f" chmod o+x {parent}"
+        ), False
+    return "", True
+
+
+def _is_of_others(folder: str, owners: set) -> bool:
+    """Return whether a folder with something in it belongs to somebody else."""
+    # Root may not look into one of Orthanc's on NFS with root_squash.
+    is_other = os.path.isdir(folder) and os.stat(folder).st_uid not in owners
+    return is_other and _is_filled(folder)
+
+
+def _is_filled(folder: str) -> bool:
+    return os.path.isdir(folder) and bool(set(os.listdir(folder)) - NO_CONTENT)
 
 
 def _account(user: str, group: str) -> tuple | None:

@@ -19,7 +19,6 @@ import contextlib
 import glob
 import json
 import os
-import pwd
 import re
 import shlex
 import urllib.parse
@@ -159,7 +158,11 @@ def problems(options, user="orthanc", group="orthanc", texts=None):
     result = _ask(section, USABLE, user, group, texts)
     if result is None:
         # Before the first run there is no account to try it with, but there are the server's rules.
-        remedy = "" if _account(user) else _not_let_in(_parameters(section) or {}, user)
+        remedy = (
+            ""
+            if __salt__["orthanc_host.account"](user)
+            else _not_let_in(_parameters(section) or {}, user)
+        )
         return [(path, remedy)] if remedy else None
     if result["retcode"]:
         lines = [line.strip() for line in result["stderr"].splitlines() if line.strip()]
@@ -199,7 +202,7 @@ def untried(options, user="orthanc"):
         return "psql takes the passphrase of a key on its command line only, which everybody sees"
     if not _program("psql"):
         return "there is no psql on this host yet"
-    if section and not _account(user):
+    if section and not __salt__["orthanc_host.account"](user):
         return f"there is no account {user} on this host yet, which logs in"
     return None
 
@@ -416,11 +419,7 @@ def _quoted(text: str, options: dict) -> str:
 
 def _sockets() -> list:
     """Return folder and port of each local server that listens, as its socket tells."""
-    with salt.utils.files.fopen("/proc/net/unix", errors="replace") as file:
-        rows = [line.split(None, 7) for line in file.read().splitlines()[1:]]
-    # The flag of a socket that takes connections.
-    paths = [row[7] for row in rows if len(row) == 8 and int(row[3], 16) & 0x10000]
-    found = [SOCKET.fullmatch(path) for path in sorted(set(paths))]
+    found = map(SOCKET.fullmatch, __salt__["orthanc_host.sockets_with_path"]())
     return [(os.path.realpath(match["folder"]), int(match["port"])) for match in found if match]
 
 
@@ -539,6 +538,29 @@ def index(options):
     return _place(section) if section.get("EnableIndex") else SQLITE
 
 
+def is_sqlite(options):
+    """
+    Part of the formula. Return whether Orthanc keeps its index in a file.
+
+    options
+        A mapping from option name to value.
+    """
+    return index(options) == SQLITE
+
+
+def is_elsewhere(options):
+    """
+    Part of the formula. Return whether Orthanc keeps its index in a database of PostgreSQL that is
+    not reached by a socket of this host.
+
+    options
+        A mapping from option name to value.
+    """
+    if index(options) in (None, SQLITE):
+        return False
+    return not _is_local(_parameters(_section(options)) or {})
+
+
 def _place(section: dict) -> str | None:
     """Name a database, without who logs in; None where that cannot be told."""
     parameters = _parameters(section)
@@ -608,7 +630,11 @@ def _ask(section: dict, statement: str, user: str, group: str, texts: dict | Non
     parameters = _parameters(section)
     words = ["--set=VERBOSITY=verbose", f"--command={statement}"]
     # There is no variable for the password of a key, and it must not be on a command line.
-    if parameters is None or "sslpassword" in parameters or not _account(user):
+    if (
+        parameters is None
+        or "sslpassword" in parameters
+        or not __salt__["orthanc_host.account"](user)
+    ):
         return None
     parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
     text = (texts or {}).get(parameters.get("sslrootcert"))
@@ -618,20 +644,12 @@ def _ask(section: dict, statement: str, user: str, group: str, texts: dict | Non
     try:
         with salt.utils.files.fopen(path, "w") as file:
             file.write(text)
-        os.chown(path, _account(user).pw_uid, -1)
+        os.chown(path, __salt__["orthanc_host.account"](user).pw_uid, -1)
         parameters["sslrootcert"] = path
         result = _psql(parameters, words, user, group)
     finally:
         os.unlink(path)
     return result
-
-
-def _account(user: str) -> pwd.struct_passwd | None:
-    """Return an account of this host; None where it is missing, as before the first run."""
-    try:
-        return pwd.getpwnam(user)
-    except KeyError:
-        return None
 
 
 def _psql(
@@ -651,7 +669,7 @@ def _psql(
 
 def _run(program: str, words: list, user: str, group: str, password="", stdin=None) -> dict | None:
     """Run a program of PostgreSQL as an account of this host; None if one of the two is missing."""
-    account = _account(user)
+    account = __salt__["orthanc_host.account"](user)
     path = _program(program)
     if not account or not path:
         return None
@@ -661,10 +679,7 @@ def _run(program: str, words: list, user: str, group: str, password="", stdin=No
     if password:
         environment["PGPASSWORD"] = password
     return __salt__["cmd.run_all"](
-        [
-            *("setpriv", "--reuid", user, "--regid", group, "--init-groups", "--"),
-            *(path, *words),
-        ],
+        [*__salt__["orthanc_host.as_account"](user, group), path, *words],
         python_shell=False,
         cwd="/",
         env={**environment, "LC_ALL": "C.UTF-8"},
@@ -699,11 +714,10 @@ def _environment(user: str) -> dict:
 
 def _running(user: str) -> list | None:
     """Return the environment of the Orthanc that runs as an account; None if none does."""
-    for process in glob.glob("/proc/[0-9]*"):
+    for process in __salt__["orthanc_host.orthancs"]():
         # It may have ended meanwhile, or be none of ours to look at.
         with contextlib.suppress(OSError):
-            program = os.path.basename(os.readlink(f"{process}/exe")).split(" ")[0]
-            if program.lower() == "orthanc" and os.stat(process).st_uid == _account(user).pw_uid:
+            if os.stat(process).st_uid == __salt__["orthanc_host.account"](user).pw_uid:
                 with salt.utils.files.fopen(f"{process}/environ", errors="replace") as file:
                     return file.read().split("\0")
     return None

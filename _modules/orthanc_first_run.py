@@ -19,11 +19,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import fcntl
 import json
 import os
 import stat
-import tempfile
 
 import salt.utils.files
 import salt.utils.systemd
@@ -97,7 +95,7 @@ def begin(service, packages, others=(), folders=(), config=None, test=False):
         closed = any(map(os.path.exists, _closed(service)))
         if first:
             record.update(served=True, held=_held(service), service=_state(service))
-            if closed or __salt__["orthanc_conf.written"](config):
+            if closed or __salt__["orthanc_files.written"](config):
                 # By an earlier version of the formula, or by a run whose record is lost: what was
                 # there before that is not known.
                 record.update(held=False, service={"running": False, "enabled": False})
@@ -107,7 +105,11 @@ def begin(service, packages, others=(), folders=(), config=None, test=False):
             changes[RECORD] = {"old": None if first else "without", "new": noted}
         if closed or not (_are_installed([service]) or __salt__["service.status"](service)):
             record["served"] = False
-            open_yet = [path for path, text in _closed(service).items() if _text(path) != text]
+            open_yet = [
+                path
+                for path, text in _closed(service).items()
+                if __salt__["orthanc_files.read_if_there"](path) != text
+            ]
             changes.update({path: {"old": None, "new": "written"} for path in open_yet})
             if open_yet and not test:
                 close(service)
@@ -139,7 +141,7 @@ def packaged(folders, config, test=False):
     """
     found = {}
     with _failing("noting what the packages brought"), _record(test) as record:
-        if record and not __salt__["orthanc_conf.written"](config):
+        if record and not __salt__["orthanc_files.written"](config):
             paths = [*filter(None, folders), config, *_below(config)]
             here = {path: _mode(path) for path in paths if not record["paths"].get(path)}
             found = {path: mode for path, mode in here.items() if mode}
@@ -326,7 +328,7 @@ def undo(service, config, log=None, test=False):
         __salt__["service.enable" if before["enabled"] else "service.disable"](service)
     if before.get("running"):
         __salt__["orthanc.restart"](service)
-        serves_with = __salt__["orthanc_conf.in_use"](config, service)
+        serves_with = __salt__["orthanc_folder.in_use"](config, service)
         __salt__["orthanc.wait"](service, serves_with, log=log)
     with _failing(f"removing {RECORD}"):
         os.unlink(RECORD)
@@ -441,53 +443,30 @@ def _put_back_paths(record: dict, changes: dict) -> None:
 @contextlib.contextmanager
 def _record(test: bool = False):
     """Lend the record to one run after the other, and write what was changed of it."""
-    descriptor = os.open(os.path.dirname(os.path.dirname(RECORD)), os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with __salt__["orthanc_files.locked"](os.path.dirname(RECORD)):
         record = _read()
         before = copy.deepcopy(record)
         yield record
         if record != before and not test:
             _write(RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n", 0o600)
-    finally:
-        os.close(descriptor)
 
 
 def _read() -> dict:
     with _failing(f"reading {RECORD}"):
-        text = _text(RECORD)
+        text = __salt__["orthanc_files.read_if_there"](RECORD)
         return json.loads(text) if text else {}
 
 
-def _text(path: str):
-    """Return what a file holds; None if there is none."""
-    if not os.path.exists(path):
-        return None
-    with salt.utils.files.fopen(path) as file:
-        return file.read()
-
-
 def _write(path: str, text: str, mode: int) -> None:
-    """Put a whole new file in the place of the old one."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".formula-")
-    try:
-        with os.fdopen(handle, "w") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    __salt__["orthanc_files.write"](path, text, mode)
 
 
 @contextlib.contextmanager
 def _failing(what: str):
-    """Let what the operating system refuses fail as everything else does."""
-    try:
-        yield
-    except (OSError, ValueError) as err:
-        raise CommandExecutionError(f"{what} failed: {err}") from err
+    """Let a record that is no JSON fail as everything else does."""
+    with __salt__["orthanc_files.failing"](what):
+        try:
+            yield
+        except ValueError as err:
+            raise CommandExecutionError(f"{what} failed: {err}") from err

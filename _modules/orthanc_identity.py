@@ -110,22 +110,14 @@ def place(path):
     """
     real = os.path.realpath(path)
     os.path.exists(real)  # a disk that is mounted on demand
-    mounted: dict = {"mount": "/", "file_system": ""}
-    with salt.utils.files.fopen("/proc/self/mountinfo", errors="surrogateescape") as file:
-        for line in file:
-            fields = line.split()
-            root, point = _plain(fields[3]), _plain(fields[4])
-            # Of several at one point, the last one covers the others.
-            inside = f"{real}/".startswith(f"{point.rstrip('/')}/")
-            if inside and len(point) >= len(mounted["mount"]):
-                kind, source = fields[fields.index("-") + 1 :][:2]
-                mounted = {"mount": point, "file_system": _name(kind, _plain(source), point, root)}
-    return {"path": path, **mounted}
-
-
-def _plain(text: str) -> str:
-    """Return a path of mountinfo as it is: the kernel writes some characters as octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+    found: dict = {"mount": "/", "file_system": ""}
+    for mounted in __salt__["orthanc_host.mounts"]():
+        point = mounted["point"]
+        # Of several at one point, the last one covers the others.
+        inside = f"{real}/".startswith(f"{point.rstrip('/')}/")
+        if inside and len(point) >= len(found["mount"]):
+            found = {"mount": point, "file_system": _name(**mounted)}
+    return {"path": path, **found}
 
 
 def _name(kind: str, source: str, point: str, root: str) -> str:
@@ -537,28 +529,20 @@ def strayed(storage, index=None):
 
         salt '*' orthanc_identity.strayed /var/lib/orthanc/db-v6
     """
-    for process in glob.glob("/proc/[0-9]*"):
+    for process in __salt__["orthanc_host.orthancs"]():
         # It may have ended meanwhile, or be none of ours to look at.
         with contextlib.suppress(OSError):
-            program = os.path.basename(os.readlink(f"{process}/exe")).split(" ")[0]
             root = f"{process}/root"
-            # One in a container, or with a root of its own, sees other paths.
-            if program.lower() != "orthanc" or os.readlink(root) != "/" or _is_of_others(process):
-                continue
+            if os.readlink(root) != "/":
+                continue  # One with a root of its own sees other paths.
             real = os.path.realpath(storage)
             if _inode(real) not in (None, _inode(f"{root}{real}")):
                 return True
-            opened = [link for link in glob.glob(f"{process}/fd/*") if _target(link) == index]
-            if any(_inode(link) != _inode(index) for link in opened):
+            opened = __salt__["orthanc_host.opened"](process).items()
+            links = [link for link, target in opened if target == index]
+            if any(_inode(link) != _inode(index) for link in links):
                 return True
     return False
-
-
-def _target(link: str) -> str:
-    """Return where a link leads to; it may be closed meanwhile."""
-    with contextlib.suppress(OSError):
-        return os.readlink(link)
-    return ""
 
 
 def _inode(path: str) -> tuple | None:
@@ -567,8 +551,3 @@ def _inode(path: str) -> tuple | None:
         found = os.stat(path)
         return found.st_dev, found.st_ino
     return None
-
-
-def _is_of_others(process: str) -> bool:
-    """Return whether a process is one of a container."""
-    return os.readlink(f"{process}/ns/pid") != os.readlink("/proc/self/ns/pid")

@@ -8,6 +8,7 @@ https://orthanc.uclouvain.be/book/users/configuration.html
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 
@@ -104,6 +105,29 @@ def dump(options: dict) -> str:
         salt '*' orthanc_json.dump '{"HttpPort": 8042}'
     """
     return json.dumps(options, indent=2, sort_keys=True) + "\n"
+
+
+def merge(layers: list) -> dict:
+    """
+    Part of the formula. Merge layers of options; the last one wins.
+
+    Mappings merge, lists and plain values replace, ``None`` takes an option out. The layers
+    themselves stay as they are.
+
+    layers
+        A list of mappings from option name to value.
+    """
+    merged: dict = {}
+    for layer in layers:
+        for option, value in layer.items():
+            if value is None:
+                merged.pop(option, None)
+            elif isinstance(value, dict):
+                below = merged.get(option)
+                merged[option] = merge([below if isinstance(below, dict) else {}, value])
+            else:
+                merged[option] = copy.deepcopy(value)
+    return merged
 
 
 class _Reader:

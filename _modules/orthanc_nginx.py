@@ -10,6 +10,9 @@ site
 text
     What the site shall be; None if there shall be none.
 
+port, open
+    The port that it listens on, and whether other hosts reach it.
+
 pem
     The path of the PEM file.
 
@@ -28,15 +31,12 @@ https://nginx.org/en/docs/
 from __future__ import annotations
 
 import difflib
-import glob
 import logging
 import os
 import re
 import shutil
-import tempfile
 import time
 
-import salt.utils.files
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,16 @@ def site(path):
 
         salt '*' orthanc_nginx.site /etc/nginx/conf.d/orthanc-formula.conf
     """
-    return _read_site(_read(path))
+    text = __salt__["orthanc_files.read_if_there"](path) or ""
+    listening = re.findall(r"(?m)^ *listen (?:(\S+):)?(\d+) ssl;", text)
+    certificate = re.search(r'(?m)^ *ssl_certificate "(.*)";', text)
+    if not listening or not certificate:
+        return {}
+    return {
+        "port": int(listening[0][1]),
+        "open": not listening[0][0],
+        "certificate": certificate.group(1),
+    }
 
 
 def found():
@@ -82,18 +91,6 @@ def found():
         salt '*' orthanc_nginx.found
     """
     return next(filter(None, map(site, SITES)), {})
-
-
-def _read_site(text: str | None) -> dict:
-    listening = re.findall(r"(?m)^ *listen (?:(\S+):)?(\d+) ssl;", text or "")
-    certificate = re.search(r'(?m)^ *ssl_certificate "(.*)";', text or "")
-    if not listening or not certificate:
-        return {}
-    return {
-        "port": int(listening[0][1]),
-        "open": not listening[0][0],
-        "certificate": certificate.group(1),
-    }
 
 
 def pending(proxy):
@@ -112,7 +109,7 @@ def pending(proxy):
     """
     changes = {}
     for path, text in _wanted(proxy).items():
-        current = _read(path)
+        current = __salt__["orthanc_files.read_if_there"](path)
         if text == current:
             continue
         if path == proxy["pem"]:
@@ -151,8 +148,8 @@ def tried(proxy):
     """
     if proxy["text"] is None or not os.path.exists(proxy["command"]):
         return []
-    port, live = _read_site(proxy["text"])["port"], site(proxy["site"])
-    holders = set(__salt__["orthanc_preflight.holders"](port))
+    port, live = proxy["port"], site(proxy["site"])
+    holders = set(__salt__["orthanc_host.holders"](port))
     holders.discard(os.path.realpath(proxy["orthanc"]))
     if live.get("port") == port:
         holders.discard(os.path.realpath(proxy["command"]))
@@ -189,9 +186,11 @@ def _try(proxy, folder: str) -> dict:
     copy, pem = os.path.join(SCRATCH, "sites"), os.path.join(SCRATCH, "pem")
     shutil.copytree(folder, copy, symlinks=True)
     texts = _wanted(proxy)
-    _write_or_remove(pem, texts[proxy["pem"]], 0o600)
+    __salt__["orthanc_files.write"](pem, texts[proxy["pem"]], 0o600)
     site_text = texts[proxy["site"]].replace(f'"{proxy["pem"]}"', f'"{pem}"')
-    _write_or_remove(os.path.join(copy, os.path.basename(proxy["site"])), site_text, 0o644)
+    __salt__["orthanc_files.write"](
+        os.path.join(copy, os.path.basename(proxy["site"])), site_text, 0o644
+    )
     return __salt__["cmd.run_all"](
         [
             *("unshare", "--mount", "--propagation", "private"),
@@ -219,9 +218,10 @@ def publish(proxy):
             "certificate": null, "service": "nginx", "command": "/usr/sbin/nginx"}'
     """
     before, wanted = current(proxy), _wanted(proxy)
-    old, new = _read_site(before[proxy["site"]]), _read_site(proxy["text"])
+    live = site(proxy["site"])
     try:
-        if old and new and old["port"] == new["port"] and old["open"] != new["open"]:
+        stays = live and proxy["text"] and live["port"] == proxy["port"]
+        if stays and live["open"] != proxy["open"]:
             # nginx opens new sockets before it closes old ones, and these two exclude each other.
             put(proxy, {proxy["site"]: None})
         put(proxy, wanted)
@@ -234,7 +234,7 @@ def publish(proxy):
         raise CommandExecutionError("\n".join(sentences)) from err
 
 
-def withdraw(proxy, config):
+def withdraw(proxy, port):
     """
     Let nginx give up the port that Orthanc is about to take, if it listens there for Orthanc; and
     shut other hosts out before Orthanc starts without the users that it had, perhaps.
@@ -242,8 +242,8 @@ def withdraw(proxy, config):
     proxy
         See the module.
 
-    config
-        The path of the folder of Orthanc's configuration.
+    port
+        The port that Orthanc's configuration gives it.
 
     Raises CommandExecutionError with nginx's reasons if it does not.
 
@@ -254,11 +254,10 @@ def withdraw(proxy, config):
         salt '*' orthanc_nginx.withdraw '{"site": "/x.conf", "pem": "/x.pem", "text": null,
             "certificate": null, "service": "nginx", "command": "/usr/sbin/nginx"}' /etc/orthanc
     """
-    port = __salt__["orthanc_conf.effective"](config).get("HttpPort", 8042)
     # After a run that was killed, nginx may listen there without a site any more.
     killed = os.path.exists(proxy["site"] + UNLOADED) and _holds(proxy, port)
-    live, wanted = site(proxy["site"]), _read_site(proxy.get("text"))
-    shuts = live.get("open") and not wanted.get("open")
+    live = site(proxy["site"])
+    shuts = live.get("open") and not (proxy["text"] and proxy["open"])
     if killed or shuts or live.get("port") == port:
         put(proxy, {proxy["site"]: None}, listened=live.get("port") or port)
 
@@ -276,7 +275,8 @@ def current(proxy):
 
         salt '*' orthanc_nginx.current '{"site": "/x.conf", "pem": "/x.pem"}'
     """
-    return {path: _read(path) for path in (proxy["pem"], proxy["site"])}
+    read = __salt__["orthanc_files.read_if_there"]
+    return {path: read(path) for path in (proxy["pem"], proxy["site"])}
 
 
 def put(proxy, texts, listened=None):
@@ -307,11 +307,10 @@ def put(proxy, texts, listened=None):
     if not os.path.isdir(os.path.dirname(proxy["site"])):
         return  # there never was an nginx
     try:
-        _write_or_remove(marker, "", 0o600)
+        __salt__["orthanc_files.write"](marker, "", 0o600)
         for path, text in texts.items():
-            for left in glob.glob(_temporary(path) + "*"):  # by a run that was killed
-                os.unlink(left)
-            _write_or_remove(path, text, 0o644 if path == proxy["site"] else 0o640)
+            __salt__["orthanc_files.sweep"](path)
+            __salt__["orthanc_files.write"](path, text, 0o644 if path == proxy["site"] else 0o640)
     except OSError as err:
         raise CommandExecutionError(f"Its files cannot be written: {err}") from err
     _load(proxy, listened)
@@ -351,7 +350,7 @@ def _loaded(proxy, live: dict, listened: int | None) -> bool:
 
 def _holds(proxy, port: int) -> bool:
     """Return whether nginx listens on a port."""
-    holders = __salt__["orthanc_preflight.holders"](port)
+    holders = __salt__["orthanc_host.holders"](port)
     return os.path.realpath(proxy["command"]) in holders
 
 
@@ -360,7 +359,7 @@ def _serves(live: dict) -> bool:
     wanted = __salt__["orthanc_tls.chain"](live["certificate"])
     if not wanted or __salt__["orthanc_tls.served"](live["port"]) != wanted:
         return False
-    return __salt__["orthanc_preflight.is_open"](live["port"]) == live["open"]
+    return __salt__["orthanc_host.is_open"](live["port"]) == live["open"]
 
 
 def _why_load(proxy) -> str | None:
@@ -385,32 +384,3 @@ def _wanted(proxy) -> dict:
 def _said(done: dict) -> list[str]:
     """Return what nginx said, without the marks that it puts before its lines."""
     return [line.replace("nginx: ", "", 1) for line in done["stderr"].splitlines()] or ["(nothing)"]
-
-
-def _read(path: str) -> str | None:
-    if not os.path.isfile(path):
-        return None
-    with salt.utils.files.fopen(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read()
-
-
-def _write_or_remove(path: str, text: str | None, mode: int) -> None:
-    """Put a whole new file in the place of the old one, or remove it."""
-    if text is None:
-        if os.path.lexists(path):
-            os.unlink(path)
-        return
-    folder, prefix = os.path.split(_temporary(path))
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=prefix)
-    with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def _temporary(path: str) -> str:
-    """Return what the path of a file begins with that is not whole yet."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}-")

@@ -17,9 +17,7 @@ https://orthanc.uclouvain.be/book/users/configuration.html
 from __future__ import annotations
 
 import os
-import pwd
 import re
-import subprocess
 from collections import namedtuple
 
 import salt.utils.files
@@ -257,44 +255,6 @@ def _is_on(options: dict, switch) -> bool:
     return bool(values[0]) if values else switch[1]
 
 
-def may(words, user, group):
-    """
-    Return whether test(1), run by an account of this host, says yes.
-
-    words
-        What it is asked, a list of texts.
-
-    user, group
-        The names of the account and of its group.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_paths.may '["-r", "/etc/orthanc/orthanc.json"]' orthanc orthanc
-    """
-    switch = _as_account(user, group)
-    return bool(switch and _run([*switch, "test", *words]))
-
-
-def _as_account(user: str, group: str) -> list[str]:
-    """Return the words that run a command as an account; none where there is no such account."""
-    try:
-        pwd.getpwnam(user)
-    except KeyError:
-        return []
-    return ["setpriv", "--reuid", user, "--regid", group, "--init-groups", "--"]
-
-
-def _run(words: list) -> subprocess.CompletedProcess | None:
-    """Return what a command printed; None where it failed."""
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done if done.returncode == 0 else None
-
-
 def _above(path: str) -> list[str]:
     """Return the folders above a path, the outermost first."""
     folders: list = []
@@ -319,7 +279,7 @@ class _Sight:
         self.service = (who or {}).get("service")
         everything = sorted({part for path in paths for part in [path, *_above(path)]})
         self.asked = [(flag, path) for path in everything for flag in FLAGS]
-        switch = _as_account(self.user, self.group)
+        switch = __salt__["orthanc_host.as_account"](self.user, self.group)
         self.user = self.user if switch else ""
         self.plain = self._ask(switch)
         inside = _inside(self.service) if switch and self.service else []
@@ -330,8 +290,9 @@ class _Sight:
         if not self.asked:
             return {}
         asked = [part for pair in self.asked for part in pair]
-        result = _run([*words, "sh", "-c", ASK, "sh", *asked])
-        lines = result.stdout.split() if result else []
+        lines = (
+            __salt__["orthanc_host.ask"]([*words, "sh", "-c", ASK, "sh", *asked]) or ""
+        ).split()
         return dict(zip(self.asked, [line == "y" for line in lines])) if lines else {}
 
     def may(self, flag: str, path: str) -> bool:
@@ -349,11 +310,8 @@ class _Sight:
 
 def _inside(service: str) -> list[str]:
     """Return the words that run a command where the service sees the file system, if it runs."""
-    if not salt.utils.systemd.booted(__context__):
-        return []
-    shown = _run(["systemctl", "show", "--property", "MainPID", "--value", service])
-    pid = shown.stdout.strip() if shown else "0"
-    return ["nsenter", "--target", pid, "--mount", "--"] if pid != "0" else []
+    pid = "".join(__salt__["orthanc_host.unit"](service, "MainPID"))
+    return ["nsenter", "--target", pid, "--mount", "--"] if pid not in ("", "0") else []
 
 
 def _reason(path: str, place: Place, see: _Sight, command: str | None) -> str:
@@ -474,8 +432,8 @@ def _full(path: str) -> str:
 
 def _no_locale(name: str) -> str:
     """Return that the host has no such locale, if it can be told."""
-    result = _run(["locale", "-a"])
-    if not result or _plain(name) in map(_plain, result.stdout.splitlines()):
+    known = __salt__["orthanc_host.ask"](["locale", "-a"])
+    if not known or _plain(name) in map(_plain, known.splitlines()):
         return ""
     return (
         f"this host has no locale {name}; make it (with locale-gen or localedef), or take one that"

@@ -23,8 +23,6 @@ import glob
 import mmap
 import os
 import re
-import shutil
-import tempfile
 
 import salt.utils.files
 import salt.utils.hashutils
@@ -219,7 +217,8 @@ def unused(name, keep):
                 path = os.path.join(folder, entry)
                 if os.path.realpath(path) in kept:
                     continue
-                found[path] = None if _genuine(path) else "was changed by hand; remove it yourself"
+                is_rest = _genuine(path) or __salt__["orthanc_files.is_unfinished"](path)
+                found[path] = None if is_rest else "was changed by hand; remove it yourself"
     return found
 
 
@@ -341,18 +340,8 @@ def _cached(source: str, sha256: str | None, saltenv: str) -> str:
 
 def _put(source: str, path: str) -> None:
     """Put a whole copy of a file in its place."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.dirname(path)), prefix=NEW)
-    try:
-        with os.fdopen(handle, "wb") as file, salt.utils.files.fopen(source, "rb") as original:
-            shutil.copyfileobj(original, file)
-            os.fchown(file.fileno(), 0, 0)
-            os.fchmod(file.fileno(), 0o644)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with salt.utils.files.fopen(source, "rb") as original:
+        __salt__["orthanc_files.write"](path, original.read(), 0o644)
 
 
 def _link(target: str, path: str) -> None:

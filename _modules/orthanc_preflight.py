@@ -12,9 +12,7 @@ What such a start cannot show is looked at beforehand: the ports, and whether th
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import glob
 import logging
 import os
 import random
@@ -54,53 +52,22 @@ STARTED = "Orthanc has started"
 HTTPS_FAILED = "SSL|TCP port of the HTTP server|it crashed|it did not answer"
 
 
-def run(
-    name,
-    options,
-    managed,
-    texts,
-    command,
-    user="orthanc",
-    group="orthanc",
-    service="orthanc",
-    databases=(),
-    coming=(),
-    site=None,
-    start=True,
-):
+def run(name, wanted, options, texts, start=True):
     """
-    Try a configuration, and leave nothing behind.
+    Part of the formula. Try a configuration, and leave nothing behind.
 
     name
         The path of the folder of the configuration, which must be there.
 
+    wanted
+        The configuration; see :py:mod:`orthanc_layers`. Files that are not of it count as they are.
+
     options
         A mapping from option name to value.
-
-    managed
-        The names of the files that the options will be in. All others count as they are.
 
     texts
         A mapping from file name to text, for other files than JSON in that folder; None removes
         a file. A name may be a whole path, for a file elsewhere.
-
-    command
-        The path of Orthanc's program.
-
-    user, group
-        The names of the service's account and of its group.
-
-    service
-        The name of the service.
-
-    databases
-        The sections of databases that will be made before the configuration is written.
-
-    coming
-        The paths of plugins that are not there yet, and are left out.
-
-    site
-        The path of the site of nginx that gives its port up before Orthanc is restarted.
 
     start
         False only looks, and does not start Orthanc.
@@ -111,25 +78,17 @@ def run(
     cannot be had; the log says so.
 
     Raises CommandExecutionError if the trial itself failed.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_preflight.run /etc/orthanc '{"HttpPort": 8042}' '[orthanc.json]' '{}' \
-            /usr/sbin/Orthanc
     """
+    managed = [wanted["main_file"], *wanted["option_files"]]
+    everything = {**__salt__["orthanc_folder.options"](name, managed), **options}
     problems = [
-        *_ports_problems({**_of_others(name, managed), **options}, command, service, site),
-        *_database_problems(name, options, texts, user, group, databases),
+        *_ports_problems(everything, wanted),
+        *_database_problems(options, wanted, __salt__["orthanc_files.at"](name, texts)),
     ]
     errors, overridden = [], []
     if start and not problems:
-        if coming:
-            there = [path for path in options["Plugins"] if path not in coming]
-            options = {**options, "Plugins": there}
         try:
-            errors, overridden = _trial(name, options, managed, texts, command, user, group)
+            errors, overridden = _trial(name, wanted, options, texts)
         except OSError as err:
             raise CommandExecutionError(f"trying the configuration failed: {err}") from err
     return {"problems": problems, "errors": errors, "overridden": overridden}
@@ -178,7 +137,7 @@ def scratch(options, ports, folder):
     return trial
 
 
-def _trial(name, options, managed, texts, command, user, group) -> tuple[list[str], list]:
+def _trial(name: str, wanted: dict, options: dict, texts: dict) -> tuple[list, list]:
     """
     Start Orthanc with the options. Return the lines that say why it did not work, and which
     callbacks its scripts take from each other.
@@ -194,7 +153,7 @@ def _trial(name, options, managed, texts, command, user, group) -> tuple[list[st
         # The kernel ends all of it together with this process, however that ends.
         *("setpriv", "--pdeathsig", "KILL"),
         *("unshare", "--mount", "--propagation", "private"),
-        *("sh", "-c", START, "sh", name, user, group, command),
+        *("sh", "-c", START, "sh", name, wanted["user"], wanted["group"], wanted["command"]),
     ]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": os.environ.get("LANG", "C")}
     with tempfile.TemporaryFile() as output, subprocess.Popen(
@@ -208,7 +167,7 @@ def _trial(name, options, managed, texts, command, user, group) -> tuple[list[st
         try:
             ready = select.select([process.stdout], [], [], PATIENCE)[0]
             if ready and process.stdout.readline():
-                _fill(process.pid, name, trial, managed, texts, user, group)
+                _fill(f"/proc/{process.pid}/root", name, wanted, trial, texts)
                 process.stdin.write(b"go\n")
                 process.stdin.flush()
                 errors = _watch(process, output, {**trial, "LuaScripts": scripts})
@@ -224,18 +183,18 @@ def _trial(name, options, managed, texts, command, user, group) -> tuple[list[st
             process.kill()
 
 
-def _fill(
-    pid: int, name: str, trial: dict, managed: list, texts: dict, user: str, group: str
-) -> None:
-    """Write the configuration into the folder as the trial's mount name space sees it."""
+def _fill(root: str, name: str, wanted: dict, trial: dict, texts: dict) -> None:
+    """Write the configuration into the folder as it is below the root of the trial."""
     # A symbolic link on the way would lead back to the folder as everybody sees it.
-    folder = f"/proc/{pid}/root{os.path.realpath(name)}"
+    folder = f"{root}{os.path.realpath(name)}"
+    managed = [wanted["main_file"], *wanted["option_files"]]
     result = __salt__["cmd.run_all"](
         ["cp", "-a", "--", f"{name}/.", folder], python_shell=False, output_loglevel="quiet"
     )
     if result["retcode"]:
         raise CommandExecutionError(f"trying the configuration failed: {result['stderr']}")
-    uid, gid = __salt__["file.user_to_uid"](user), __salt__["file.group_to_gid"](group)
+    uid = __salt__["file.user_to_uid"](wanted["user"])
+    gid = __salt__["file.group_to_gid"](wanted["group"])
     texts = {
         **dict.fromkeys(managed),
         **texts,
@@ -253,36 +212,15 @@ def _fill(
                 file.write(text)
             os.chown(path, 0, gid)
             os.chmod(path, 0o640)
-    for entry, content in _files_of_others(folder, managed).items():
-        # Of what is in two files Orthanc would die, and these two have become scratch ones.
-        if set(content) & set(trial):
+    for entry, content in __salt__["orthanc_folder.contents"](folder).items():
+        # Of what is in two files Orthanc would die, and these two have become scratch ones. What
+        # cannot be read is left as it is, for Orthanc to say.
+        if entry not in managed and set(content or {}) & set(trial):
             kept = {option: value for option, value in content.items() if option not in trial}
             with salt.utils.files.fopen(os.path.join(folder, entry), "w") as file:
                 file.write(__salt__["orthanc_json.dump"](kept))
     os.mkdir(os.path.join(folder, SCRATCH), mode=0o700)
     os.chown(os.path.join(folder, SCRATCH), uid, gid)
-
-
-def _files_of_others(folder: str, managed: list) -> dict:
-    """Return the options of each file of the folder that is not managed, and can be read."""
-    found = {}
-    for entry in os.listdir(folder):
-        path = os.path.join(folder, entry)
-        if entry.lower().endswith(".json") and entry not in managed and os.path.isfile(path):
-            # What cannot be read is left as it is, for Orthanc to say.
-            with contextlib.suppress(OSError, ValueError), salt.utils.files.fopen(
-                path, encoding="utf-8", errors="surrogateescape"
-            ) as file:
-                found[entry] = __salt__["orthanc_json.parse"](file.read())
-    return found
-
-
-def _of_others(folder: str, managed: list) -> dict:
-    """Return the options in files of the folder that are not managed."""
-    found: dict = {}
-    for content in _files_of_others(folder, managed).values():
-        found.update(content)
-    return found
 
 
 def _watch(process, output, trial: dict) -> list[str]:
@@ -336,76 +274,15 @@ def _lines(output) -> list[str]:
 def _free_ports():
     """Yield ports of this host that nothing listens on."""
     for port in random.sample(SCRATCH_PORTS, len(SCRATCH_PORTS)):
-        if not _listening(port):
+        if not __salt__["orthanc_host.listening"](port):
             yield port
 
 
-def holders(port):
-    """
-    Return the paths of the programs that listen on a port of this host.
-
-    port
-        Its number.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_preflight.holders 8042
-    """
-    sockets = _listening(port)
-    return sorted(_programs({inode for _, inode in sockets})) if sockets else []
-
-
-def is_open(port):
-    """
-    Return whether a program listens on a port at all addresses of this host.
-
-    port
-        Its number.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_preflight.is_open 8042
-    """
-    return any(set(address) == {"0"} for address, _ in _listening(port))
-
-
-def _listening(port: int) -> set:
-    """Return address and inode of each socket that listens on a port."""
-    sockets = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        if os.path.exists(table):
-            with salt.utils.files.fopen(table) as file:
-                rows = [line.split() for line in file.read().splitlines()[1:]]
-            for row in rows:
-                address, _, number = row[1].partition(":")
-                # 0A: the state LISTEN
-                if row[3] == "0A" and int(number, 16) == port:
-                    sockets.add((address, row[9]))
-    return sockets
-
-
-def _programs(inodes: set) -> set:
-    """Return the paths of the programs that have these sockets."""
-    links = {f"socket:[{inode}]" for inode in inodes}
-    programs = set()
-    for path in glob.glob("/proc/[0-9]*/fd/*"):
-        try:
-            if os.readlink(path) in links:
-                program = os.readlink(os.path.join(path.rsplit("/fd/", 1)[0], "exe"))
-                # So the kernel names one that was upgraded while it runs.
-                programs.add(re.sub(r" \(deleted\)$", "", program))
-        except OSError:
-            continue  # it has ended meanwhile
-    return programs
-
-
-def _ports_problems(options: dict, command: str, service: str, site: str | None) -> list:
+def _ports_problems(options: dict, wanted: dict) -> list:
     """Return the ports that another program has, or that the service may not open."""
+    service, site = wanted["service"], wanted["site"]
     given_up = __salt__["orthanc_nginx.site"](site).get("port") if site else None
+    holders, own = __salt__["orthanc_host.holders"], os.path.realpath(wanted["command"])
     ports = {"HttpPort": options.get("HttpPort", 8042)}
     if options.get("DicomServerEnabled", True):
         ports["DicomPort"] = options.get("DicomPort", 4242)
@@ -413,7 +290,7 @@ def _ports_problems(options: dict, command: str, service: str, site: str | None)
     for option, port in ports.items():
         if not isinstance(port, int):
             continue  # an environment variable, in a file of somebody else
-        others = set() if port == given_up else {*holders(port)} - {os.path.realpath(command)}
+        others = set() if port == given_up else {*holders(port)} - {own}
         if others:
             sentence = (
                 f"{port} is taken by {', '.join(sorted(others))}; choose another port, or stop"
@@ -439,23 +316,16 @@ def _first_open_port() -> int:
 
 
 def _may_open_low_ports(service: str) -> bool:
-    if not salt.utils.systemd.booted(__context__):
-        return False
-    shown = __salt__["cmd.run_stdout"](
-        ["systemctl", "show", "--property", "AmbientCapabilities,User", service],
-        python_shell=False,
-    )
-    return "cap_net_bind_service" in shown.lower() or "User=\n" in shown + "\n"
+    shown = __salt__["orthanc_host.unit"](service, "AmbientCapabilities", "User")
+    return bool(shown) and ("cap_net_bind_service" in shown[0].lower() or not shown[1])
 
 
-def _database_problems(
-    name: str, options: dict, texts: dict, user: str, group: str, coming: tuple
-) -> list:
+def _database_problems(options: dict, wanted: dict, texts: dict) -> list:
     """Return the databases in use that do not answer, or not to Orthanc."""
-    paths = {os.path.join(name, entry): text for entry, text in texts.items()}
     tried = []
-    if "PostgreSQL" not in coming:
-        tried = __salt__["orthanc_database.problems"](options, user, group, paths)
+    if "PostgreSQL" not in wanted["databases"]:
+        account = __salt__["orthanc_layers.account"](wanted)
+        tried = __salt__["orthanc_database.problems"](options, **account, texts=texts)
     # Without psql, whether anything answers is all that can be told.
     untried = {
         section: where

@@ -132,18 +132,9 @@ def _hash(path: str) -> str:
 def _started() -> float:
     """Return when the Orthanc that runs was started, in seconds of the clock; 0 where none runs."""
     starts = [0.0]
-    for process in glob.glob("/proc/[0-9]*"):
-        # It may have ended meanwhile.
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            if os.readlink(f"{process}/ns/pid") != os.readlink("/proc/self/ns/pid"):
-                continue  # of a container
-            # Behind the name of a program that was upgraded while it runs, the kernel notes that.
-            if os.path.basename(os.readlink(f"{process}/exe")).split(" ")[0].lower() == "orthanc":
-                with salt.utils.files.fopen(f"{process}/stat") as file:
-                    ticks = int(file.read().rpartition(")")[2].split()[19])
-                with salt.utils.files.fopen("/proc/uptime") as file:
-                    uptime = float(file.read().split()[0])
-                starts.append(time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK"))
+    for process in __salt__["orthanc_host.orthancs"]():
+        with contextlib.suppress(OSError):  # It may have ended meanwhile.
+            starts.append(__salt__["orthanc_host.started"](process))
     return max(starts)
 
 

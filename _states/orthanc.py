@@ -27,7 +27,7 @@ def __virtual__():
     return __virtualname__
 
 
-def serving(name, config, log=None, timeout=60, group="orthanc", postgresql=False, proxy=None):
+def serving(name, server, proxy=None):
     """
     Ensure that Orthanc runs with its configuration as it is on the host, and answers; and that
     nginx in front of it, if it shall be there, does so too.
@@ -42,20 +42,12 @@ def serving(name, config, log=None, timeout=60, group="orthanc", postgresql=Fals
     name
         The name of the service.
 
-    config
-        The path of the folder of the configuration.
-
-    log
-        The path of the folder of the logs, for the reason of a failure; None for the journal.
-
-    timeout
-        For how many seconds to wait for an answer at most.
-
-    group
-        The group that may read the configuration.
-
-    postgresql
-        True fails also if Orthanc does not keep its index in PostgreSQL.
+    server
+        A mapping: ``config``, the path of the folder of the configuration; ``user`` and ``group``,
+        the names of the service's account and of the group that may read it; ``log``, the path of
+        the folder of the logs, for the reason of a failure, None for the journal; ``timeout``, for
+        how many seconds to wait for an answer at most; and ``postgresql``, true to fail also if
+        Orthanc does not keep its index in PostgreSQL.
 
     proxy
         The site of nginx, or that there shall be none; see the execution module ``orthanc_nginx``.
@@ -65,29 +57,33 @@ def serving(name, config, log=None, timeout=60, group="orthanc", postgresql=Fals
 
         orthanc:
           orthanc.serving:
-            - config: /etc/orthanc
-            - log: /var/log/orthanc
+            - server:
+                config: /etc/orthanc
+                user: orthanc
+                group: orthanc
+                log: /var/log/orthanc
+                timeout: 60
+                postgresql: false
             - watch:
               - orthanc_conf: orthanc-config
     """
-    return _serve(name, config, log, timeout, group, postgresql, proxy, restart=False)
+    return _serve(name, server, proxy, restart=False)
 
 
-def mod_watch(
-    name, config, log=None, timeout=60, group="orthanc", postgresql=False, proxy=None, **kwargs
-):
+def mod_watch(name, server, proxy=None, **kwargs):
     """
     Restart Orthanc because something that it watches has changed; see ``serving``.
     """
-    return _serve(name, config, log, timeout, group, postgresql, proxy, restart=True)
+    return _serve(name, server, proxy, restart=True)
 
 
-def _serve(name, config, log, timeout, group, postgresql, proxy, restart):
+def _serve(name, server, proxy, restart):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    config = server["config"]
     running = __salt__["service.status"](name)
     done = "restarted" if running else "started"
-    strayed = running and __salt__["orthanc_conf.strayed"](config)
-    fresh = restart or strayed or __salt__["orthanc_conf.unproven"](config)
+    strayed = running and __salt__["orthanc_proof.strayed"](config)
+    fresh = restart or strayed or __salt__["orthanc_files.unproven"](config)
     if running and not fresh:
         done = ""
     if strayed:
@@ -107,31 +103,41 @@ def _serve(name, config, log, timeout, group, postgresql, proxy, restart):
             before = __salt__["orthanc_nginx.current"](proxy)
         __salt__["orthanc_first_run.open"](name)
         if done:
-            if proxy:
-                __salt__["orthanc_nginx.withdraw"](proxy, config)
-            __salt__["orthanc.restart"](name)
+            _restart(name, server, proxy)
             ret["changes"].update(start)
-        address = __salt__["orthanc.wait"](name, config, log=log, timeout=timeout)
-        if postgresql:
+        address = __salt__["orthanc.wait"](name, config, server["log"], server["timeout"])
+        if server["postgresql"]:
             __salt__["orthanc.require_postgresql"](config)
         if publish:
             __salt__["orthanc_nginx.publish"](proxy)
             ret["changes"].update(publish)
-        __salt__["orthanc_conf.prove"](config)
+        _prove(server)
         __salt__["orthanc_first_run.end"]()
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
-        if __salt__["orthanc_conf.unproven"](config):
-            ret["comment"] += "\n" + _go_back(name, config, log, timeout, group, proxy, before)
+        if __salt__["orthanc_files.unproven"](config):
+            ret["comment"] += f"\n{_go_back(name, server, proxy, before)}"
         return ret
     ret["comment"] = f"{name} {f'was {done}' if done else 'runs'} and answers at {address}"
     ret["comment"] += "; nginx was changed" if publish else ""
     return ret
 
 
-def _go_back(name, config, log, timeout, group, proxy, before):
+def _restart(name, server, proxy):
+    if proxy:
+        __salt__["orthanc_nginx.withdraw"](proxy, __salt__["orthanc.port"](server["config"]))
+    __salt__["orthanc.restart"](name)
+
+
+def _prove(server):
+    account = {"user": server["user"], "group": server["group"]}
+    __salt__["orthanc_proof.prove"](server["config"], account)
+
+
+def _go_back(name, server, proxy, before):
     """Let Orthanc serve with the last good configuration again, and say how that went."""
-    others = ", ".join(__salt__["orthanc_conf.changed_files"](config, running=False))
+    config = server["config"]
+    others = ", ".join(__salt__["orthanc_proof.changed_files"](config, running=False))
     if others:
         # They are somebody else's, and no copy of them is kept.
         others = f" Files have changed since it last served, put them right: {others}."
@@ -143,18 +149,16 @@ def _go_back(name, config, log, timeout, group, proxy, before):
             if before and before != __salt__["orthanc_nginx.current"](proxy):
                 __salt__["orthanc_nginx.put"](proxy, before)
             return f"{name} never served before, so it was stopped; the next run tries again."
-        if not __salt__["orthanc_conf.restore"](config, group=group):
+        if not __salt__["orthanc_conf.restore"](config, server["group"]):
             return f"There is no other configuration to go back to.{others}"
-        if before:
-            # The port that Orthanc is about to take may be nginx's by now, or the other way round.
-            __salt__["orthanc_nginx.withdraw"](proxy, config)
-        __salt__["orthanc.restart"](name)
+        # The port that Orthanc is about to take may be nginx's by now, or the other way round.
+        _restart(name, server, proxy if before else None)
         # Where the folder itself has been moved, the last good one is another.
-        served = __salt__["orthanc_conf.in_use"](config, name)
-        __salt__["orthanc.wait"](name, served, log=log, timeout=timeout)
+        served = __salt__["orthanc_folder.in_use"](config, name)
+        __salt__["orthanc.wait"](name, served, server["log"], server["timeout"])
         if before and before != __salt__["orthanc_nginx.current"](proxy):
             __salt__["orthanc_nginx.put"](proxy, before)
-        __salt__["orthanc_conf.prove"](config)
+        _prove(server)
     except (CommandExecutionError, SaltInvocationError) as err:
         lost = "The last good configuration is back, but Orthanc does not serve with it:"
         return f"{lost}{others}\n{err}"
@@ -181,7 +185,7 @@ def stopped(name, config):
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} does not run"}
     try:
         came = name in __salt__["orthanc_first_run.known"]()["came"]
-        if not came and not __salt__["orthanc_conf.written"](config):
+        if not came and not __salt__["orthanc_files.written"](config):
             ret["comment"] = f"{name} is not of the formula's making"
             return ret
         functions = {"running": ("service.status", "service.stop")}

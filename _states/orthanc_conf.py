@@ -31,7 +31,7 @@ def valid(name, configuration=None, problems=(), warnings=()):
         The path of the folder of the configuration.
 
     configuration
-        See the execution module :py:mod:`orthanc_conf`. Without one, only the problems count.
+        See the execution module :py:mod:`orthanc_layers`. Without one, only the problems count.
 
     problems
         What was found while the pillar was read, a list of sentences.
@@ -56,7 +56,7 @@ def valid(name, configuration=None, problems=(), warnings=()):
     try:
         if configuration is not None:
             configuration = __salt__["orthanc_pillar.resolve"](configuration)
-            verdict = __salt__["orthanc_conf.judge"](name, configuration, host=not problems)
+            verdict = __salt__["orthanc_judge.judge"](name, configuration, host=not problems)
             problems += verdict["problems"]
             warnings += verdict["warnings"]
     except (CommandExecutionError, SaltInvocationError) as err:
@@ -84,7 +84,7 @@ def managed(name, configuration):
         The path of the folder.
 
     configuration
-        See the execution module :py:mod:`orthanc_conf`.
+        See the execution module :py:mod:`orthanc_layers`.
 
     .. code-block:: yaml
 
@@ -105,7 +105,7 @@ def managed(name, configuration):
         ret["changes"] = __salt__["orthanc_conf.apply"](name, configuration, test=__opts__["test"])
         # Those of the server's own package are worth a word only when that is news.
         news = any("Plugins" in options for options in ret["changes"].values())
-        unused = __salt__["orthanc_conf.unused_plugins"](name, configuration, of_server=news)
+        unused = __salt__["orthanc_layers.unused_plugins"](name, configuration, of_server=news)
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=f"The configuration was not changed.\n{err}")
         return ret
@@ -139,9 +139,8 @@ def absent(name, files):
             - files: [orthanc.json, credentials.json, orthanc-formula-users.lua]
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    function = "orthanc_conf.removal" if __opts__["test"] else "orthanc_conf.remove"
     try:
-        done = __salt__[function](name, files)
+        done = __salt__["orthanc_conf.remove"](name, files, test=__opts__["test"])
     except CommandExecutionError as err:
         ret.update(result=False, comment=str(err))
         return ret

@@ -63,7 +63,7 @@ def reached(name, configuration=None):
         The path of the folder of the configuration.
 
     configuration
-        See the execution module :py:mod:`orthanc_conf`. Without one, no database is asked for.
+        See the execution module :py:mod:`orthanc_layers`. Without one, no database is asked for.
 
     .. code-block:: yaml
 
@@ -86,8 +86,8 @@ def reached(name, configuration=None):
         return ret
     try:
         configuration = __salt__["orthanc_pillar.resolve"](configuration)
-        problems = __salt__["orthanc_conf.database_problems"](name, configuration)
-        untried = __salt__["orthanc_conf.database_untried"](configuration)
+        found = __salt__["orthanc_judge.database"](name, configuration)
+        problems, untried = found["problems"], found["untried"]
     except (CommandExecutionError, SaltInvocationError) as err:
         problems, untried = [str(err)], None
     if problems:

@@ -421,6 +421,8 @@ def proxy(settings: dict, site: bool = True) -> dict:
     result = {
         **{name: nginx[name] for name in ("site", "pem", "service", "command")},
         "text": None,
+        "port": settings["port"],
+        "open": settings["remote_access"],
         "certificate": None,
         "orthanc": settings["system"]["command"],
     }

@@ -14,11 +14,16 @@ def states(orthanc):
 
     serving = [
         {"name": system["service"]},
-        {"config": paths["config"]},
-        {"log": paths["log"]},
-        {"timeout": settings["start_timeout"]},
-        {"group": system["group"]},
-        {"postgresql": settings["postgresql"]["enabled"]},
+        {
+            "server": {
+                "config": paths["config"],
+                "user": system["user"],
+                "group": system["group"],
+                "log": paths["log"],
+                "timeout": settings["start_timeout"],
+                "postgresql": settings["postgresql"]["enabled"],
+            }
+        },
         {"proxy": proxy},
         # Not all of orthanc.config: where only a folder's mode cannot be changed, Orthanc serves.
         {"require": [{"orthanc_conf": "orthanc-config"}]},

@@ -339,11 +339,11 @@ def test_with_a_refused_pillar_every_state_is_there_and_none_is_run(render, stat
 
 def options(low, pillar=()):
     """Return the options that the layers of the low state give together with a pillar."""
-    import orthanc_conf
+    import orthanc_json
     import orthanc_pillar
 
     layers = orthanc_pillar._resolve(configuration(low)["layers"], {"orthanc": pillar})
-    return orthanc_conf.merge(layers)
+    return orthanc_json.merge(layers)
 
 
 def configuration(low):

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 FILES = {"credentials.json": ["RegisteredUsers"], "advanced.json": [], "gdcm.json": ["Gdcm"]}
+ACCOUNT = {"user": "orthanc", "group": "root"}
 BARE = {"layers": [{}], "main_file": "orthanc.json", "option_files": {}}
 FILTER = "orthanc-formula-users.lua"
 TEST_MODES = pytest.mark.parametrize("test", [True, False])
@@ -382,7 +383,7 @@ def test_valid_warns_and_does_not_fail(states, tmp_path, test):
 
 
 def test_the_last_good_files_return(managed, loaders, tmp_path):
-    conf = loaders.modules.orthanc_conf
+    conf, proof = loaders.modules.orthanc_conf, loaders.modules.orthanc_proof
     folder = str(tmp_path)
     last_good = tmp_path.parent / f"{tmp_path.name}.last-good"
     (tmp_path / "orthanc.json").write_text('{"Name": "of the package"}')
@@ -393,17 +394,17 @@ def test_the_last_good_files_return(managed, loaders, tmp_path):
     assert (tmp_path / "orthanc.json").read_text() == '{"Name": "of the package"}'
     assert not (tmp_path / FILTER).exists()
     managed({"Name": "one"}, users_lua="-- one")
-    conf.prove(folder)
-    assert not conf.unproven(folder)
+    proof.prove(folder, ACCOUNT)
+    assert not loaders.modules.orthanc_files.unproven(folder)
     managed({"Name": "two", "RegisteredUsers": {"anna": "Geheim"}}, users_lua="-- two")
     managed({"Name": "three"}, users_lua=None)
-    assert conf.unproven(folder)
+    assert loaders.modules.orthanc_files.unproven(folder)
     files = ["credentials.json", FILTER, "orthanc.json"]
     assert conf.restore(folder, group="root") == files
     assert json.loads((tmp_path / "orthanc.json").read_text()) == {"Name": "one"}
     assert (tmp_path / FILTER).read_text() == "-- one"
     assert not (tmp_path / "credentials.json").exists()
-    conf.prove(folder)
+    proof.prove(folder, ACCOUNT)
     assert conf.restore(folder, group="root") == []
     assert last_good.stat().st_mode & 0o7777 == 0o600
     assert not list(tmp_path.parent.glob("*.new"))
@@ -411,7 +412,7 @@ def test_the_last_good_files_return(managed, loaders, tmp_path):
 
 def test_a_file_that_a_package_brought_later_stays(managed, loaders, tmp_path):
     managed({"Name": "one"})
-    loaders.modules.orthanc_conf.prove(str(tmp_path))
+    loaders.modules.orthanc_proof.prove(str(tmp_path), ACCOUNT)
     packaged = '{"Gdcm": {"Enable": true}} // of the package'
     (tmp_path / "gdcm.json").write_text(packaged)
     managed({"Name": "two", "Gdcm": {"Enable": False}})

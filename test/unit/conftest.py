@@ -3,7 +3,7 @@
 import importlib
 import pathlib
 
-import orthanc_conf
+import orthanc_judge
 import orthanc_pillar
 import pytest
 import yaml
@@ -59,7 +59,7 @@ def problems_of(load_settings, options_file, map_file, read_yaml):
             arguments = orthanc_pillar._resolve(arguments, {"orthanc": pillar})
             # Nothing of a host: its programs, its files.
             arguments.update(command=None, certificates={}, pems={})
-            judged = orthanc_conf.judge("/etc/orthanc", arguments, host=False)
+            judged = orthanc_judge.judge("/etc/orthanc", arguments, host=False)
             problems = problems + judged["problems"]
         return problems
 

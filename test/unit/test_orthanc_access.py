@@ -9,7 +9,7 @@ import subprocess
 from types import SimpleNamespace
 
 import orthanc_access
-import orthanc_conf
+import orthanc_folder
 import pytest
 from salt.exceptions import CommandExecutionError
 
@@ -174,7 +174,7 @@ def test_what_orthanc_uses_of_the_folder_of_the_configuration(tmp_path):
         (tmp_path / name).write_text("{")
     used = [
         path[len(str(tmp_path)) + 1 :]
-        for path in orthanc_conf.used(str(tmp_path))
+        for path in orthanc_folder.used(str(tmp_path))
         if path.startswith(f"{tmp_path}/")
     ]
     assert set(used) >= {"site.json", ".hidden.JSON", "lua/a.lua", "lua/b.lua", "tls.pem"}

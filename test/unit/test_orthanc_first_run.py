@@ -60,13 +60,14 @@ def machine(tmp_path, monkeypatch):
         "pkg.remove": found.remove,
         "service.status": lambda _: found.running,
         "service.enabled": lambda _: found.enabled,
-        "orthanc_conf.written": lambda _: found.written,
-        "orthanc_conf.in_use": lambda config, _: config,
+        "orthanc_files.written": lambda _: found.written,
+        "orthanc_folder.in_use": lambda config, _: config,
     }
     noted = ("pkg.hold", "pkg.unhold", "service.enable", "service.disable")
     noted += ("cmd.run_all", "orthanc.restart", "orthanc.wait")
     functions.update({name: found.note(name) for name in noted})
-    monkeypatch.setattr(first_run, "__salt__", functions)
+    own = {name: given for name, given in first_run.__salt__.items() if "orthanc_files." in name}
+    monkeypatch.setattr(first_run, "__salt__", {**own, **functions})
     return found
 
 

@@ -2,7 +2,8 @@
 
 import base64
 
-import orthanc_conf
+import orthanc_judge
+import orthanc_layers
 import orthanc_options
 import orthanc_passwords
 import pytest
@@ -35,8 +36,9 @@ OWN = "a word of our own"
 
 def judge(options, before=None, **configuration):
     """Return the paths that are refused, and those that are warned about."""
-    wanted = {**orthanc_conf.CONFIGURATION, **configuration}
-    found = orthanc_conf._open_secrets(before or {}, options, wanted)
+    wanted = {**orthanc_layers.CONFIGURATION, **configuration}
+    case = orthanc_judge.Case("/x", wanted, {}, None, options, before or {}, host=True)
+    found = orthanc_judge._secrets(case)
     return tuple([":".join(path) for path, _ in pairs] for pairs in found)
 
 

@@ -1,0 +1,207 @@
+"""
+The folder of Orthanc's configuration, as Orthanc reads it: the options of all ``*.json`` in it
+together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+# The options that say where images and index are, in this order.
+PLACES = ("StorageDirectory", "IndexDirectory")
+# Where Orthanc itself puts images where nothing else is said, below the folder.
+STORAGE = "OrthancStorage"
+
+
+def json_files(name):
+    """
+    Part of the formula. Return the names of the files that Orthanc would read, a list of texts.
+
+    name
+        The path of the folder.
+
+    Raises CommandExecutionError where the account that runs this may not look.
+    """
+    if not os.path.isdir(name):
+        return []
+    try:
+        entries = sorted(os.listdir(name))
+    except PermissionError:
+        raise CommandExecutionError(
+            f"{name} is closed to the account that runs this; call it as root, with sudo"
+        ) from None
+    return [
+        entry
+        for entry in entries
+        # Orthanc reads hidden files too, and takes .JSON for .json.
+        if entry.lower().endswith(".json") and not os.path.isdir(os.path.join(name, entry))
+    ]
+
+
+def contents(name):
+    """
+    Part of the formula. Return the options of each file that Orthanc would read, as a mapping from
+    the name of the file; None for one where Orthanc would give up.
+
+    name
+        The path of the folder.
+    """
+    found = {}
+    for entry in json_files(name):
+        path = os.path.join(name, entry)
+        try:
+            text = __salt__["orthanc_files.read"](path)
+            found[entry] = __salt__["orthanc_json.parse"](text)
+        except (OSError, ValueError) as err:
+            log.debug("%s: %s", path, err)
+            found[entry] = None
+    return found
+
+
+def options(name, without=()):
+    """
+    Part of the formula. Return the options of all files that can be read, secrets included.
+
+    name
+        The path of the folder.
+
+    without
+        The names of files that are left out.
+    """
+    found = contents(name).items()
+    layers = [content or {} for entry, content in found if entry not in without]
+    return __salt__["orthanc_json.merge"](layers)
+
+
+def effective(name):
+    """
+    Part of the formula. Return the options that Orthanc gets of the folder, secrets included.
+
+    name
+        The path of the folder.
+
+    Raises CommandExecutionError where Orthanc would not start: a file that is no JSON, or an
+    option in two files.
+    """
+    found: dict = {}
+    for entry, content in contents(name).items():
+        if content is None:
+            raise CommandExecutionError(f"{os.path.join(name, entry)} is not valid JSON")
+        for option in content:
+            if option in found:
+                raise CommandExecutionError(f"{option} is set in two files below {name}")
+        found.update(content)
+    return found
+
+
+def served(name):
+    """
+    Part of the formula. Return the options with which Orthanc was last seen serving; none if it
+    never was.
+
+    name
+        The path of the folder.
+    """
+    found = {}
+    for entry, text in __salt__["orthanc_files.last_good"](name).items():
+        if text and entry.endswith(".json"):
+            with contextlib.suppress(ValueError):
+                found.update(__salt__["orthanc_json.parse"](text))
+    return found
+
+
+def in_use(name, service):
+    """
+    Part of the formula. Return the folder of the configuration with which the service is started:
+    another one than the given where that has just been moved in the pillar, or is being moved back.
+
+    name
+        The path of the folder as the pillar has it, for where nothing else can be told.
+
+    service
+        The name of the service.
+    """
+    for shown in __salt__["orthanc_host.unit"](service, "ExecStart"):
+        found = re.search(r"argv\[\]=\S.* (/[^ ;]*) ;", shown)
+        if found:
+            return found.group(1).rstrip("/")
+    return name
+
+
+def options_in_use(name, service):
+    """
+    Part of the formula. Return the options that the server has now, with the places of its images;
+    none where there is no server.
+
+    name
+        The path of the folder as the pillar has it.
+
+    service
+        The name of the service.
+    """
+    folder = in_use(name, service)
+    found = options(folder)
+    return with_places(found, folder) if found else {}
+
+
+def with_places(options, folder):
+    """
+    Part of the formula. Return options with the places of images and index, which Orthanc gives
+    itself where they are not set, as whole paths.
+
+    options
+        A mapping from option name to value.
+
+    folder
+        The path of the folder.
+    """
+    found = dict(options)
+    for option in PLACES:
+        value = found.get(option, found.get("StorageDirectory", STORAGE))
+        found[option] = os.path.join(folder, value) if isinstance(value, str) else value
+    return found
+
+
+def places(options):
+    """
+    Part of the formula. Return the places of images and index among options, two values by the
+    names of their options; what is none is no text.
+
+    options
+        What ``with_places`` returned.
+    """
+    return {option: options.get(option) for option in PLACES}
+
+
+def used(name):
+    """
+    Part of the formula. Return the paths of the files that Orthanc reads in the folder, and of what
+    these name.
+
+    name
+        The path of the folder.
+    """
+    found = options(name)
+    named = [path for _, path, _ in __salt__["orthanc_paths.named"](found, name)]
+    files = [os.path.join(name, entry) for entry in json_files(name)]
+    return [*files, *named, *__salt__["orthanc_reads.files"](found, name)]
+
+
+def scrub(name, lines):
+    """
+    Part of the formula. Return lines of a log without the secrets of the configuration.
+
+    name
+        The path of the folder.
+
+    lines
+        A list of texts.
+    """
+    return __salt__["orthanc_secrets.scrub"](lines, options(name))

@@ -1,0 +1,262 @@
+"""
+What there is on this host: processes and their sockets, accounts, file systems.
+
+https://man7.org/linux/man-pages/man5/proc.5.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import pwd
+import re
+import subprocess
+import time
+
+import salt.utils.files
+import salt.utils.systemd
+from salt.exceptions import CommandExecutionError
+
+# The state of a socket that takes connections, in the tables of the kernel.
+LISTEN = "0A"
+# The same of a socket that has a path.
+ACCEPTS = 0x10000
+# For how many seconds a program may take that is asked for something.
+PATIENCE = 60
+
+
+def programs():
+    """
+    Part of the formula. Return the programs that run, also those of containers, as a mapping from
+    the folder of the process below /proc to the path of the program: None where this process may
+    not look, as in a container without CAP_SYS_PTRACE.
+    """
+    found = {}
+    for process in glob.glob("/proc/[0-9]*"):
+        try:
+            program = os.readlink(f"{process}/exe")
+            # Behind the name of one that was upgraded while it runs, the kernel notes that.
+            found[process] = re.sub(r" \(deleted\)$", "", program)
+        except PermissionError:
+            found[process] = None
+        except OSError:
+            continue  # it has ended meanwhile, or is one of the kernel's own
+    return found
+
+
+def orthancs():
+    """
+    Part of the formula. Return the folders below /proc of the processes that run Orthanc's program
+    on this host and in no container, a list of paths.
+    """
+    return [
+        process
+        for process, program in programs().items()
+        if os.path.basename(program or "").lower() == "orthanc" and _is_here(process)
+    ]
+
+
+def _is_here(process: str) -> bool:
+    """Return whether a process is none of a container, and can be looked at."""
+    with contextlib.suppress(OSError):
+        return os.readlink(f"{process}/ns/pid") == os.readlink("/proc/self/ns/pid")
+    return False
+
+
+def started(process):
+    """
+    Part of the formula. Return when a process was started, in seconds of the clock.
+
+    process
+        Its folder below /proc.
+
+    Raises OSError if it has ended.
+    """
+    with salt.utils.files.fopen(f"{process}/stat") as file:
+        ticks = int(file.read().rpartition(")")[2].split()[19])
+    with salt.utils.files.fopen("/proc/uptime") as file:
+        uptime = float(file.read().split()[0])
+    return time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def opened(process):
+    """
+    Part of the formula. Return what a process has open, as a mapping from link to what it leads to;
+    what it closes meanwhile is not among it.
+
+    process
+        Its folder below /proc.
+    """
+    found = {}
+    for link in glob.glob(f"{process}/fd/*"):
+        with contextlib.suppress(OSError):
+            found[link] = os.readlink(link)
+    return found
+
+
+def listening(port=None):
+    """
+    Part of the formula. Return the sockets that listen, as a mapping from what a link to each leads
+    to, to its address as the kernel writes it.
+
+    port
+        The number of a port, for those at it; by default all.
+    """
+    found = {}
+    for table in glob.glob("/proc/net/tcp*"):
+        with salt.utils.files.fopen(table) as file:
+            rows = [line.split() for line in file.read().splitlines()[1:]]
+        for row in rows:
+            address, _, number = row[1].partition(":")
+            if row[3] == LISTEN and port in (None, int(number, 16)):
+                found[f"socket:[{row[9]}]"] = address
+    return found
+
+
+def holders(port):
+    """
+    Part of the formula. Return the paths of the programs that listen on a port of this host.
+
+    port
+        Its number.
+    """
+    sockets = listening(port)
+    if not sockets:
+        return []
+    found = programs().items()
+    return sorted({program for process, program in found if program and _has(process, sockets)})
+
+
+def _has(process: str, sockets) -> bool:
+    return not set(opened(process).values()).isdisjoint(sockets)
+
+
+def is_open(port):
+    """
+    Part of the formula. Return whether a program listens on a port at all addresses of this host.
+
+    port
+        Its number.
+    """
+    return any(set(address) == {"0"} for address in listening(port).values())
+
+
+def sockets_with_path():
+    """
+    Part of the formula. Return the paths of the sockets that take connections and have one.
+    """
+    with salt.utils.files.fopen("/proc/net/unix", errors="replace") as file:
+        rows = [line.split(None, 7) for line in file.read().splitlines()[1:]]
+    return sorted({row[7] for row in rows if len(row) == 8 and int(row[3], 16) & ACCEPTS})
+
+
+def mounts():
+    """
+    Part of the formula. Return what is mounted, as a list of mappings: the ``point``, which folder
+    of the file system, ``root``, its ``kind`` and its ``source``.
+    """
+    found = []
+    with salt.utils.files.fopen("/proc/self/mountinfo", errors="surrogateescape") as file:
+        for line in file:
+            fields = line.split()
+            kind, source = fields[fields.index("-") + 1 :][:2]
+            names = {"root": fields[3], "point": fields[4], "source": source}
+            found.append({"kind": kind, **{key: _plain(name) for key, name in names.items()}})
+    return found
+
+
+def _plain(text: str) -> str:
+    """Return a path as it is: the kernel writes some characters as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def account(user):
+    """
+    Part of the formula. Return an account of this host as ``pwd`` has it; None where there is none,
+    as before the first run.
+
+    user
+        Its name.
+    """
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        return None
+
+
+def gid(group):
+    """
+    Part of the formula. Return the number of a group of this host.
+
+    group
+        Its name.
+
+    Raises CommandExecutionError if there is no such group.
+    """
+    found = __salt__["file.group_to_gid"](group)
+    if found == "":
+        raise CommandExecutionError(
+            f"the group {group} does not exist; the package of Orthanc creates it"
+        )
+    return found
+
+
+def as_account(user, group):
+    """
+    Part of the formula. Return the words that run a command as an account; none where there is no
+    such account.
+
+    user, group
+        The names of the account and of its group.
+    """
+    if not account(user):
+        return []
+    return ["setpriv", "--reuid", user, "--regid", group, "--init-groups", "--"]
+
+
+def ask(words):
+    """
+    Part of the formula. Return what a program printed; None where it failed.
+
+    words
+        Its path and arguments, a list of texts.
+    """
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def may(words, user, group):
+    """
+    Part of the formula. Return whether test(1), run by an account of this host, says yes.
+
+    words
+        What it is asked, a list of texts.
+
+    user, group
+        The names of the account and of its group.
+    """
+    switch = as_account(user, group)
+    return bool(switch) and ask([*switch, "test", *words]) is not None
+
+
+def unit(service, *properties):
+    """
+    Part of the formula. Return what systemd says of a unit: the values of properties, a list of
+    texts in their order; an empty list where systemd does not run.
+
+    service
+        The name of the service.
+
+    properties
+        The names of the properties.
+    """
+    if not salt.utils.systemd.booted(__context__):
+        return []
+    words = [f"--property={','.join(properties)}", service]
+    shown = __salt__["cmd.run_stdout"](["systemctl", "show", *words], python_shell=False)
+    found = dict(line.partition("=")[::2] for line in shown.splitlines())
+    return [found.get(name, "") for name in properties]

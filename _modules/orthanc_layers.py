@@ -1,0 +1,452 @@
+"""
+From the layers of a configuration to the options of this host's Orthanc, and to the files that they
+are in.
+
+Orthanc refuses to start where two files of its folder hold the same option. So every option has one
+owner file here, and each file that the formula owns holds exactly the options that it manages: what
+leaves the pillar leaves the host.
+
+What belongs together travels as one mapping, the *configuration*; what it lacks has the value in
+``CONFIGURATION``:
+
+layers
+    A list of mappings from option name to value; see ``merge``.
+
+main_file, option_files
+    Which file owns which option; see ``place``.
+
+texts
+    A mapping from file name to text, for other files than JSON; None removes a file. A name may be
+    a whole path, for a file elsewhere.
+
+certificates
+    What ``orthanc_tls.judge`` takes: the sources of certificates and keys.
+
+pems
+    A mapping from file name, or whole path for a file elsewhere, to what ``orthanc_tls.pem`` needs;
+    None removes a file.
+
+saltenv
+    The name of the environment of Salt that a ``salt://`` URL among these sources is of.
+
+sources
+    A mapping from option (names below it joined by colons) to the path of the pillar that it comes
+    from, for the sentences about problems. Options that it lacks come from ``orthanc:config``.
+
+defaults
+    A list of the names of options that nobody asked for: they have the formula's own values.
+
+sections
+    A list of the names of options of plugins that nobody knows.
+
+command
+    The path of Orthanc's program; None asks nothing of it.
+
+packages
+    A list of the names of packages that will be installed before the options are written. The
+    plugins that they bring are loaded.
+
+installed
+    True where these packages are there by now, or do not come.
+
+version
+    The version of the package of Orthanc that will be installed before that; None for any.
+
+plugins
+    A list of the paths of plugins that are downloaded before the options are written. A link among
+    them is followed here and now, so that another file behind it is another configuration.
+
+plugin_folder
+    The folder of the plugins of packages: of the files in it, those that the options and packages
+    ask for are loaded, and those of nobody (see ``orthanc_plugins.choose``), and then ``plugins``.
+    None where the options themselves say what is loaded.
+
+databases
+    A list of the sections of databases that will be made before the options are written.
+
+folders
+    A mapping from the path of the pillar to that of a folder which will be closed to all others.
+
+user, group, service
+    The names of the service's account, of the only group that may read the configuration, and of
+    the service itself.
+
+site
+    The path of the site of nginx that gives its port up before Orthanc is restarted; None for none.
+
+preflight
+    False leaves the trial start out.
+
+allow_no_users
+    False refuses where a server that has users would lose all of them.
+
+remote_access
+    Whether other hosts reach the server; None leaves it to the options. (Behind nginx they do not
+    tell.)
+
+https://orthanc.uclouvain.be/book/users/configuration.html
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+
+from salt.exceptions import SaltInvocationError
+
+# What a configuration may hold, and the value of what it lacks; REQUIRED may not be lacking.
+CONFIGURATION = {
+    **{name: {} for name in ("texts", "certificates", "pems", "sources", "folders")},
+    **dict.fromkeys(("defaults", "sections", "packages", "plugins", "databases"), ()),
+    **dict.fromkeys(("command", "version", "site", "plugin_folder")),
+    **dict.fromkeys(("preflight", "allow_no_users"), True),
+    "installed": False,
+    **dict.fromkeys(("user", "group", "service"), "orthanc"),
+    "saltenv": "base",
+    "remote_access": None,
+}
+REQUIRED = ("layers", "main_file", "option_files")
+# The package of the server, by the name that the tables of orthanc_options have for it.
+SERVER = "orthanc"
+# Where packages of Debian and openSUSE have their plugins; not all of these are read by Orthanc.
+PLUGIN_FOLDERS = (
+    *("/usr/share/orthanc/plugins", "/usr/lib64/share/orthanc/plugins"),
+    *("/usr/lib/orthanc", "/usr/lib64/orthanc"),
+)
+
+
+def complete(configuration):
+    """
+    Part of the formula. Return a configuration with a value for everything.
+
+    configuration
+        See the module.
+
+    Raises SaltInvocationError if something in it is missing, unknown or no mapping.
+    """
+    unknown = sorted(set(configuration) - {*CONFIGURATION, *REQUIRED})
+    missing = [key for key in REQUIRED if key not in configuration]
+    if unknown or missing:
+        what = f"unknown: {', '.join(unknown)}" if unknown else f"missing: {', '.join(missing)}"
+        raise SaltInvocationError(f"in the configuration, {what}")
+    if not all(isinstance(layer, dict) for layer in configuration["layers"]):
+        raise SaltInvocationError("each layer of options must be a mapping")
+    return {**CONFIGURATION, **configuration}
+
+
+def defaults():
+    """
+    Part of the formula. Return a configuration with all that may be lacking, and nothing else.
+    """
+    return dict(CONFIGURATION)
+
+
+def account(wanted):
+    """
+    Part of the formula. Return the names of Orthanc's ``user`` and ``group``, a mapping.
+
+    wanted
+        What ``complete`` returned.
+    """
+    return {name: wanted[name] for name in ("user", "group")}
+
+
+def managed(wanted):
+    """
+    Part of the formula. Return the names of the files of a configuration, the main one first.
+
+    wanted
+        What ``complete`` returned.
+    """
+    others = (*wanted["option_files"], *wanted["texts"], *wanted["pems"])
+    return [wanted["main_file"], *others]
+
+
+def versions(wanted):
+    """
+    Part of the formula. Return what the installed Orthanc says of itself, a mapping, and the
+    version that will be there, a text or None.
+
+    wanted
+        What ``complete`` returned.
+    """
+    command = wanted["command"]
+    here = __salt__["orthanc_options.installed"](command) if command else {}
+    coming = re.match(r"(?:\d+:)?(\d+(?:\.\d+)+)", str(wanted["version"] or ""))
+    return here, coming.group(1) if coming else here.get("version")
+
+
+def coming(wanted):
+    """
+    Part of the formula. Return the names of the packages that may be installed before the options
+    are written.
+
+    wanted
+        What ``complete`` returned.
+    """
+    here, expected = versions(wanted)
+    packages = [] if wanted["installed"] else list(wanted["packages"])
+    if here and expected == here.get("version"):
+        # What comes with the server itself is there by now, or it does not come.
+        return [package for package in packages if package != SERVER]
+    return packages
+
+
+def options(name, wanted, version=None):
+    """
+    Part of the formula. Return the options of a configuration as a version of Orthanc takes them,
+    with the plugins that they ask for.
+
+    name
+        The path of the folder.
+
+    wanted
+        What ``complete`` returned.
+
+    version
+        A text; None where it is not known.
+    """
+    merged = __salt__["orthanc_json.merge"](wanted["layers"])
+    found = __salt__["orthanc_options.adapt"](merged, version)
+    if wanted["plugin_folder"]:
+        found["Plugins"] = [*_choose(name, wanted, found)["load"], *wanted["plugins"]]
+    return found
+
+
+def unused_plugins(name, configuration, of_server=False):
+    """
+    Part of the formula. Return the plugins of packages that are installed and not loaded, because
+    the configuration does not ask for them: a mapping from path to the name of the package.
+
+    name
+        The path of the folder.
+
+    configuration
+        See the module.
+
+    of_server
+        True takes those in that come with the server's own package, which always are there.
+    """
+    wanted = complete(configuration)
+    if not wanted["plugin_folder"]:
+        return {}
+    found = _choose(name, wanted, options(name, wanted))["unused"]
+    return {path: package for path, package in found.items() if of_server or package != SERVER}
+
+
+def _choose(name: str, wanted: dict, options: dict) -> dict:
+    """Return what ``orthanc_plugins.choose`` says of the folder of the plugins."""
+    # A file of the administrator's own beside them may ask for a plugin, too.
+    others = __salt__["orthanc_folder.options"](name, managed(wanted))
+    everything = __salt__["orthanc_json.merge"]([others, options])
+    return __salt__["orthanc_plugins.choose"](
+        wanted["plugin_folder"],
+        libraries=__salt__["orthanc_options.libraries"](everything),
+        packages=wanted["packages"],
+        coming=coming(wanted),
+        downloads=wanted["plugins"],
+    )
+
+
+def place(wanted, options):
+    """
+    Part of the formula. Give each option its one owner file.
+
+    wanted
+        What ``complete`` returned.
+
+    options
+        A mapping from option name to value.
+
+    Returns a mapping from file name to the options in it, for every file that has a say.
+    """
+    owned_by = wanted["option_files"]
+    owners = {option: name for name, owned in owned_by.items() for option in owned}
+    files: dict = {name: {} for name in [wanted["main_file"], *owned_by]}
+    for option, value in options.items():
+        files[owners.get(option, wanted["main_file"])][option] = value
+    return files
+
+
+def pems(name, wanted):
+    """
+    Part of the formula. Return the texts of the PEM files of a configuration by their names; None
+    for one that must not be there.
+
+    name
+        The path of the folder.
+
+    wanted
+        What ``complete`` returned.
+
+    Raises SaltInvocationError if there is nothing behind a source.
+    """
+    return {
+        entry: spec and __salt__["orthanc_tls.pem"](os.path.join(name, entry), **spec)
+        for entry, spec in wanted["pems"].items()
+    }
+
+
+def compare(name, wanted, options, texts, sample):
+    """
+    Part of the formula. Return the files to write, a mapping from name to text, None to remove one;
+    and the changes, without any secret.
+
+    name
+        The path of the folder.
+
+    wanted
+        What ``complete`` returned.
+
+    options
+        A mapping from option name to value.
+
+    texts
+        The texts of all files that are not made of options.
+
+    sample
+        Orthanc's own defaults. An option that leaves a file with that value changes nothing.
+    """
+    placed, on_host = place(wanted, options), __salt__["orthanc_folder.contents"](name)
+    contents = {
+        entry: __salt__["orthanc_json.dump"](content)
+        for entry, content in placed.items()
+        # A file of a package that is not installed is written only if it has something to say.
+        if content or entry in on_host or not wanted["option_files"].get(entry)
+    }
+    contents.update(texts)
+    files, changes = {}, {}
+    for entry, text in contents.items():
+        path = os.path.join(name, entry)
+        current = __salt__["orthanc_files.read_if_there"](path)
+        if text == current:
+            continue
+        files[entry] = text
+        if text is None:
+            changes[path] = {"old": "present", "new": None}
+        elif entry in placed:
+            old = {
+                option: value
+                for option, value in (on_host.get(entry) or {}).items()
+                if option in placed[entry] or not _is_default(option, value, sample)
+            }
+            changes[path] = differences(old, placed[entry])
+        if not changes.get(path):
+            changes[path] = {"old": None if current is None else "other text", "new": "written"}
+    return files, changes
+
+
+def _is_default(option: str, value, sample: dict) -> bool:
+    return option in sample and value == sample[option] and type(value) is type(sample[option])
+
+
+def differences(old, new, path=""):
+    """
+    Part of the formula. Return ``{option: {"old": …, "new": …}}`` for all that differs, without any
+    secret.
+
+    old, new
+        Mappings from option name to value. Mappings below an option are compared key by key;
+        the names are joined by colons.
+
+    path
+        The name of the option that the mappings stand below, if any.
+    """
+    changes: dict = {}
+    for key in sorted(set(old) | set(new)):
+        name = f"{path}:{key}" if path else key
+        before, after = old.get(key), new.get(key)
+        if key in old and key in new and before == after and type(before) is type(after):
+            continue
+        if isinstance(before, dict) or isinstance(after, dict):
+            mappings = [value if isinstance(value, dict) else {} for value in (before, after)]
+            below = differences(*mappings, name)
+            if below:
+                changes.update(below)
+                continue
+        values = {"old": (old, before), "new": (new, after)}
+        changes[name] = {
+            kind: __salt__["orthanc_options.redact"](name, value)
+            for kind, (given, value) in values.items()
+            if key in given
+        }
+    return changes
+
+
+def sources(wanted, options):
+    """
+    Part of the formula. Return the path of the pillar for options, with that of each plugin that is
+    loaded.
+
+    wanted
+        What ``complete`` returned.
+
+    options
+        A mapping from option name to value.
+    """
+    numbers = {path: number for number, path in enumerate(wanted["plugins"])}
+    items = options.get("Plugins")
+    found = dict(wanted["sources"])
+    for position, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, str) and item in numbers:
+            found[f"Plugins:{position}"] = f"orthanc:plugins:{numbers[item]}"
+        elif wanted["plugin_folder"]:
+            found[f"Plugins:{position}"] = "orthanc:paths:plugins"
+    return found
+
+
+def sentences(pairs, sources):
+    """
+    Part of the formula. Return one line for each pair of an option's path and a sentence, with the
+    path of the pillar.
+
+    pairs
+        A list of such pairs.
+
+    sources
+        What ``sources`` returned.
+    """
+    lines = []
+    for path, sentence in pairs:
+        origin = f"orthanc:config:{':'.join(path)}"
+        for depth in range(len(path), 0, -1):
+            source = sources.get(":".join(path[:depth]))
+            if source:
+                origin = ":".join([source, *path[depth:]])
+                break
+        lines.append(f"{origin}: {sentence}")
+    return lines
+
+
+def plugins_here(options, folder):
+    """
+    Part of the formula. Return the plugins of this host as ``orthanc_options.check`` wants them:
+    the names of the files that Orthanc would load, and the whole paths of those that packages bring
+    and it would not.
+
+    options
+        A mapping from option name to value.
+
+    folder
+        The path of the folder of the configuration.
+    """
+    loaded: list = []
+    plugins = options.get("Plugins")
+    for entry in plugins if isinstance(plugins, list) else []:
+        path = os.path.join(folder, str(entry))
+        inside = os.listdir(path) if os.path.isdir(path) else None
+        loaded += [path] if inside is None else [os.path.join(path, name) for name in inside]
+    known = {os.path.realpath(path) for path in loaded}
+    others: dict = {}
+    for place in PLUGIN_FOLDERS:
+        for path in sorted(glob.glob(os.path.join(place, "*.so*"))):
+            others.setdefault(os.path.realpath(path), path)
+    names = [_versioned_name(path) for path in loaded]
+    return names + [path for real, path in others.items() if real not in known]
+
+
+def _versioned_name(path: str) -> str:
+    """Return the name of a file, or that behind a link if that only has a version more."""
+    name, behind = os.path.basename(path), os.path.basename(os.path.realpath(path))
+    return behind if behind.startswith(f"{name}.") else name

@@ -1,0 +1,157 @@
+"""
+With what Orthanc was last seen serving, and whether that is still so: the files of its
+configuration, what these name, and images and index.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+
+# Stand beside the folder: what Orthanc read at its start, see orthanc_reads; and where images and
+# index were, see orthanc_identity.
+AS_READ, IDENTITY = ".as-read", ".identity"
+
+
+def prove(name, account):
+    """
+    Part of the formula. Note that Orthanc serves with the configuration as it is.
+
+    name
+        The path of the folder.
+
+    account
+        A mapping with the names of Orthanc's ``user`` and ``group``.
+
+    Raises CommandExecutionError if writing failed.
+    """
+    with __salt__["orthanc_files.failing"]("keeping the configuration as the last good one"):
+        __salt__["orthanc_files.prove"](name)
+        known = _as_read(name)
+        read = __salt__["orthanc_reads.seen"](_read_at_start(name), known)
+        if read != known:
+            _note(name + AS_READ, read)
+        _note_identity(name, account)
+
+
+def _note(path: str, content: dict) -> None:
+    __salt__["orthanc_files.write"](path, json.dumps(content, indent=2) + "\n", 0o600)
+
+
+def _note_identity(name: str, account: dict) -> None:
+    """Note where images and index are with which Orthanc serves."""
+    known = identity(name)
+    found = seen(_placed(name), known, account)
+    noted = __salt__["orthanc_identity.note"](found, known) if found else {}
+    if noted != known:
+        _note(name + IDENTITY, noted)
+
+
+def _placed(name: str) -> dict:
+    options = __salt__["orthanc_folder.options"](name)
+    return __salt__["orthanc_folder.with_places"](options, name)
+
+
+def notes(name):
+    """
+    Part of the formula. Return the paths of what is noted, which may be there: ``as_read`` and
+    ``identity``.
+
+    name
+        The path of the folder.
+    """
+    return {"as_read": name + AS_READ, "identity": name + IDENTITY}
+
+
+def identity(name):
+    """
+    Part of the formula. Return where images and index were when Orthanc was last seen serving; see
+    ``orthanc_identity.note``.
+
+    name
+        The path of the folder.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(__salt__["orthanc_files.read_if_there"](name + IDENTITY) or "{}")
+        return known if __salt__["orthanc_identity.is_note"](known) else {}
+    return {}
+
+
+def seen(options, known, account, files=None):
+    """
+    Part of the formula. Return what ``orthanc_identity.look`` sees; nothing where images are no
+    files in a folder.
+
+    options
+        A mapping from option name to value, with the places of images and index.
+
+    known
+        What ``identity`` returned.
+
+    account
+        A mapping with the names of Orthanc's ``user`` and ``group``, whom PostgreSQL knows.
+
+    files
+        The texts of certificates by their path, where a database on another host is asked too.
+    """
+    storage, folder = __salt__["orthanc_folder.places"](options).values()
+    in_folder = isinstance(storage, str) and __salt__["orthanc_identity.in_folder"](options)
+    if not in_folder or not isinstance(folder, str):
+        return {}
+    if __salt__["orthanc_database.is_sqlite"](options):
+        return __salt__["orthanc_identity.look"](storage, os.path.join(folder, "index"), known)
+    uuids = __salt__["orthanc_database.known_images"](
+        options, **account, texts=files, far=files is not None
+    )
+    return __salt__["orthanc_identity.look"](storage, None, known, uuids)
+
+
+def strayed(name):
+    """
+    Part of the formula. Return whether the Orthanc that runs has other images or another index open
+    than those which are there by now, as where a disk was mounted after its start.
+
+    name
+        The path of the folder.
+    """
+    options = _placed(name)
+    storage, folder = __salt__["orthanc_folder.places"](options).values()
+    if not isinstance(storage, str) or not isinstance(folder, str):
+        return False
+    is_file = __salt__["orthanc_database.is_sqlite"](options)
+    index = os.path.join(folder, "index") if is_file else None
+    return __salt__["orthanc_identity.strayed"](storage, index)
+
+
+def changed_files(name, running=True):
+    """
+    Part of the formula. Return the paths of the files that the configuration names, or that others
+    have put beside it, and that hold something else than what the running Orthanc has read at its
+    start.
+
+    name
+        The path of the folder.
+
+    running
+        False compares with what it had read when it was last seen serving.
+    """
+    paths, known = _read_at_start(name), _as_read(name)
+    if __salt__["orthanc_files.unproven"](name):
+        # What a configuration names that the running Orthanc has never seen is new with it.
+        paths = [path for path in paths if path in known]
+    return __salt__["orthanc_reads.changed"](paths, known, running)
+
+
+def _read_at_start(name: str) -> list[str]:
+    """Return the files that Orthanc reads at its start, but for those of the formula's making."""
+    found = __salt__["orthanc_reads.files"](__salt__["orthanc_folder.options"](name), name)
+    found += [os.path.join(name, entry) for entry in __salt__["orthanc_folder.json_files"](name)]
+    own = __salt__["orthanc_files.at"](name, __salt__["orthanc_files.last_good"](name))
+    return [path for path in found if path not in own]
+
+
+def _as_read(name: str) -> dict:
+    """Return what Orthanc had read when it was last seen serving: ``{path: SHA-256}``."""
+    text = __salt__["orthanc_files.read_if_there"](name + AS_READ)
+    return json.loads(text) if text else {}

@@ -1,0 +1,48 @@
+"""What is said of a configuration before anything is done."""
+
+import copy
+
+import orthanc_judge
+import orthanc_tables
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+NAMES = st.text("abcABC", min_size=1, max_size=3)
+SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3)
+)
+BARE = {"layers": [{}], "main_file": "orthanc.json", "option_files": {}}
+OPTION_NAMES = sorted({*orthanc_tables.OPTIONS, *orthanc_tables.SECTIONS})
+
+
+@given(st.dictionaries(st.sampled_from(OPTION_NAMES) | st.text(max_size=5), VALUES, max_size=4))
+def test_any_options_are_judged_and_stay_as_they_are(options):
+    before = copy.deepcopy(options)
+    verdict = orthanc_judge.judge("/nonexistent", {**BARE, "layers": [options]}, host=False)
+    assert options == before
+    for sentence in verdict["problems"] + verdict["warnings"]:
+        assert sentence.startswith("orthanc:config:")
+
+
+@pytest.mark.parametrize(
+    ("path", "origin"),
+    [
+        (["HttpPort"], "orthanc:port"),
+        (["Name"], "orthanc:config:Name"),
+        (["DicomModalities", "ct", "Port"], "orthanc:modalities:ct:Port"),
+        (["DicomModalities", "mr", "Port"], "orthanc:config:DicomModalities:mr:Port"),
+        (["RegisteredUsers", "anna"], "orthanc:users:anna:password"),
+    ],
+)
+def test_a_problem_is_named_by_the_pillar_path_it_comes_from(path, origin, monkeypatch):
+    found = {"orthanc_options.check": lambda *_, **__: [(path, "x")]}
+    monkeypatch.setattr(orthanc_judge, "__salt__", {**orthanc_judge.__salt__, **found})
+    sources = {
+        "HttpPort": "orthanc:port",
+        "DicomModalities:ct": "orthanc:modalities:ct",
+        "RegisteredUsers:anna": "orthanc:users:anna:password",
+    }
+    verdict = orthanc_judge.judge("/nonexistent", {**BARE, "sources": sources}, host=False)
+    assert verdict["problems"] == [f"{origin}: x"]

@@ -1,0 +1,148 @@
+"""From layers to options and files: merging, placing, comparing, hiding."""
+
+import copy
+import json
+
+import orthanc_json
+import orthanc_layers as layers
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+NAMES = st.text("abcABC", min_size=1, max_size=3)
+SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3)
+)
+OPTIONS = st.dictionaries(NAMES, VALUES, max_size=4)
+FILES = {"credentials.json": ["RegisteredUsers", "a"], "empty.json": [], "b.json": ["b", "c"]}
+WANTED = {"main_file": "main.json", "option_files": FILES}
+
+
+@pytest.mark.parametrize(
+    ("given_layers", "merged"),
+    [
+        ([], {}),
+        ([{"a": 1}, {"a": 2}], {"a": 2}),
+        ([{"a": {"x": 1, "y": 2}}, {"a": {"y": 3}}], {"a": {"x": 1, "y": 3}}),
+        ([{"a": [1, 2]}, {"a": [3]}], {"a": [3]}),
+        ([{"a": 1, "b": 2}, {"a": None}], {"b": 2}),
+        ([{"a": {"x": 1, "y": 2}}, {"a": {"x": None}}], {"a": {"y": 2}}),
+        ([{"a": 1}, {"a": {"x": 1}}], {"a": {"x": 1}}),
+        ([{"a": {"x": 1}}, {"a": 1}], {"a": 1}),
+        ([{"a": None}], {}),
+        ([{"a": {"x": None}}], {"a": {}}),
+        ([{"a": 1}, {"a": None}, {"a": 2}], {"a": 2}),
+        ([{"a": False}, {"a": 0}], {"a": 0}),
+    ],
+)
+def test_merge(given_layers, merged):
+    assert orthanc_json.merge(given_layers) == merged
+
+
+@given(st.lists(OPTIONS, max_size=3))
+def test_merge_leaves_the_layers_alone(given_layers):
+    before = copy.deepcopy(given_layers)
+    merged = orthanc_json.merge(given_layers)
+    for option in merged:
+        if isinstance(merged[option], (dict, list)):
+            merged[option].clear()
+    assert given_layers == before
+
+
+@given(OPTIONS)
+def test_merging_what_is_merged_changes_nothing(options):
+    merged = orthanc_json.merge([options])
+    assert orthanc_json.merge([merged]) == merged
+    assert orthanc_json.merge([merged, merged]) == merged
+
+
+@given(OPTIONS)
+def test_each_option_has_one_file_and_none_is_lost(options):
+    files = layers.place(WANTED, options)
+    placed = [option for content in files.values() for option in content]
+    assert sorted(placed) == sorted(options)
+    assert {o: v for content in files.values() for o, v in content.items()} == options
+    for name, owned in FILES.items():
+        assert set(files[name]) <= set(owned)
+
+
+def test_every_file_of_the_table_is_named_even_if_it_holds_nothing():
+    assert layers.place(WANTED, {}) == {
+        "main.json": {},
+        "credentials.json": {},
+        "empty.json": {},
+        "b.json": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ({}, {}, {}),
+        ({"a": 1}, {"a": 1}, {}),
+        ({"a": 1}, {"a": 2}, {"a": {"old": 1, "new": 2}}),
+        ({"a": 1}, {}, {"a": {"old": 1}}),
+        ({}, {"a": 1}, {"a": {"new": 1}}),
+        ({"a": 1}, {"a": True}, {"a": {"old": 1, "new": True}}),
+        ({"a": None}, {}, {"a": {"old": None}}),
+        (
+            {"UserMetadata": {"x": 1, "y": 2}},
+            {"UserMetadata": {"x": 1, "y": 3}},
+            {"UserMetadata:y": {"old": 2, "new": 3}},
+        ),
+        ({"a": {}}, {}, {"a": {"old": {}}}),
+        ({"UserMetadata": {"x": 1}}, {"UserMetadata": 5}, {"UserMetadata:x": {"old": 1}}),
+        ({"a": [1]}, {"a": [1, "b"]}, {"a": {"old": [1], "new": [1, "b"]}}),
+    ],
+)
+def test_differences(old, new, changes):
+    assert layers.differences(old, new) == changes
+
+
+@given(OPTIONS, OPTIONS)
+def test_there_are_differences_exactly_where_something_differs(old, new):
+    assert layers.differences(old, old) == {}
+    assert bool(layers.differences(old, new)) == (orthanc_json.dump(old) != orthanc_json.dump(new))
+
+
+SECRET = "Geheim-4711"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"RegisteredUsers": {"anna": SECRET}},
+        {"OrthancPeers": {"x": ["http://x/", "user", SECRET]}},
+        {"OrthancPeers": {"x": {"Url": "http://x/", "Password": SECRET}}},
+        {"OrthancPeers": {"x": {"Url": f"http://u:{SECRET}@x/"}}},
+        {"PostgreSQL": {"Password": SECRET}},
+        {"PostgreSQL": {"ConnectionUri": f"postgresql://u:{SECRET}@h/db"}},
+        {"MySQL": {"Password": SECRET}},
+        {"DicomWeb": {"Servers": {"x": ["http://x/", "user", SECRET]}}},
+        {"DicomWeb": {"Servers": {"x": {"HttpHeaders": {"Authorization": SECRET}}}}},
+        {"HttpProxy": f"http://u:{SECRET}@proxy:8080"},
+        {"AwsS3Storage": {"SecretKey": SECRET}},
+        {"AwsS3Storage": {"AccessKey": SECRET}},
+        {"AzureBlobStorage": {"ConnectionString": SECRET}},
+        {"Authorization": {"TokenHttpHeaders": [SECRET]}},
+        {"CustomSection": {"deep": [{"ApiKey": SECRET}]}},
+        {"DicomTlsPrivateKeyPassword": SECRET},
+    ],
+)
+def test_no_secret_is_in_the_differences(options):
+    other = json.loads(json.dumps(options).replace(SECRET, SECRET + "-old"))
+    for old, new in [({}, options), (options, {}), (other, options)]:
+        changes = layers.differences(old, new)
+        assert changes
+        assert SECRET not in json.dumps(changes)
+
+
+@given(VALUES)
+def test_the_values_of_registered_users_are_hidden_whatever_they_are(value):
+    shown = json.dumps(layers.differences({}, {"RegisteredUsers": {"anna": value}}))
+    assert set(json.loads(shown)) <= {"RegisteredUsers:anna", "RegisteredUsers"} | {
+        name for name in json.loads(shown) if name.startswith("RegisteredUsers:anna:")
+    }
+    if isinstance(value, str) and len(value) > 3:
+        assert value not in shown
