@@ -10,54 +10,27 @@ from __future__ import annotations
 
 import os
 import re
+from typing import NamedTuple
 from urllib.parse import quote
 
-# The setting of the pillar that each derived option comes from.
-SOURCES = {
-    "HttpPort": "orthanc:port",
-    "RemoteAccessAllowed": "orthanc:remote_access",
-    "AuthenticationEnabled": "orthanc:users",
-    "RegisteredUsers": "orthanc:users",
-    "OverwriteInstances": "orthanc:overwrite_instances",
-    "LimitFindResults": "orthanc:limit_find",
-    "LimitFindInstances": "orthanc:limit_find",
-    "DeidentifyLogs": "orthanc:deidentify_logs",
-    "DeidentifyLogsDicomVersion": "orthanc:deidentify_logs",
-    "DicomServerEnabled": "orthanc:dicom:enabled",
-    "DicomAet": "orthanc:dicom:aet",
-    "DicomPort": "orthanc:dicom:port",
-    "DicomCheckModalityHost": "orthanc:dicom:check_modality_host",
-    "DicomModalities": "orthanc:modalities",
-    "OrthancPeers": "orthanc:peers",
-    "HttpsCACertificates": "orthanc:ca_source",
-    "StorageDirectory": "orthanc:paths:storage",
-    "IndexDirectory": "orthanc:paths:index",
-    "PostgreSQL": "orthanc:postgresql",
-    "SslEnabled": "orthanc:https:terminator",
-    "SslCertificate": "orthanc:https:certificate",
-    "DicomTlsEnabled": "orthanc:dicom:tls:enabled",
-    "DicomTlsCertificate": "orthanc:dicom:tls:certificate",
-    "DicomTlsPrivateKey": "orthanc:dicom:tls:key",
-    "DicomTlsTrustedCertificates": "orthanc:dicom:tls:trusted_certificates",
-    "DicomTlsRemoteCertificateRequired": "orthanc:dicom:tls:require_certificate",
-}
-# The same where nginx listens on orthanc:port.
-SOURCES_BEHIND_NGINX = {
-    **SOURCES,
-    "HttpPort": "orthanc:https:backend_port",
-    "RemoteAccessAllowed": "orthanc:https:enabled",
-    "HttpBindAddresses": "orthanc:https:enabled",
-}
-# What Orthanc does by itself. Where nobody asks for anything, nothing is written, so that another
-# file may say it. Who gets in is always written.
-ORTHANCS_OWN = {
-    "HttpPort": 8042,
-    "OverwriteInstances": False,
-    "DeidentifyLogs": True,
-    "DicomAet": "ORTHANC",
-    "DicomPort": 4242,
-    "DicomModalities": {},
-    "OrthancPeers": {},
+# The options that hold a setting of the pillar as it stands: which one, and what Orthanc does by
+# itself. Where nobody asks for anything else, nothing is written, so that another file may say it.
+# None stands for what is always written; so is who gets in.
+PLAIN = {
+    "HttpPort": ("port", 8042),
+    "RemoteAccessAllowed": ("remote_access", None),
+    "OverwriteInstances": ("overwrite_instances", False),
+    "LimitFindResults": ("limit_find", None),
+    "LimitFindInstances": ("limit_find", None),
+    "DeidentifyLogs": ("deidentify_logs", True),
+    "DicomServerEnabled": ("dicom:enabled", None),
+    "DicomAet": ("dicom:aet", "ORTHANC"),
+    "DicomPort": ("dicom:port", 4242),
+    "DicomCheckModalityHost": ("dicom:check_modality_host", None),
+    "DicomModalities": ("modalities", {}),
+    "OrthancPeers": ("peers", {}),
+    "StorageDirectory": ("paths:storage", None),
+    "IndexDirectory": ("paths:index", None),
 }
 NETWORK = "network-online.target"
 # What begins an address in roles.yaml, and the option by which a plugin has it elsewhere.
@@ -72,6 +45,14 @@ UNIT_PATH = re.compile(r"[A-Za-z0-9/._+-]*")
 DATA = {"StorageDirectory": "storage", "IndexDirectory": "index", "TemporaryDirectory": None}
 
 
+class Definition(NamedTuple):
+    """An option that follows from a setting: its value, and the path of that in the pillar."""
+
+    option: str
+    value: object
+    origin: str
+
+
 def run() -> dict:
     return {"configuration": configuration, "proxy": proxy}
 
@@ -81,14 +62,13 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
     users = dict(settings["users"])
     if settings["demo_users"]:
         users.update(demo_users)
-    derived = options_of(settings, users)
-    known = SOURCES_BEHIND_NGINX if behind_nginx(settings) else SOURCES
-    unasked = {option for option in derived if known[option] not in settings["asked"]}
-    derived = {
-        option: value
-        for option, value in derived.items()
-        if option not in unasked or ORTHANCS_OWN.get(option) != value
-    }
+    derived = definitions(settings, users)
+    unasked = {one.option for one in derived if one.origin not in settings["asked"]}
+    derived = [
+        one
+        for one in derived
+        if one.option not in unasked or one.value != PLAIN.get(one.option, (None, None))[1]
+    ]
     database, system = settings["postgresql"], settings["system"]
     filter_file = system["own_files"]["users"]
     return {
@@ -104,7 +84,7 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "pems": pems(settings),
         "site": system["nginx"]["site"],
         "sources": {
-            **sources(derived, settings["config"], behind_nginx(settings)),
+            **sources(derived, settings["config"]),
             **{
                 f"RegisteredUsers:{name}": f"orthanc:users:{name}:password"
                 if name in settings["users"]
@@ -181,12 +161,13 @@ def render(template: str, **values) -> str:
     )
 
 
-def layers(settings: dict, users: dict, derived: dict) -> list:
+def layers(settings: dict, users: dict, derived: list) -> list:
     """Return the layers of options, last wins: defaults, derived, pillar, and what must hold."""
     config = settings["config"]
     # Each option of the pillar may be a secret; see orthanc_pillar.
     looked_up = {option: {"__pillar__": ["orthanc", "config", option]} for option in config}
-    layers = [settings["default_config"], derived, looked_up]
+    follows = {one.option: one.value for one in derived}
+    layers = [settings["default_config"], follows, looked_up]
     own = config.get("LuaScripts") or []
     # Anything but a list is refused later on, as it stands in the pillar.
     if users and isinstance(own, list):
@@ -205,72 +186,86 @@ def own_file(settings: dict, what: str) -> str:
     return f"{settings['paths']['config']}/{settings['system']['own_files'][what]}"
 
 
-def sources(derived: dict, config: dict, behind_nginx: bool = False) -> dict:
+def sources(derived: list, config: dict) -> dict:
     """Return the path of the pillar for each option, or name below it, that config leaves alone."""
-    known = SOURCES_BEHIND_NGINX if behind_nginx else SOURCES
     found = {}
-    for option, value in derived.items():
+    for option, value, origin in derived:
         over = config.get(option)
         if option not in config:
-            found[option] = known[option]
+            found[option] = origin
         elif isinstance(value, dict) and isinstance(over, dict):
-            found.update(
-                {
-                    f"{option}:{name}": f"{known[option]}:{name}"
-                    for name in value
-                    if name not in over
-                }
-            )
+            names = [name for name in value if name not in over]
+            found.update({f"{option}:{name}": f"{origin}:{name}" for name in names})
     return found
 
 
-def options_of(settings: dict, users: dict) -> dict:
-    """Return the options of Orthanc that follow from the settings."""
-    dicom, paths = settings["dicom"], settings["paths"]
-    deidentify = settings["deidentify_logs"]
-    options = {
-        "HttpPort": settings["port"],
-        "RemoteAccessAllowed": settings["remote_access"],
-        "AuthenticationEnabled": bool(users),
-        "RegisteredUsers": {name: user["password"] for name, user in users.items()},
-        "OverwriteInstances": settings["overwrite_instances"],
-        "LimitFindResults": settings["limit_find"],
-        "LimitFindInstances": settings["limit_find"],
-        "DeidentifyLogs": bool(deidentify),
-        "DicomServerEnabled": dicom["enabled"],
-        "DicomAet": dicom["aet"],
-        "DicomPort": dicom["port"],
-        "DicomCheckModalityHost": dicom["check_modality_host"],
-        "DicomModalities": settings["modalities"],
-        "OrthancPeers": settings["peers"],
-        "StorageDirectory": paths["storage"],
-        "IndexDirectory": paths["index"],
-    }
-    if isinstance(deidentify, str):
-        options["DeidentifyLogsDicomVersion"] = deidentify
+def definitions(settings: dict, users: dict) -> list[Definition]:
+    """Return what follows from the settings, each option once."""
+    passwords = {name: user["password"] for name, user in users.items()}
+    rows = [
+        *((option, value_of(settings, key), key) for option, (key, _) in PLAIN.items()),
+        ("AuthenticationEnabled", bool(users), "users"),
+        ("RegisteredUsers", passwords, "users"),
+        *log_options(settings["deidentify_logs"]),
+        *database_options(settings["postgresql"]),
+        *https_options(settings),
+        *dicom_tls_options(settings),
+    ]
     if "ca_source" in settings:
-        options["HttpsCACertificates"] = own_file(settings, "ca")
-    if settings["postgresql"]["enabled"]:
-        options["PostgreSQL"] = {
-            # Without them Orthanc stays with SQLite and files, and does not say so.
-            "EnableIndex": True,
-            "EnableStorage": settings["postgresql"]["storage"],
-            "ConnectionUri": connection_uri(settings["postgresql"]),
-            # At the start: less than start_timeout, so that its own lines tell why.
-            "MaximumConnectionRetries": 10,
-            "ConnectionRetryInterval": 4,
-        }
+        rows.append(("HttpsCACertificates", own_file(settings, "ca"), "ca_source"))
+    # The last one wins: behind nginx, a plain setting is that of nginx.
+    found = {option: Definition(option, value, f"orthanc:{key}") for option, value, key in rows}
+    return list(found.values())
+
+
+def value_of(settings: dict, setting: str):
+    """Return a setting by its path in the pillar."""
+    for key in setting.split(":"):
+        settings = settings[key]
+    return settings
+
+
+def log_options(setting) -> list[tuple]:
+    """Return the options for logs without names of patients, where the standard for it is said."""
+    if not isinstance(setting, str):
+        return []
+    return [
+        ("DeidentifyLogs", True, "deidentify_logs"),
+        ("DeidentifyLogsDicomVersion", setting, "deidentify_logs"),
+    ]
+
+
+def database_options(postgresql: dict) -> list[tuple]:
+    """Return the options for the PostgreSQL database."""
+    if not postgresql["enabled"]:
+        return []
+    section = {
+        # Without them Orthanc stays with SQLite and files, and does not say so.
+        "EnableIndex": True,
+        "EnableStorage": postgresql["storage"],
+        "ConnectionUri": connection_uri(postgresql),
+        # At the start: less than start_timeout, so that its own lines tell why.
+        "MaximumConnectionRetries": 10,
+        "ConnectionRetryInterval": 4,
+    }
+    return [("PostgreSQL", section, "postgresql")]
+
+
+def https_options(settings: dict) -> list[tuple]:
+    """Return the options for HTTPS: behind nginx, or of Orthanc's own."""
     if behind_nginx(settings):
-        options["HttpPort"] = settings["https"]["backend_port"]
         # What comes through nginx comes from this host, and nothing else is to come.
-        options["RemoteAccessAllowed"] = False
-        options["HttpBindAddresses"] = ["127.0.0.1"]
-    elif settings["https"]["enabled"]:
-        options["SslEnabled"] = True
-        options["SslCertificate"] = own_file(settings, "https")
-    if "certificate" in dicom["tls"]:
-        options.update(dicom_tls(settings))
-    return options
+        return [
+            ("HttpPort", settings["https"]["backend_port"], "https:backend_port"),
+            ("RemoteAccessAllowed", False, "https:enabled"),
+            ("HttpBindAddresses", ["127.0.0.1"], "https:enabled"),
+        ]
+    if not settings["https"]["enabled"]:
+        return []
+    return [
+        ("SslEnabled", True, "https:terminator"),
+        ("SslCertificate", own_file(settings, "https"), "https:certificate"),
+    ]
 
 
 def connection_uri(database: dict) -> str | dict:
@@ -326,22 +321,29 @@ def behind_nginx(settings: dict) -> bool:
     return https["enabled"] and https["terminator"] == "nginx"
 
 
-def dicom_tls(settings: dict) -> dict:
+def dicom_tls_options(settings: dict) -> list[tuple]:
     """
     Return the options for DICOM TLS, also for connections that Orthanc opens.
 
     https://orthanc.uclouvain.be/book/faq/dicom-tls.html
     """
-    tls, pair = settings["dicom"]["tls"], own_file(settings, "dicom_tls")
+    tls, path = settings["dicom"]["tls"], "dicom:tls"
+    if "certificate" not in tls:
+        return []
+    pair = own_file(settings, "dicom_tls")
     trusted = own_file(settings, "dicom_trusted") if "trusted_certificates" in tls else pair
-    return {
-        "DicomTlsEnabled": tls["enabled"],
-        "DicomTlsCertificate": pair,
-        "DicomTlsPrivateKey": pair,
+    return [
+        ("DicomTlsEnabled", tls["enabled"], f"{path}:enabled"),
+        ("DicomTlsCertificate", pair, f"{path}:certificate"),
+        ("DicomTlsPrivateKey", pair, f"{path}:key"),
         # Up to Orthanc 1.12.3 it must be there, also where nobody is to be verified with it.
-        "DicomTlsTrustedCertificates": trusted,
-        "DicomTlsRemoteCertificateRequired": tls["require_certificate"],
-    }
+        ("DicomTlsTrustedCertificates", trusted, f"{path}:trusted_certificates"),
+        (
+            "DicomTlsRemoteCertificateRequired",
+            tls["require_certificate"],
+            f"{path}:require_certificate",
+        ),
+    ]
 
 
 def given(sources: dict, *names: str) -> dict:

@@ -47,8 +47,6 @@ def load_settings(request, map_file, read_yaml):
 @pytest.fixture
 def problems_of(load_settings, options_file, map_file, read_yaml):
     """A function that returns all problems of a pillar on a host without Orthanc."""
-    options_file.__salt__ = {"slsutil.renderer": lambda *_, **__: "-- the filter"}
-    options_file.__env__ = "base"
 
     def problems_of(pillar):
         settings, problems = load_settings(pillar)

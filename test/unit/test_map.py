@@ -629,7 +629,7 @@ def test_null_takes_an_option_out(load_settings, problems_of, options_file, map_
     pillar = {"postgresql": database, "config": {"PostgreSQL": section}}
     settings, problems = load_settings(pillar)
     assert problems == []
-    given = options_file.options_of(settings, {})["PostgreSQL"]
+    given = {one.option: one.value for one in options_file.definitions(settings, {})}["PostgreSQL"]
     assert {f"orthanc:config:PostgreSQL:{name}" for name in section} == set(map_file.TAKEN_OUT)
     assert set(section) < set(given)
     for option, key, entry in (
@@ -687,7 +687,14 @@ def test_what_is_not_near_is_not_suggested(map_file, key, not_meant):
     assert f"at orthanc:{not_meant}" not in sentence
 
 
-def test_what_people_write_has_a_place_that_is_there(map_file, options_file):
+# With them, each option is there that can follow from a setting of its own.
+ALL_OPTIONS = [
+    {"deidentify_logs": "2021b", "ca_source": "/srv/ca.pem", "postgresql": {"enabled": True}},
+    {"https": {**HTTPS, "terminator": "orthanc"}, "dicom": {"tls": TLS}},
+]
+
+
+def test_what_people_write_has_a_place_that_is_there(load_settings, map_file, options_file):
     for level, names in map_file.MEANT.items():
         for name, place in names.items():
             assert name == re.sub("[_ -]", "", name).lower()
@@ -701,10 +708,16 @@ def test_what_people_write_has_a_place_that_is_there(map_file, options_file):
             for key in keys:
                 shape = next(iter(shape.values())) if key == "*" else shape[key]
     # An option that follows from a setting is told that one.
-    for option, source in options_file.SOURCES.items():
+    derived = {
+        option: origin
+        for pillar in ALL_OPTIONS
+        for option, _, origin in options_file.definitions(load_settings(pillar)[0], {})
+    }
+    assert len(derived) == 26
+    for option, origin in derived.items():
         if option.lower() not in map_file.SHAPE:
             near = map_file.nearest(option, map_file.SHAPE, "orthanc")
-            assert source.rpartition(":")[0] in near or option in near
+            assert origin.rpartition(":")[0] in near or option in near
 
 
 def test_all_mistakes_at_once(problems_of):
@@ -918,6 +931,28 @@ def test_what_the_pillar_says_of_plugins_holds(
         "insecure" not in str(layer) and HASH[7:] not in str(layer)
         for layer in options_file.configuration(none, {}, {})["layers"]
     )
+
+
+def test_an_option_that_is_one_setting_takes_one_row(load_settings, options_file, monkeypatch):
+    monkeypatch.setitem(options_file.PLAIN, "JobsHistorySize", ("start_timeout", 60))
+
+    def configuration(pillar):
+        made = options_file.configuration(load_settings(pillar)[0], {}, {})
+        values = [layer.get("JobsHistorySize") for layer in made["layers"]]
+        return values, made["sources"].get("JobsHistorySize"), "JobsHistorySize" in made["defaults"]
+
+    assert configuration({"start_timeout": 70}) == (
+        [None, 70, None],
+        "orthanc:start_timeout",
+        False,
+    )
+    # Asked for, Orthanc's own default is written; otherwise it is left to Orthanc.
+    assert configuration({"start_timeout": 60}) == (
+        [None, 60, None],
+        "orthanc:start_timeout",
+        False,
+    )
+    assert configuration({}) == ([None, None, None], None, True)
 
 
 def test_a_wrong_list_of_plugins_is_refused_as_it_stands(problems_of):

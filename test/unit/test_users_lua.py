@@ -10,14 +10,12 @@ FORMULA = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def allows(options_file, read_yaml):
+def allows(options_file, read_yaml, monkeypatch):
     """A function that makes the filter for users and returns the filter."""
     roles = read_yaml("roles.yaml")
     template = jinja2.Template((FORMULA / "orthanc/users.lua.jinja").read_text())
-    options_file.__salt__ = {
-        "slsutil.renderer": lambda *_, users, **__: template.render(users=users)
-    }
-    options_file.__env__ = "base"
+    filled = {"slsutil.renderer": lambda *_, users, **__: template.render(users=users)}
+    monkeypatch.setattr(options_file, "__salt__", filled)
 
     def make(users, config=(), before=""):
         lua = lupa.LuaRuntime(encoding="utf-8")
