@@ -15,6 +15,7 @@ SYSTEMS = {
     "bookworm": "Debian 12",
     "trixie": "Debian 13",
     "sid": "Debian sid",
+    "ubuntu": "Ubuntu",
     "leap": "openSUSE Leap",
     "tumbleweed": "openSUSE Tumbleweed",
 }

@@ -45,6 +45,27 @@ DOWNLOADS = (
     " orthanc-python orthanc-webviewer orthanc-wsi",
     "--install-recommends nginx postgresql",
 )
+# Stands in for Ubuntu: what Salt's grains know it by, on a Debian with its release of Orthanc.
+UBUNTU = """
+    set -e
+    cat > /usr/lib/os-release <<END
+PRETTY_NAME="Ubuntu 25.10"
+NAME="Ubuntu"
+VERSION_ID="25.10"
+VERSION="25.10 (Questing Quokka)"
+VERSION_CODENAME=questing
+ID=ubuntu
+ID_LIKE=debian
+UBUNTU_CODENAME=questing
+END
+    cat > /etc/lsb-release <<END
+DISTRIB_ID=Ubuntu
+DISTRIB_RELEASE=25.10
+DISTRIB_CODENAME=questing
+DISTRIB_DESCRIPTION="Ubuntu 25.10"
+END
+    echo forky/sid > /etc/debian_version
+"""
 # What makes the network and the package managers of this machine work inside a host as well.
 MACHINE_SETTINGS = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
 PIP_ENVIRONMENT = ("PIP_", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY")
@@ -154,7 +175,13 @@ def root(suite: str) -> tuple[pathlib.Path, ...]:
 
 @functools.lru_cache(None)
 def root_with_salt(suite: str, version: str) -> tuple[pathlib.Path, ...]:
-    """Return a root with this version of Salt in /opt/salt and its programs on the path."""
+    """Return a root with this version of Salt in /opt/salt and its programs on the path.
+
+    ``ubuntu`` gives a Debian that stands in for Ubuntu.
+    """
+    if suite == "ubuntu":
+        base = root_with_salt("trixie", version)
+        return layer(f"{suite}-salt{version}", UBUNTU, base, lambda host: host.run(UBUNTU))
     on_debian = f"apt-get install -qq {DOWNLOADS[0]}"
     script = f"""
         set -e

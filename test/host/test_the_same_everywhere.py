@@ -22,6 +22,7 @@ CASES = [
     ("trixie", "salt-ssh", OLDEST),
     # The next release of Orthanc, which no stable release of a distribution has yet.
     *((system, "masterless", NEWEST) for system in ("sid", "tumbleweed")),
+    ("ubuntu", "masterless", NEWEST),
 ]
 ANNA, RITA, WIM = (
     (name, f"{name}'s password: \u00e4 \" \\ $ {{}}") for name in ("anna", "rita", "wim")
@@ -160,8 +161,11 @@ def store_over_rest(host, file: pathlib.Path) -> None:
 @pytest.mark.parametrize(("system", "way", "salt"), CASES)
 def test_one_pillar_gives_the_same_server(system, way, salt, image, proven):
     newest = system in ("sid", "tumbleweed")
-    family = {**SYSTEMS, "sid": "Debian", "tumbleweed": "Suse"}[system]
+    family = {**SYSTEMS, "sid": "Debian", "tumbleweed": "Suse", "ubuntu": "Debian"}[system]
     with WAYS[way](system, salt) as site:
+        if system == "ubuntu":
+            grains = site.returned("grains.item os os_family osfinger")
+            assert grains == {"os": "Ubuntu", "os_family": "Debian", "osfinger": "Ubuntu-25.10"}
         site.pillar(**PILLAR, modalities=modalities())
         tried = site.state(test=True)
         assert tried.changes, str(tried)

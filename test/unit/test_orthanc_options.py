@@ -196,6 +196,42 @@ def test_what_is_right_passes(settings, first):
         assert options.check(settings, version=version) == []
 
 
+# Of the releases of Ubuntu since 24.04; they lie between two of VERSIONS.
+UBUNTU = ("1.12.2", "1.12.3", "1.12.4", "1.12.5", "1.12.6", "1.12.7")
+
+
+@pytest.mark.parametrize("version", UBUNTU)
+def test_ubuntus_versions_take_and_refuse_what_the_ones_around_them_do(version):
+    for settings, first in RIGHT:
+        if first == 0:
+            assert options.check(settings, version=version, plugins=ALL_FILES) == []
+    refused = [row for row in wrong_settings.WRONG if {*row.outcomes[:2]} <= {"dies", "swallows"}]
+    assert len(refused) > 50
+    for row in refused:
+        files = [] if "not installed" in row.mistake else ALL_FILES
+        assert len(options.check(row.options, version=version, plugins=files)) == 1, row
+
+
+@pytest.mark.parametrize(
+    ("settings", "since"),
+    [
+        ({"DicomTlsMinimumProtocolVersion": 5}, "1.12.4"),
+        ({"DicomTlsCiphersAccepted": ["ECDHE-RSA-AES256-GCM-SHA384"]}, "1.12.4"),
+        ({"Warnings": {"W003_DecoderFailure": True}}, "1.12.5"),
+        ({"ReadOnly": True}, "1.12.5"),
+        ({"DicomDefaultRetrieveMethod": "C-GET"}, "1.12.6"),
+        (ct(RetrieveMethod="C-GET"), "1.12.6"),
+        ({"AcceptedSopClasses": ["1.2.840.10008.5.1.4.1.1.2"]}, "1.12.6"),
+        ({"MaximumConcurrentDcmtkTranscoders": 2}, "1.12.6"),
+    ],
+)
+def test_what_came_between_ubuntus_versions(settings, since):
+    for version in UBUNTU:
+        found = sentences(settings, version=version)
+        assert bool(found) is options.is_before(version, since), version
+        assert all(f"needs Orthanc {since}, this host has {version}" in text for text in found)
+
+
 @pytest.mark.parametrize(
     ("given", "version", "taken"),
     [
