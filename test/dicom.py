@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import pathlib
+import re
 import subprocess
 
 import pydicom
@@ -51,6 +52,20 @@ def make(folder: pathlib.Path, **tags) -> pathlib.Path:
     return path
 
 
+class Outcome:
+    """What came of a client's requests: its ``output``, and whether the peer took each of them."""
+
+    # Its exit code says less: it may be 0 where the peer ended the association.
+    ANSWER = re.compile(r"Received (?:Final )?\w+ Response \((\w+)")
+
+    def __init__(self, output: str, requests: int) -> None:
+        self.output = output
+        self.ok = self.ANSWER.findall(output) == ["Success"] * requests
+
+    def __repr__(self) -> str:
+        return self.output
+
+
 def client(
     program: str,
     host: str,
@@ -59,7 +74,7 @@ def client(
     port: int = 4242,
     inside: int = 0,
     env=None,
-):
+) -> Outcome:
     """Run a client of DCMTK against a host and return what came of it.
 
     inside
@@ -68,11 +83,13 @@ def client(
         Variables that it has besides this process's own.
     """
     here = ["nsenter", "-t", str(inside), "-n"] if inside else []
-    return subprocess.run(
-        [*here, program, "-v", "-to", "10", "-aec", called, host, str(port), *words],
+    done = subprocess.run(
+        [*here, program, "-v", "-to", "60", "-aec", called, host, str(port), *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         env={**os.environ, **(env or {})},
     )
+    sent = [word for word in words if word.endswith(".dcm")]
+    return Outcome(done.stdout + done.stderr, len(sent) or 1)

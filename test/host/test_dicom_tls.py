@@ -71,15 +71,15 @@ def ask(server, users, method, path, data=None):
 
 
 def test_who_shows_a_certificate_that_is_trusted_gets_in(server, users, client, image):
-    assert client("echoscu", who="device").returncode == 0
+    assert client("echoscu", who="device").ok
     stored = client("storescu", str(image()), who="device")
-    assert stored.returncode == 0, stored.stderr
+    assert stored.ok, stored
     assert len(ask(server, users, "GET", "/instances").json) == 1
     for wrong in ({"who": "stranger"}, {"who": ""}, {"who": "device", "trusts": "other-ca"}):
-        assert client("storescu", str(image()), **wrong).returncode != 0
+        assert not client("storescu", str(image()), **wrong).ok
     for program in ("echoscu", "storescu"):
         words = [str(image())] if program == "storescu" else []
-        assert dicom.client(program, server.address, *words).returncode != 0
+        assert not dicom.client(program, server.address, *words).ok
     assert len(ask(server, users, "GET", "/instances").json) == 1
 
 
@@ -134,7 +134,7 @@ def test_what_is_wrong_is_refused(server, users, client, tls, place, words):
     assert run.changes == {}
     assert server.run(state).out == before
     assert server.pid() == pid
-    assert client("echoscu", who="device").returncode == 0
+    assert client("echoscu", who="device").ok
 
 
 def test_an_expired_pair_in_use_locks_nobody_in(server, users, client):
@@ -151,7 +151,7 @@ def test_an_expired_pair_in_use_locks_nobody_in(server, users, client):
     assert "wim" not in server.read(f"{FOLDER}/credentials.json")
     server.write("/srv/salt/tls/dicom.pem", PAIR.chain)
     server.apply(**pillar(users))
-    assert client("echoscu", who="device").returncode == 0
+    assert client("echoscu", who="device").ok
 
 
 def test_a_new_certificate_is_loaded(server, users, client):
@@ -176,7 +176,7 @@ def test_a_new_certificate_is_loaded(server, users, client):
     ).stdout
     blocks = re.findall(r"-----BEGIN.+?-----END CERTIFICATE-----\n", shown, re.DOTALL)
     assert blocks[:2] == [pair.pem, MIDDLE.pem]
-    assert client("echoscu", who="device").returncode == 0
+    assert client("echoscu", who="device").ok
     assert server.state().changes == {}
 
 
@@ -194,7 +194,7 @@ def test_a_pair_goes_back_with_the_configuration(server, users, client):
         assert failed in run.failed, str(run)
         assert (server.pid() == pid) is preflight
         assert server.read(f"{FOLDER}/orthanc-formula-dicom-tls.pem") == before
-        assert client("echoscu", who="device").returncode == 0
+        assert client("echoscu", who="device").ok
     server.apply(**pillar(users))
 
 
@@ -203,8 +203,8 @@ def test_devices_without_a_certificate(server, users, client):
     tls = {"require_certificate": False, "trusted_certificates": None}
     run = server.apply(**pillar(users, tls))
     assert any("DICOM TLS" in text for text in run.states["orthanc-pillar"]["warnings"])
-    assert client("echoscu").returncode == 0
-    assert dicom.client("echoscu", server.address).returncode != 0
+    assert client("echoscu").ok
+    assert not dicom.client("echoscu", server.address).ok
     assert not server.run(f"ls {FOLDER} | grep trusted", check=False).ok
     assert server.state().changes == {}
 
@@ -212,7 +212,7 @@ def test_devices_without_a_certificate(server, users, client):
 def test_off_again(server, users, client):
     run = server.apply(users=users, dicom={"enabled": True})
     assert "orthanc-config" in run.changes
-    assert dicom.client("echoscu", server.address).returncode == 0
-    assert client("echoscu", who="device").returncode != 0
+    assert dicom.client("echoscu", server.address).ok
+    assert not client("echoscu", who="device").ok
     assert not server.run(f"ls {FOLDER} | grep pem", check=False).ok
     assert server.state().changes == {}

@@ -62,7 +62,7 @@ def test_nobody_else_reads_an_image(minion, users, image):
     assert read_by_nobody(minion) == []
     assert open_to_others(minion) == ""
     assert minion.ask("POST", "/instances", *anna, data=f"@{image()}").code == 200
-    assert dicom.client("storescu", minion.address, str(image())).returncode == 0
+    assert dicom.client("storescu", minion.address, str(image())).ok
     assert len(minion.ask("GET", "/instances", *anna).json) == 3
     assert open_to_others(minion) == ""
 
@@ -73,7 +73,7 @@ def test_nobody_else_reads_an_image(minion, users, image):
     minion.run("systemctl restart orthanc")
     minion.wait_for_port()
     assert minion.ask("POST", "/instances", *anna, data=f"@{image()}").code == 200
-    assert dicom.client("storescu", minion.address, str(image())).returncode == 0
+    assert dicom.client("storescu", minion.address, str(image())).ok
     assert len(minion.ask("GET", "/instances", *anna).json) == 5
     assert read_by_nobody(minion) == []
     assert open_to_others(minion) == ""

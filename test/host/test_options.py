@@ -34,8 +34,9 @@ def test_limit_find_holds_for_dicom_queries(minion, users):
         )
         words = ("-P", "-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientID=")
         asked = dicom.client("findscu", minion.address, *words)
-        assert asked.returncode == 0, asked
-        found[limit] = (asked.stdout + asked.stderr).count("Find Response:")
+        # A peer that tells less than there is may call that no success.
+        assert "Received Final Find Response" in asked.output, asked
+        found[limit] = asked.output.count("Find Response:")
     assert found[2] < found[0] == 4, found
 
 
@@ -69,7 +70,7 @@ def test_deidentify_logs(minion, users, admin):
         assert minion.ask("PUT", "/tools/log-level-dicom", *admin, data="verbose").code == 200
         name = f"Secret^Patient{str(setting).upper()}"
         words = ("-P", "-k", "QueryRetrieveLevel=PATIENT", "-k", f"PatientName={name}")
-        assert dicom.client("findscu", minion.address, *words).returncode == 0
+        assert dicom.client("findscu", minion.address, *words).ok
         log = minion.read("/var/log/orthanc/Orthanc.log")
         assert "PatientName" in log
         logged[setting] = name in log
@@ -92,9 +93,9 @@ def test_aet_and_dicom_port_and_an_option_of_the_book(minion, users, admin):
     system = minion.ask("GET", "/system", *admin).json
     assert (system["DicomAet"], system["DicomPort"]) == ("WARD 3", 11112)
     assert system["Name"] == "Radiologie Süd"
-    assert dicom.client("echoscu", minion.address, called="WARD 3", port=11112).returncode == 0
-    assert dicom.client("echoscu", minion.address, called="OTHER", port=11112).returncode != 0
-    assert dicom.client("echoscu", minion.address, called="WARD 3").returncode != 0
+    assert dicom.client("echoscu", minion.address, called="WARD 3", port=11112).ok
+    assert not dicom.client("echoscu", minion.address, called="OTHER", port=11112).ok
+    assert not dicom.client("echoscu", minion.address, called="WARD 3").ok
 
 
 def test_null_takes_an_option_out(minion, users):
@@ -137,7 +138,7 @@ def test_a_modality_is_known_by_title_and_address(minion, users, image, tmp_path
                 dicom.client(program, minion.address, "-aet", "MR1", *words, inside=inside)
                 for inside in (0, minion.leader)
             ]
-            got = [told in one.stdout + one.stderr for one in answers]
+            got = [told in one.output for one in answers]
             assert got == [True, everybody or not check], (program, answers)
     # Nothing that worked so far is taken away without a word.
     by_name = {"mr": {**modality, "Host": "mr1.example.org"}}

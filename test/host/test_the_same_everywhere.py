@@ -132,20 +132,20 @@ def modalities() -> dict:
 def store_over_dicom(host, file: str) -> None:
     """Only a modality of the pillar, known by title and address, may store and find an image."""
     call = {"called": "EVERYWHERE", "port": 11112}
-    assert dicom.client("echoscu", host.address, **call).returncode == 0
-    assert dicom.client("storescu", host.address, file, **call).returncode != 0
+    assert dicom.client("echoscu", host.address, **call).ok
+    assert not dicom.client("storescu", host.address, file, **call).ok
     elsewhere = {**call, "inside": host.leader}
     stored = dicom.client("storescu", host.address, "-aet", "CT1", file, **elsewhere)
-    assert stored.returncode != 0
-    assert dicom.client("storescu", host.address, "-aet", "CT1", file, **call).returncode == 0
+    assert not stored.ok
+    assert dicom.client("storescu", host.address, "-aet", "CT1", file, **call).ok
     assert len(host.ask("GET", "/instances", *RITA, remote=True).json) == 1
     question = ("-P", "-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientName")
     found = dicom.client("findscu", host.address, *question, **call)
-    assert "Same^Everywhere" in found.stdout + found.stderr
+    assert "Same^Everywhere" in found.output
     stranger = dicom.client("findscu", host.address, *question, **elsewhere)
-    assert "Same^Everywhere" not in stranger.stdout + stranger.stderr
+    assert "Same^Everywhere" not in stranger.output
     unknown = dicom.client("findscu", host.address, "-aet", "OTHER", *question, **call)
-    assert "Same^Everywhere" not in unknown.stdout + unknown.stderr
+    assert "Same^Everywhere" not in unknown.output
 
 
 def store_over_rest(host, file: pathlib.Path) -> None:

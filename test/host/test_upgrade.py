@@ -53,7 +53,7 @@ def store(minion, image):
 
     def store(sop_class):
         file = str(image(SOPClassUID=sop_class))
-        return dicom.client("storescu", minion.address, file).returncode == 0
+        return dicom.client("storescu", minion.address, file).ok
 
     return store
 
