@@ -9,9 +9,12 @@ import sys
 import hypothesis
 import pytest
 
-# A machine that is busy booting hosts is no reason for a test to fail.
+# A machine that is busy booting hosts is no reason for a test to fail, nor is chance.
 hypothesis.settings.register_profile(
-    "formula", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "formula",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("formula")
 

@@ -70,7 +70,7 @@ def handshake(host, *words: str) -> str:
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=20,
+        timeout=60,
         check=False,
     ).stdout
 

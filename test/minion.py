@@ -72,7 +72,7 @@ class Server(Host):
         """Wait until something listens on a port of the host; tell what Orthanc says if not."""
         listens = f"ss -Hltn sport {port} | grep -q ."
         tell = "{ systemctl status orthanc; journalctl -n 50 -u orthanc; exit 1; }"
-        self.run(f"timeout 60 sh -c 'until {listens}; do sleep 0.1; done' || {tell}")
+        self.run(f"timeout 180 sh -c 'until {listens}; do sleep 0.1; done' || {tell}")
 
     def ask(
         self,
@@ -85,7 +85,7 @@ class Server(Host):
         remote: bool = False,
         port: int = 8042,
         ca: str = "",
-        limit: int = 20,
+        limit: int = 60,
     ) -> Answer:
         """Send an HTTP request to Orthanc, from the host itself or from another one.
 

@@ -332,7 +332,7 @@ class Host:
         ready = "! grep -q nspawn /proc/1/comm"
         if self.booted:
             ready = "systemctl is-system-running --wait | grep -E 'running|degraded'"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline and self.process.poll() is None:
             children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
             self.leader = int((children.read_text().split() or ["0"])[0])
@@ -355,7 +355,7 @@ class Host:
     def reboot(self) -> None:
         """Shut the host down in order and boot it again on the same disk."""
         subprocess.run(["kill", "-s", "RTMIN+4", str(self.leader)], check=True)
-        self.process.wait(60)
+        self.process.wait(180)
         self.boot()
 
     def run(

@@ -20,7 +20,7 @@ def assert_closed(minion):
     assert minion.run("dpkg-query -Wf '${db:Status-Status}' orthanc").out == "installed"
     for start in ("true", "systemctl start orthanc", TRIGGER):
         minion.run(f"{start} && dpkg --configure --pending")
-        minion.run("sleep 1")
+        minion.run("until systemctl list-jobs | grep -q 'No jobs'; do sleep 0.1; done")
         assert minion.pid() == 0, start
     assert minion.ask("GET", "/system", port=8042).code == 0
 

@@ -172,7 +172,7 @@ def test_a_new_certificate_is_loaded(server, users, client):
         text=True,
         stdin=subprocess.DEVNULL,
         check=False,
-        timeout=20,
+        timeout=60,
     ).stdout
     blocks = re.findall(r"-----BEGIN.+?-----END CERTIFICATE-----\n", shown, re.DOTALL)
     assert blocks[:2] == [pair.pem, MIDDLE.pem]

@@ -312,7 +312,7 @@ def test_webdav(server, users, image, ca):
     count = len(server.ask("GET", "/instances", *anna, **how).json)
     uploaded = server.ask("PUT", f"{folder}/x.dcm", *anna, data=f"@{image()}", **how)
     assert uploaded.code == 201
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while len(server.ask("GET", "/instances", *anna, **how).json) == count:
         assert time.monotonic() < deadline
         time.sleep(0.2)

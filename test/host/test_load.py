@@ -17,7 +17,7 @@ from clients import Clients
 ROUNDS = 20
 THREADS = 4
 PAUSE = 0.04
-TIMEOUT = 3
+TIMEOUT = 20
 STOP_PERIOD = 2
 # On a busy machine of two processors: by how much good pillars may be slower than restarts.
 NOISE, NOISE_SECONDS = 1.25, 0.3

@@ -143,7 +143,8 @@ def test_the_packages_own_configuration_is_replaced(minion, users):
 def test_it_comes_back_by_itself_and_the_journal_tells_why_it_does_not(leap, users):
     leap.apply(users=users)
     anna = ("anna", users["anna"]["password"])
-    leap.run(f"kill -SEGV {leap.pid()}; sleep 1")
+    pid = leap.pid()
+    leap.run(f"kill -SEGV {pid}; while test -e /proc/{pid}; do sleep 0.1; done")
     leap.wait_for_port()
     assert leap.ask("GET", "/system", *anna).code == 200
 

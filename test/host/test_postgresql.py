@@ -66,7 +66,7 @@ class Site:
 
     def images(self) -> list[str]:
         """Return the names of the images, each of which can be fetched."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while (answer := self.host.ask("GET", "/instances", *self.anna)).code != 200:
             assert time.monotonic() < deadline, str(answer)
             time.sleep(0.1)

@@ -127,7 +127,7 @@ def test_options_have_the_form_that_this_orthanc_takes(installed, overwrite):
         adapted = orthanc_options.adapt({**options, "OverwriteInstances": given}, version)
         assert isinstance(adapted["OverwriteInstances"], str) is (version == "1.13.0")
         host.write("/srv/orthanc.json", orthanc_json.dump(adapted))
-        host.run("mkdir -p /srv/s; timeout -s KILL 20 Orthanc /srv/orthanc.json > /srv/log 2>&1 &")
+        host.run("mkdir -p /srv/s; timeout -s KILL 180 Orthanc /srv/orthanc.json > /srv/log 2>&1 &")
         # Up to 1.12, it dies of a word here.
-        host.run("timeout 20 sh -c 'until grep -q \"has started\" /srv/log; do sleep .1; done'")
+        host.run("timeout 120 sh -c 'until grep -q \"has started\" /srv/log; do sleep .1; done'")
         host.run("pkill -KILL -x Orthanc")

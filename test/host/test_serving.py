@@ -73,10 +73,12 @@ def test_dicom_does_not_wait_for_acknowledgements(minion, users, image):
         minion.wait_for_port(4242)
         environment = minion.run("tr '\\0' '\\n' < /proc/$(pgrep -x Orthanc)/environ").out.split()
         assert ("TCP_NODELAY=1" in environment) is (name == "as it is")
-        begun = time.monotonic()
-        sent = dicom.client("storescu", minion.address, *files, env={"TCP_NODELAY": "1"})
-        times[name] = time.monotonic() - begun
-        assert sent.ok, sent
+        # What it takes besides is a matter of the machine, which is not busy each time.
+        for _ in range(5):
+            begun = time.monotonic()
+            sent = dicom.client("storescu", minion.address, *files, env={"TCP_NODELAY": "1"})
+            times[name] = min(times.get(name, 99), time.monotonic() - begun)
+            assert sent.ok, sent
     minion.run(f"rm {override}; systemctl daemon-reload; systemctl restart orthanc")
     assert times["without"] - times["as it is"] > 0.02 * len(files), times
 

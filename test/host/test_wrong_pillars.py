@@ -87,7 +87,7 @@ def asking(server, users):
     def ask():
         while not done.wait(0.05):
             numbers["asked"] += 1
-            connection = http.client.HTTPConnection(server.address, 8042, timeout=10)
+            connection = http.client.HTTPConnection(server.address, 8042, timeout=60)
             try:
                 connection.request("GET", "/system", headers=headers)
                 answer = connection.getresponse()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -286,11 +287,11 @@ def test_a_file_of_somebody_else_is_not_overwritten(states, tmp_path):
 def test_one_run_after_the_other_writes(managed, tmp_path):
     """Here the other one is a process that holds what a run holds, for a second."""
     hold = f"import fcntl, os, time; d = os.open({str(tmp_path.parent)!r}, os.O_RDONLY);"
-    hold += " fcntl.flock(d, fcntl.LOCK_EX); print(flush=True); time.sleep(1)"
+    hold += " fcntl.flock(d, fcntl.LOCK_EX); print(flush=True); time.sleep(1); print(time.time())"
     with subprocess.Popen(["python3", "-c", hold], stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         assert managed({"Name": "one"}).result is True
-        assert other.poll() is not None or other.wait(0.5) == 0
+        assert time.time() >= float(other.stdout.read())
 
 
 def test_an_unknown_part_of_a_configuration_is_refused(states, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -266,7 +267,12 @@ def test_an_index_is_read_from_both_ends(tmp_path, name):
 def test_what_is_no_index_tells_nothing(tmp_path):
     path = tmp_path / "index"
     assert identity.known_images(str(path)) is None
-    for content in (b"", b"no database", b"SQLite format 3\0" + bytes(84), os.urandom(1 << 16)):
+    for content in (
+        b"",
+        b"no database",
+        b"SQLite format 3\0" + bytes(84),
+        random.Random(12).randbytes(1 << 16),
+    ):
         path.write_bytes(content)
         assert identity.known_images(str(path)) is None
     path.unlink()
@@ -280,9 +286,9 @@ def test_what_is_no_index_tells_nothing(tmp_path):
 def test_a_damaged_index_tells_what_it_can_or_nothing(tmp_path):
     path = tmp_path / "index"
     write_index(path, [str(uuid.UUID(int=number)) for number in range(3000)])
-    whole = path.read_bytes()
+    whole, chance = path.read_bytes(), random.Random(12)
     for start in range(100, len(whole), 4000):
-        path.write_bytes(whole[:start] + os.urandom(3000) + whole[start + 3000 :])
+        path.write_bytes(whole[:start] + chance.randbytes(3000) + whole[start + 3000 :])
         found = identity.known_images(str(path))
         assert found is None or all(map(identity.UUID.fullmatch, found))
     path.write_bytes(whole[: len(whole) // 2])
