@@ -40,7 +40,7 @@ class Applying:
 
     def __enter__(self) -> Applying:
         self.process = subprocess.Popen(
-            [*inside(self.host), "/opt/salt/bin/python3", f"{minion.FORMULA}/test/applying.py"],
+            [*self.host.inside(), "/opt/salt/bin/python3", f"{minion.FORMULA}/test/applying.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -72,13 +72,6 @@ class Applying:
     def _ask(self, **words):
         print(json.dumps(words), file=self.process.stdin, flush=True)
         return json.loads(self.process.stdout.readline())
-
-
-def inside(host) -> list[str]:
-    """Return the words before a command that goes on on a host while the test goes on, too."""
-    words = ["nsenter", "-t", str(host.leader), *"-m -p -u -i -n -C -r -w env -i".split()]
-    words += ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-    return [*words, "HOME=/root", "LANG=C.UTF-8"]
 
 
 class Steps:

@@ -15,7 +15,7 @@ import sys
 import time
 
 import pytest
-from applying import FIRST, Applying, children, descendants, inside
+from applying import FIRST, Applying, children, descendants
 
 FOLDER = "/etc/orthanc"
 DROP_IN = "/etc/systemd/system/orthanc.service.d/formula.conf"
@@ -41,7 +41,7 @@ class SaltCall:
         self.host = host
         words = ["salt-call", "--retcode-passthrough", "state.apply", "orthanc", "sync_mods=all"]
         self.process = subprocess.Popen(
-            [*inside(host), *words],
+            [*host.inside(), *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
