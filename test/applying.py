@@ -16,6 +16,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 
 PILLAR = "/srv/pillar/orthanc.sls"
 # Where the files are of which each step counts.
@@ -39,22 +40,27 @@ class Applying:
         self.host = host
 
     def __enter__(self) -> Applying:
+        self.log = tempfile.NamedTemporaryFile("w")
         self.process = subprocess.Popen(
             [*self.host.inside(), "/opt/salt/bin/python3", f"{minion.FORMULA}/test/applying.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self.log,
             text=True,
         )
         return self
 
     def __exit__(self, *_) -> None:
         self.process.communicate()
-        assert self.process.returncode == 0
+        assert self.process.returncode == 0, self._logged()
+        self.log.close()
 
-    def apply(self, sls: str, **settings) -> minion.Run:
+    def apply(self, sls: str = "orthanc", test: bool = False, **settings) -> minion.Run:
         """Set the pillar and apply an SLS, whether that works or not."""
-        returned = self._ask(sls=sls, pillar={"orthanc": settings})
-        return minion.Run(testbed.Result(0, json.dumps({"local": returned}), ""))
+        before = self._logged()
+        returned = self._ask(sls=sls, test=test, pillar={"orthanc": settings})
+        logged = self._logged()[len(before) :]
+        return minion.Run(testbed.Result(0, json.dumps({"local": returned}), logged))
 
     def kill(self, at: str = "", victim: str = "", **settings) -> list[str]:
         """Set the pillar, and kill a run at a step.
@@ -68,6 +74,9 @@ class Applying:
         Returns the steps, the last of which it did not do, or did not see the end of.
         """
         return self._ask(pillar={"orthanc": settings}, at=at, victim=victim)
+
+    def _logged(self) -> str:
+        return pathlib.Path(self.log.name).read_text()
 
     def _ask(self, **words):
         print(json.dumps(words), file=self.process.stdin, flush=True)
@@ -190,7 +199,7 @@ def main() -> None:
         if "at" in words:
             returned = killed(caller, words["at"], words["victim"])
         else:
-            returned = caller.cmd("state.apply", words["sls"])
+            returned = caller.cmd("state.apply", words["sls"], test=words["test"])
         print(json.dumps(returned), flush=True)
 
 

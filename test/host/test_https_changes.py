@@ -9,6 +9,7 @@ import time
 import pki
 import pytest
 import testbed
+from applying import Applying
 from clients import Clients
 from https import (
     CHAIN,
@@ -55,6 +56,13 @@ def servers(salt_version, users, image):
             assert stored.code == 200, str(stored)
             found[system] = host
         yield found
+
+
+@pytest.fixture(scope="module")
+def applying(servers):
+    """On each system, what applies one pillar after the other."""
+    with contextlib.ExitStack() as processes:
+        yield {host: processes.enter_context(Applying(host)) for host in servers.values()}
 
 
 @pytest.fixture(scope="module", params=NGINX)
@@ -104,13 +112,13 @@ MORE_WRONG = [
     scope="module",
 )
 def test_a_wrong_pair_is_refused_and_nothing_happens(
-    server, users, ca, certificate, key, place, words
+    server, applying, users, ca, certificate, key, place, words
 ):
     before = server.run(FILES).out
     with Clients(server.address, login(users, "anna"), ca, keeping=1) as clients:
-        server.pillar(**pillar(users, {"certificate": certificate, "key": key}))
+        wrong = pillar(users, {"certificate": certificate, "key": key})
         for test in (False, True) if "/none.pem" in key or not place else (False,):
-            run = server.state(test=test)
+            run = applying[server].apply(test=test, **wrong)
             assert not run.ok
             (comment,) = [text for text in run.failed.values() if "One or more" not in text]
             assert words in comment

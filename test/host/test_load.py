@@ -12,9 +12,9 @@ import sys
 import time
 
 import pytest
+from applying import Applying
 from clients import Clients
 
-ROUNDS = 20
 THREADS = 4
 PAUSE = 0.04
 TIMEOUT = 20
@@ -40,6 +40,7 @@ BAD = [
     {"paths": {"storage": "/srv/elsewhere"}},
     {"config": {"LuaScripts": ["/srv/failing.lua"]}},
 ]
+ROUNDS = len(BAD)
 
 
 def spread(number: int, server) -> None:
@@ -69,22 +70,22 @@ def server(minion, settings, users, image):
 def test_bad_pillars_cost_no_request_and_good_ones_no_more_than_a_restart(server, settings, users):
     applied, restarted = [], []
     anna = ("anna", users["anna"]["password"])
-    with Clients(server.address, anna, opening=THREADS, pause=PAUSE, timeout=TIMEOUT) as load:
+    load = Clients(server.address, anna, opening=THREADS, pause=PAUSE, timeout=TIMEOUT)
+    with Applying(server) as applying, load:
         began = time.monotonic()
         time.sleep(2)
         assert load.answered
         assert not load.failed
-        for number in range(ROUNDS):
+        for number, bad in enumerate(BAD):
             since, pid = time.monotonic(), server.pid()
-            server.pillar(**settings, **BAD[number % len(BAD)])
-            run = server.state()
-            assert not run.ok, BAD[number % len(BAD)]
-            assert not load.failures(since), (BAD[number % len(BAD)], load.failures(since))
+            assert not applying.apply(**settings, **bad).ok, bad
+            assert not load.failures(since), (bad, load.failures(since))
             assert server.pid() == pid
 
             spread(number, server)
             since = time.monotonic()
-            server.apply(**settings, config={"Name": f"Ward {number}"})
+            run = applying.apply(**settings, config={"Name": f"Ward {number}"})
+            assert run.ok, str(run)
             load.wait_for_answer()
             applied.append(load.away(since))
             assert server.pid() != pid
