@@ -44,7 +44,9 @@ class Masterless:
 
     id = "local"
     command = "salt-call -l info --retcode-passthrough"
-    apply = "state.apply orthanc sync_mods=all"
+    apply = "state.apply orthanc"
+    # What is to be done once: the formula's modules stay as they are.
+    sync = " sync_mods=all"
 
     def __init__(self, system: str, salt_version: str) -> None:
         self.leader = self.target = Server(testbed.root_with_salt(system, salt_version))
@@ -89,7 +91,8 @@ class Masterless:
 
     def state(self, test: bool = False, out: str = "json"):
         """Apply the formula; return a Run for JSON, and the number of failed states otherwise."""
-        words = f"{self.apply} test={test}"
+        words = f"{self.apply}{self.sync} test={test}"
+        self.sync = ""
         if out == "json":
             return self.run(words)
         done = self.salt(words, out)
@@ -114,6 +117,7 @@ class Master(Masterless):
     id = "pacs1"
     command = "salt -l info -t 300 pacs1"
     apply = "state.highstate"
+    sync = ""
 
     def __init__(self, system: str, salt_version: str) -> None:
         super().__init__(system, salt_version)
@@ -129,7 +133,7 @@ class SaltSsh(Masterless):
 
     id = "pacs1"
     command = "salt-ssh -l info --log-file=/var/log/salt/ssh --log-file-level=info pacs1"
-    apply = "state.apply orthanc"
+    sync = ""
 
     def __init__(self, system: str, salt_version: str) -> None:
         self.leader = Server(testbed.root_with_salt("bookworm", salt_version))
