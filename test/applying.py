@@ -13,12 +13,15 @@ import json
 import os
 import pathlib
 import re
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 
 PILLAR = "/srv/pillar/orthanc.sls"
+# How many seconds a run may take.
+LIMIT = 600
 # Where the files are of which each step counts.
 PLACES = ("/etc/orthanc", "/etc/.orthanc", "/etc/systemd/system/orthanc")
 # What Python tells of files before it does it: what is said first is a path, or a descriptor; at
@@ -80,6 +83,8 @@ class Applying:
 
     def _ask(self, **words):
         print(json.dumps(words), file=self.process.stdin, flush=True)
+        ended, *_ = select.select([self.process.stdout], [], [], LIMIT)
+        assert ended, f"{words} did not end within {LIMIT} s\n{self._logged()}"
         return json.loads(self.process.stdout.readline())
 
 
@@ -159,7 +164,7 @@ def kill_with_child(pid: int, victim: str) -> None:
     os.setsid()
     if os.fork():
         os._exit(0)
-    while not children(pid):
+    while not children(pid) and os.path.exists(f"/proc/{pid}"):
         pass
     if victim == "group":
         os.killpg(pid, signal.SIGKILL)
