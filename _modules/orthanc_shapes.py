@@ -66,7 +66,7 @@ __load__ = ["fits", "is_before", "mappings", "mistakes", "near"]
 
 
 def run() -> dict:
-    functions = (below, fits, mistakes, near, resolved)
+    functions = (below, fits, is_origin, mistakes, near, resolved)
     return {function.__name__: function for function in functions}
 
 

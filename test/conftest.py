@@ -100,10 +100,34 @@ def state_module():
     return lambda name: load(f"_states/{name}.py")
 
 
+def read(name, **values):
+    """Return what a Python file of the SLS side gives, as ``slsutil.renderer`` does."""
+    module = load(name)
+    vars(module).update(values)
+    return module.run()
+
+
 @pytest.fixture(scope="session")
 def map_file():
     """``orthanc/map.py``."""
     return load("orthanc/map.py")
+
+
+@pytest.fixture(scope="session")
+def pillar_files(map_file):
+    """The files that ``orthanc/map.py`` loads, by their names there."""
+    return map_file.load_files(read)
+
+
+@pytest.fixture(scope="session")
+def load_pillar(map_file, pillar_files):
+    """``map.load``: from pillar, map file and defaults to (settings, problems)."""
+
+    def load_pillar(pillar, osmap, defaults, booted=True):
+        host = {"booted": booted, "names": []}
+        return map_file.load(pillar, [defaults, osmap], host, pillar_files)
+
+    return load_pillar
 
 
 @pytest.fixture(scope="session")

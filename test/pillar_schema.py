@@ -45,6 +45,8 @@ DEFINITIONS = {
         ]
     },
 }
+# The words of shapes that JSON Schema has for single values.
+PLAIN = ("type", "minimum", "maximum", "pattern", "format", "enum", "anyOf")
 # What the form asks for, in its order: settings, and groups of them.
 ASKED = {
     "": ["port", "remote_access", "limit_find", "packages"],
@@ -57,15 +59,16 @@ ASKED = {
 NAMES = {"aet": "AET", "AET": "AET", "https": "HTTPS", "dicom": "DICOM", "postgresql": "PostgreSQL"}
 
 
-def load_map():
-    """Return ``orthanc/map.py`` as a module."""
-    loader = importlib.machinery.SourceFileLoader("map_file", str(FORMULA / "orthanc/map.py"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("map_file", loader))
+def read(name: str):
+    """Return what a Python file of the formula's SLS side gives."""
+    path = FORMULA / name
+    loader = importlib.machinery.SourceFileLoader(path.stem, str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(path.stem, loader))
     loader.exec_module(module)
-    return module
+    return module.run()
 
 
-def descriptions(text: str, shape: dict) -> dict[str, str]:
+def descriptions(text: str, is_key) -> dict[str, str]:
     """Return what pillar.example says of each key, by its path: the lines above or behind it."""
     found: dict[str, str] = {}
     stack: list[tuple[int, str]] = []
@@ -75,7 +78,7 @@ def descriptions(text: str, shape: dict) -> dict[str, str]:
         level = len(key[1] + key[2]) if key else 0
         outer = [pair for pair in stack if pair[0] < level]
         path = [*(name for _, name in outer), key[3]] if key else []
-        if key and is_in(path, {"orthanc": shape}):
+        if key and path[0] == "orthanc" and is_key(path[1:]):
             stack = [*outer, (level, key[3])]
             # Of several examples the first one tells.
             found.setdefault(":".join(path), sentence(key[4] or above))
@@ -85,20 +88,6 @@ def descriptions(text: str, shape: dict) -> dict[str, str]:
         else:
             above = ""
     return found
-
-
-def is_in(path: list[str], shape) -> bool:
-    """Return whether a shape has a key; a name that the administrator chooses may be any."""
-    for key in path:
-        while isinstance(shape, list):
-            shape = shape[0]
-        if not isinstance(shape, dict):
-            return False
-        chosen = [below for name, below in shape.items() if not isinstance(name, str)]
-        if key not in shape and not chosen:
-            return False
-        shape = shape.get(key, *chosen)
-    return True
 
 
 def sentence(text: str) -> str:
@@ -111,9 +100,26 @@ class Pillar:
     """The keys of the pillar: their shapes, their descriptions and their defaults."""
 
     def __init__(self) -> None:
-        self.map = load_map()
-        self.told = descriptions((FORMULA / "pillar.example").read_text(), self.map.SHAPE)
+        self.tables, self.shapes = read("orthanc/pillar.py"), read("_modules/orthanc_shapes.py")
+        self.told = descriptions((FORMULA / "pillar.example").read_text(), self.is_key)
         self.defaults = yaml.safe_load((FORMULA / "orthanc/defaults.yaml").read_text())
+
+    def words(self, shape) -> dict:
+        """Return the words of a shape."""
+        return self.shapes["resolved"](shape, self.tables["KINDS"])
+
+    def at(self, path: list[str]):
+        """Return the shape of what stands at a path, whatever the number in a list; or None."""
+        shape = self.tables["SHAPE"]
+        for key in path:
+            if shape and "items" in self.words(shape):
+                shape = self.words(shape)["items"]
+            shape = shape and self.shapes["below"](shape, key, self.tables["KINDS"])
+        return shape
+
+    def is_key(self, path: list[str]) -> bool:
+        """Return whether the pillar has a key; a name that the administrator chooses may be any."""
+        return self.at(path) is not None
 
     def example(self, path: list[str]) -> str:
         """Return the path that a key has in pillar.example, where names are chosen."""
@@ -122,13 +128,13 @@ class Pillar:
         matching = [known for known in self.told if pattern.fullmatch(known) and self.told[known]]
         return matching[0] if matching else ""
 
-    def description(self, path: list[str], value) -> str:
+    def description(self, path: list[str], shape=None) -> str:
         """Return what is said of a key, and what it must be."""
         said = self.told.get(self.example(["orthanc", *path]), "")
         if not said and len(path) > 1:
             # Said together with what it is part of.
             said = self.told.get(self.example(["orthanc", *path[:-1]]), "")
-        wanted = value.wanted if isinstance(value, self.map.Value) else ""
+        wanted = self.words(shape).get("wanted", "") if shape else ""
         if wanted in ("", "anything"):
             return said
         return f"{said} Must be {wanted}.".strip()
@@ -146,7 +152,7 @@ class Pillar:
             "$schema": "http://json-schema.org/draft-07/schema#",
             "title": "Pillar of orthanc-formula",
             "type": "object",
-            "properties": {"orthanc": self._of(self.map.SHAPE, [])},
+            "properties": {"orthanc": self._of(self.tables["SHAPE"], [])},
             "definitions": DEFINITIONS,
         }
 
@@ -157,64 +163,73 @@ class Pillar:
             found["description"] = self.description(path, shape)
         if path and self.default(path) is not None:
             found["default"] = self.default(path)
-        if shape is self.map.ENTRY:
-            return {**found, **FILLED}
-        if shape is self.map.OPTION:
-            return {**found, "anyOf": [{"type": "null"}, KEPT]}
-        if isinstance(shape, self.map.Value):
-            return {**found, **anchored(shape.schema)}
-        if isinstance(shape, list):
-            return {**found, "type": "array", "items": self._of(shape[0], [*path, ITEM])}
-        names = [key for key in shape if isinstance(key, self.map.Value)]
-        if names:
-            below = self._of(shape[names[0]], [*path, NAMED])
-            found["propertyNames"] = anchored(names[0].schema)
-            found["properties"] = self._taken_out(path)
+        words = self.words(shape)
+        if words.get("type") == "any":
+            # Of what Orthanc is told as it stands nothing may be empty, or nothing but itself.
+            return {
+                **found,
+                **({"anyOf": [{"type": "null"}, KEPT]} if "empty" in words else FILLED),
+            }
+        if "items" in words:
+            return {**found, "type": "array", "items": self._of(words["items"], [*path, ITEM])}
+        if "each" in words:
+            names, below = self.words(words["names"]), self._of(words["each"], [*path, NAMED])
+            taken_out = {key: self._taken_out(one) for key, one in words.get("keys", {}).items()}
+            found = {
+                **found,
+                "propertyNames": anchored(self._plain(names)),
+                "properties": taken_out,
+            }
             return {**found, "type": "object", "additionalProperties": below}
-        below = {key: self._of(item, [*path, key]) for key, item in shape.items()}
-        return {**found, "type": "object", "properties": below, "additionalProperties": False}
+        if "keys" in words:
+            below = {key: self._of(item, [*path, key]) for key, item in words["keys"].items()}
+            return {**found, "type": "object", "properties": below, "additionalProperties": False}
+        return {**found, **anchored(self._plain(shape))}
 
-    def _taken_out(self, path: list[str]) -> dict:
-        """Return the schemas of what is below an option and may be taken out by null."""
-        found: dict = {}
-        for place in self.map.TAKEN_OUT:
-            *above, option, key = place.split(":")
-            if above == ["orthanc", *path]:
-                kept = {"type": ["object", "null"], "properties": {}, "additionalProperties": KEPT}
-                found.setdefault(option, kept)["properties"][key] = {}
-        return found
+    def _taken_out(self, shape) -> dict:
+        """Return the schema of an option of which null may take out what is below it."""
+        keys = {key: {} for key in self.words(shape)["keys"]}
+        return {"type": ["object", "null"], "properties": keys, "additionalProperties": KEPT}
+
+    def _plain(self, shape) -> dict:
+        """Return the words of a single value that JSON Schema has as well."""
+        words = {word: said for word, said in self.words(shape).items() if word in PLAIN}
+        if "anyOf" in words:
+            words["anyOf"] = [self._plain(one) for one in words["anyOf"]]
+        return words
 
     def form(self) -> dict:
         """Return the form of Uyuni, for the main settings."""
         form = {"$type": "namespace"}
-        form.update({key: self._field([key], self.map.SHAPE[key]) for key in ASKED[""]})
+        form.update({key: self._field([key], self.at([key])) for key in ASKED[""]})
         for group in ("https", "dicom", "postgresql"):
             form[group] = {"$type": "group", "$name": name_of(group)}
             for key in ASKED[group]:
-                field = self._field([group, key], self.map.SHAPE[group][key])
+                field = self._field([group, key], self.at([group, key]))
                 if key != "enabled":
                     field["$visible"] = "this.parent.value.enabled == true"
                 form[group][key] = field
-        [user] = self.map.SHAPE["users"].values()
-        device = {"AET": self.map.AET, "Host": self.map.HOST, "Port": self.map.PORT}
-        for group, shape in (("users", user), ("modalities", device)):
-            fields = {key: self._field([group, NAMED, key], shape[key]) for key in ASKED[group]}
+        device = {"AET": "aet", "Host": "host", "Port": "port"}
+        user = {key: self.at(["users", NAMED, key]) for key in ASKED["users"]}
+        for group, keys in (("users", user), ("modalities", device)):
+            fields = {key: self._field([group, NAMED, key], keys[key]) for key in ASKED[group]}
             fields = {key: {**field, "$required": True} for key, field in fields.items()}
             form[group] = {
                 "$type": "edit-group",
                 "$name": name_of(group),
                 "$minItems": 0,
-                "$help": self.description([group], None),
+                "$help": self.description([group]),
                 "$prototype": {"$key": {"$type": "text", "$name": "Name"}, **fields},
             }
         return {"orthanc": form}
 
-    def _field(self, path: list[str], value) -> dict:
+    def _field(self, path: list[str], shape) -> dict:
         """Return the field of a key."""
-        field = {"$name": name_of(path[-1]), "$help": self.description(path, value)}
+        field = {"$name": name_of(path[-1]), "$help": self.description(path, shape)}
         default = self.default(path)
-        if isinstance(value, list):
-            prototype = self._field([*path, ITEM], value[0])
+        words = self.words(shape)
+        if "items" in words:
+            prototype = self._field([*path, ITEM], words["items"])
             return {
                 **field,
                 "$type": "edit-group",
@@ -222,14 +237,13 @@ class Pillar:
                 "$default": default,
                 "$prototype": {**prototype, "$name": "Name"},
             }
-        schema = value.schema
-        if "enum" in schema:
-            field.update({"$type": "select", "$values": schema["enum"]})
+        if "enum" in words:
+            field.update({"$type": "select", "$values": words["enum"]})
         else:
             kinds = {"boolean": "boolean", "integer": "number", "string": "text"}
-            field["$type"] = "password" if value is self.map.PASSWORD else kinds[schema["type"]]
-        if "pattern" in schema and value is not self.map.PASSWORD:
-            field["$match"] = f"^(?:{schema['pattern']})$"
+            field["$type"] = "password" if shape == "password" else kinds[words["type"]]
+        if "pattern" in words and shape != "password":
+            field["$match"] = f"^(?:{words['pattern']})$"
         if default is not None:
             field["$default"] = default
         elif not {NAMED, ITEM} & set(path):

@@ -562,31 +562,40 @@ def test_a_run_makes_settings_and_options_once(render, monkeypatch):
     assert loaded.count("part.py") > 2 * loaded.count("map.py")
 
 
-def test_the_example_pillar_holds_every_key_and_every_default(map_file):
+def test_the_example_pillar_holds_every_key_and_every_default(load_pillar, pillar_files):
     text = (FORMULA / "pillar.example").read_text()
     read = yaml.safe_load
     defaults = read((FORMULA / "orthanc/defaults.yaml").read_text())
     for family in ("Debian", "Suse"):
         osmap = read((FORMULA / f"orthanc/osfamily/{family}.yaml").read_text())
         example, empty = (
-            map_file.load(pillar, osmap, defaults, True) for pillar in (read(text)["orthanc"], {})
+            load_pillar(pillar, osmap, defaults) for pillar in (read(text)["orthanc"], {})
         )
         assert example[0].pop("asked") and empty[0].pop("asked") == []
         assert example == empty
 
     # With all that is commented out. Of two examples for one key, the last one counts.
     whole = re.sub(r"(?m)^( *)# ( *(?:- )?[\w.-]+:(?: .*)?)$", r"\1\2", text)
-    assert not_in(map_file.SHAPE, [read(whole)["orthanc"]]) == []
+    tables, resolved = pillar_files["tables"], pillar_files["shapes"]["resolved"]
+
+    def words(shape):
+        return resolved(shape, tables["KINDS"])
+
+    assert not_in(tables["SHAPE"], [read(whole)["orthanc"]], words) == []
 
 
-def not_in(shape, examples, path="orthanc"):
+def not_in(shape, examples, words, path="orthanc"):
     """Return the keys of a shape of which there is no example."""
-    if isinstance(shape, list):
-        return not_in(shape[0], [item for example in examples for item in example], path)
-    if not isinstance(shape, dict):
+    said = words(shape)
+    if said.get("type") == "any":
         return []
+    if "items" in said:
+        return not_in(said["items"], [i for example in examples for i in example], words, path)
     lacking = []
-    for key, below in shape.items():
+    keys = dict(said.get("keys", {}))
+    if "each" in said:
+        keys[None] = said["each"]
+    for key, below in keys.items():
         named = isinstance(key, str)
         found = [
             item
@@ -594,7 +603,7 @@ def not_in(shape, examples, path="orthanc"):
             for name, item in example.items()
             if name == key or not named
         ]
-        lacking += not_in(below, found, f"{path}:{key}") if found else [f"{path}:{key}"]
+        lacking += not_in(below, found, words, f"{path}:{key}") if found else [f"{path}:{key}"]
     return lacking
 
 

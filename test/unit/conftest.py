@@ -34,25 +34,25 @@ def read_yaml():
 
 
 @pytest.fixture(params=["Debian", "Suse"])
-def load_settings(request, map_file, read_yaml):
+def load_settings(request, load_pillar, read_yaml):
     """``map.load`` for one OS family: a function from pillar to (settings, problems)."""
 
     def load_for(pillar, booted=True):
         osmap, defaults = read_yaml(f"osfamily/{request.param}.yaml"), read_yaml("defaults.yaml")
-        return map_file.load(pillar, osmap, defaults, booted)
+        return load_pillar(pillar, osmap, defaults, booted)
 
     return load_for
 
 
 @pytest.fixture
-def problems_of(load_settings, options_file, map_file, read_yaml):
+def problems_of(load_settings, options_file, pillar_files, read_yaml):
     """A function that returns all problems of a pillar on a host without Orthanc."""
 
     def problems_of(pillar):
         settings, problems = load_settings(pillar)
         if settings:
             arguments = options_file.configuration(
-                settings, read_yaml("roles.yaml"), map_file.DEMO_USERS
+                settings, read_yaml("roles.yaml"), pillar_files["tables"]["DEMO_USERS"]
             )
             arguments = orthanc_pillar._resolve(arguments, {"orthanc": pillar})
             # Nothing of a host: its programs, its files.

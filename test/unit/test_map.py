@@ -538,29 +538,41 @@ def nested(path, value):
     return value
 
 
-def leaves(shape, path=""):
-    """Return each place of a shape at which a value stands, and what it may be."""
-    if isinstance(shape, (dict, list)):
-        pairs = shape.items() if isinstance(shape, dict) else [("0", shape[0])]
-        return [
-            leaf
-            for key, below in pairs
-            for leaf in leaves(below, f"{path}:{key if isinstance(key, str) else 'x'}".lstrip(":"))
-        ]
-    return [(path, shape)]
+@pytest.fixture(scope="module")
+def places(pillar_files):
+    """All places of the pillar: the path of each, its shape, and whether something is below it."""
+    tables, resolved = pillar_files["tables"], pillar_files["shapes"]["resolved"]
+
+    def places(shape, path=()):
+        words = resolved(shape, tables["KINDS"])
+        # Of what Orthanc is told as it stands there is no end.
+        inside = [] if words.get("type") == "any" else list(words.get("keys", {}).items())
+        if inside or words.get("type") != "any":
+            inside += [(name, words[word]) for word, name in BELOW if word in words]
+        found = [(":".join(path), shape, bool(inside))] if path else []
+        return found + [each for key, one in inside for each in places(one, (*path, key))]
+
+    return places(tables["SHAPE"])
 
 
-def test_what_may_be_a_secret_is_handed_on_as_a_reference(map_file):
+BELOW = (("each", "x"), ("items", "0"))
+
+
+def test_what_may_be_a_secret_is_handed_on_as_a_reference(places, pillar_files):
     """A new key that takes any text, a URL or a PEM file has to be decided on."""
     literal = set()
-    for path, shape in leaves(map_file.SHAPE):
+    tables, fits = pillar_files["tables"], pillar_files["shapes"]["fits"]
+    without_secrets = pillar_files["reader"]["without_secrets"]
+    for path, shape, is_inner in places:
+        if is_inner:
+            continue
         for secret in (
             *("any täxt", "https://192.0.2.1/Geheim.so", "postgresql://u:Geheim@192.0.2.1/x"),
             "-----BEGIN X KEY-----\nGeheim\n-----END X KEY-----\n",
         ):
-            handed_on = map_file.without_secrets(nested(path, secret), map_file.SHAPE)
+            handed_on = without_secrets(nested(path, secret))
             keys = [int(key) if key.isdigit() else key for key in path.split(":")]
-            if not shape.test(secret):
+            if not fits(secret, shape, tables["KINDS"]):
                 continue
             if handed_on == nested(path, {"__pillar__": ["orthanc", *keys]}):
                 continue
@@ -572,12 +584,12 @@ def test_what_may_be_a_secret_is_handed_on_as_a_reference(map_file):
         # Each client gets it.
         "https:headers:x",
         # options.py does.
-        "config:x",
+        *("config:x", "config:PostgreSQL"),
     }
     # salt-ssh brings along what it sees.
     for place in ("salt://tls/key.pem", "/srv/key.pem"):
         for pillar in ({"https": {"key": place}}, {"plugins": [{"source": place}]}):
-            assert map_file.without_secrets(pillar) == pillar
+            assert without_secrets(pillar) == pillar
 
 
 @pytest.mark.parametrize(("path", "value"), EMPTY)
@@ -590,23 +602,14 @@ def test_what_is_written_and_empty_is_refused_with_its_path(problems_of, path, v
     assert "take it out" in found[0] or "write `" in found[0]
 
 
-def test_every_key_of_the_pillar_is_refused_where_nothing_stands_behind_it(map_file):
-    def paths(shape, path=""):
-        if not isinstance(shape, (dict, list)):
-            return
-        pairs = shape.items() if isinstance(shape, dict) else [("0", shape[0])]
-        for key, below in pairs:
-            place = f"{path}:{key if isinstance(key, str) else 'x'}".lstrip(":")
-            # An option is taken out by null.
-            if below is not map_file.OPTION:
-                yield place
-            yield from paths(below, place)
-
-    found = list(paths(map_file.SHAPE))
+def test_every_key_of_the_pillar_is_refused_where_nothing_stands_behind_it(places, pillar_files):
+    tables, resolved = pillar_files["tables"], pillar_files["shapes"]["resolved"]
+    # An option is taken out by null.
+    found = [path for path, shape, _ in places if "empty" not in resolved(shape, tables["KINDS"])]
     assert len(found) > 60
     for path in found:
         for value in (None, ""):
-            problems = map_file.sound_part(nested(path, value))[1]
+            problems = pillar_files["reader"]["sound_part"](nested(path, value))[1]
             assert [line for line in problems if line.startswith(f"orthanc:{path}: ")], path
 
 
@@ -617,7 +620,7 @@ def test_nothing_behind_orthanc_itself(load_settings):
         assert "`orthanc: {}`" in problem
 
 
-def test_null_takes_an_option_out(load_settings, problems_of, options_file, map_file):
+def test_null_takes_an_option_out(load_settings, problems_of, options_file, pillar_files):
     """Also what the formula itself puts below one, and nothing that the pillar names."""
     for name in ("Name", "HttpPort", "DicomModalities", "LuaScripts", "DicomWeb"):
         assert problems_of({"config": {name: None}}) == []
@@ -630,7 +633,8 @@ def test_null_takes_an_option_out(load_settings, problems_of, options_file, map_
     settings, problems = load_settings(pillar)
     assert problems == []
     given = {one.option: one.value for one in options_file.definitions(settings, {})}["PostgreSQL"]
-    assert {f"orthanc:config:PostgreSQL:{name}" for name in section} == set(map_file.TAKEN_OUT)
+    config = pillar_files["tables"]["SHAPE"]["keys"]["config"]
+    assert config["keys"]["PostgreSQL"]["keys"].keys() == section.keys()
     assert set(section) < set(given)
     for option, key, entry in (
         ("DicomModalities", "modalities", {"ct": MODALITY}),
@@ -681,8 +685,9 @@ def test_what_people_write_is_told_its_place(problems_of, pillar, meant):
     ("key", "not_meant"),
     [("retention", "version"), ("monitoring", "modalities"), ("log_level", "limit_find")],
 )
-def test_what_is_not_near_is_not_suggested(map_file, key, not_meant):
-    sentence = map_file.nearest(key, map_file.SHAPE, "orthanc")
+def test_what_is_not_near_is_not_suggested(pillar_files, key, not_meant):
+    keys = pillar_files["tables"]["SHAPE"]["keys"]
+    sentence = pillar_files["reader"]["nearest"](key, keys, "orthanc")
     assert "nearest" not in sentence
     assert f"at orthanc:{not_meant}" not in sentence
 
@@ -694,19 +699,23 @@ ALL_OPTIONS = [
 ]
 
 
-def test_what_people_write_has_a_place_that_is_there(load_settings, map_file, options_file):
-    for level, names in map_file.MEANT.items():
-        for name, place in names.items():
-            assert name == re.sub("[_ -]", "", name).lower()
+def test_what_people_write_has_a_place_that_is_there(load_settings, pillar_files, options_file):
+    tables, below = pillar_files["tables"], pillar_files["shapes"]["below"]
+    for level, places in tables["MEANT"].items():
+        names = [name for each in places.values() for name in each]
+        assert len(set(names)) == len(names)
+        assert names == [re.sub("[_ -]", "", name).lower() for name in names]
+        for place in places:
             first, *keys = (place if ":" in place else f"{level}:{place}").split(":")
             assert first == "orthanc"
-            shape = map_file.SHAPE
+            shape = tables["SHAPE"]
             if keys[0] == "config":
                 options = {**orthanc_tables.OPTIONS, **orthanc_tables.SECTIONS}
                 assert keys[1:] == [] or keys[1] in options
                 continue
             for key in keys:
-                shape = next(iter(shape.values())) if key == "*" else shape[key]
+                shape = below(shape, key, tables["KINDS"])
+                assert shape, place
     # An option that follows from a setting is told that one.
     derived = {
         option: origin
@@ -715,8 +724,8 @@ def test_what_people_write_has_a_place_that_is_there(load_settings, map_file, op
     }
     assert len(derived) == 26
     for option, origin in derived.items():
-        if option.lower() not in map_file.SHAPE:
-            near = map_file.nearest(option, map_file.SHAPE, "orthanc")
+        if option.lower() not in tables["SHAPE"]["keys"]:
+            near = pillar_files["reader"]["nearest"](option, tables["SHAPE"]["keys"], "orthanc")
             assert origin.rpartition(":")[0] in near or option in near
 
 
@@ -794,20 +803,20 @@ def test_no_password_is_in_a_problem(problems_of, pillar):
         ),
     )
 )
-def test_any_pillar_gives_settings_or_problems(map_file, read_yaml, pillar):
+def test_any_pillar_gives_settings_or_problems(load_pillar, read_yaml, pillar):
     before = copy.deepcopy(pillar)
     osmap, defaults = read_yaml("osfamily/Debian.yaml"), read_yaml("defaults.yaml")
-    settings, problems = map_file.load(pillar, osmap, defaults, True)
+    settings, problems = load_pillar(pillar, osmap, defaults)
     assert settings or problems
     assert all(problem.startswith("orthanc") for problem in problems)
     assert repr(pillar) == repr(before)
 
 
-def test_loading_changes_neither_pillar_nor_map(map_file, read_yaml):
+def test_loading_changes_neither_pillar_nor_map(load_pillar, read_yaml):
     pillar = {"links": {"data": {"name": "images"}}, "paths": {"storage": "/srv/x"}, "users": {}}
     osmap, defaults = read_yaml("osfamily/Debian.yaml"), read_yaml("defaults.yaml")
     before = copy.deepcopy((pillar, osmap, defaults))
-    map_file.load(pillar, osmap, defaults, True)
+    load_pillar(pillar, osmap, defaults)
     assert (pillar, osmap, defaults) == before
 
 
@@ -914,10 +923,10 @@ def test_where_plugins_are_kept(load_settings):
     ],
 )
 def test_what_the_pillar_says_of_plugins_holds(
-    load_settings, options_file, map_file, config, expected
+    load_settings, options_file, pillar_files, config, expected
 ):
     settings, _ = load_settings({"plugins": [PLUGIN], "config": config})
-    arguments = options_file.configuration(settings, {}, map_file.DEMO_USERS)
+    arguments = options_file.configuration(settings, {}, pillar_files["tables"]["DEMO_USERS"])
     merged = {name: value for layer in arguments["layers"] for name, value in layer.items()}
     (path,) = arguments["plugins"]
     if expected is None:

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 PILLAR = pillar_schema.Pillar()
-MAP = PILLAR.map
+IS_ORIGIN = pillar_schema.read("_modules/orthanc_shapes.py")["is_origin"]
 FORMATS = jsonschema.FormatChecker(formats=())
-FORMATS.checks("origin")(lambda text: not isinstance(text, str) or MAP.is_origin(text))
+FORMATS.checks("origin")(lambda text: not isinstance(text, str) or IS_ORIGIN(text))
 VALIDATOR = jsonschema.Draft7Validator(PILLAR.schema(), format_checker=FORMATS)
 EXAMPLE = (documentation.FORMULA / "pillar.example").read_text()
-KEYS = [*MAP.SHAPE, "enabled", "aet", "cors", "x"]
+KEYS = [*PILLAR.tables["SHAPE"]["keys"], "enabled", "aet", "cors", "x"]
 VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["/x", "admin"])
 
 
@@ -34,16 +34,16 @@ def test_every_pillar_of_the_documentation_is_valid(text):
 
 
 @pytest.mark.parametrize("row", wrong_settings.WRONG_PILLARS, ids=lambda row: row.path)
-def test_a_pillar_is_refused_where_its_shape_shows_it(row):
-    problems = MAP.check_shape(row.pillar, MAP.SHAPE, "orthanc")
+def test_a_pillar_is_refused_where_its_shape_shows_it(pillar_files, row):
+    problems = pillar_files["reader"]["mistakes"](row.pillar)
     assert bool(problems) is not VALIDATOR.is_valid({"orthanc": row.pillar}), problems
 
 
-def test_null_takes_out_what_the_formula_has_put_there():
+def test_null_takes_out_what_the_formula_has_put_there(pillar_files):
     for option in ("MaximumConnectionRetries", "ConnectionRetryInterval", "Password"):
         pillar = {"config": {"PostgreSQL": {option: None}}}
         assert VALIDATOR.is_valid({"orthanc": pillar}) is (option != "Password")
-        assert bool(MAP.check_shape(pillar, MAP.SHAPE, "orthanc")) is (option == "Password")
+        assert bool(pillar_files["reader"]["mistakes"](pillar)) is (option == "Password")
 
 
 @given(
@@ -52,8 +52,8 @@ def test_null_takes_out_what_the_formula_has_put_there():
         lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner),
     )
 )
-def test_formula_and_schema_agree_on_any_pillar(pillar):
-    problems = MAP.check_shape(pillar, MAP.SHAPE, "orthanc")
+def test_formula_and_schema_agree_on_any_pillar(pillar_files, pillar):
+    problems = pillar_files["reader"]["mistakes"](pillar)
     assert bool(problems) is not VALIDATOR.is_valid({"orthanc": pillar}), problems
 
 
@@ -98,7 +98,7 @@ def test_a_form_as_it_comes_gives_a_pillar_that_is_accepted(problems_of):
 
 def test_a_form_asks_for_keys_of_the_pillar_alone():
     for path, field in fields(PILLAR.form()["orthanc"]):
-        assert pillar_schema.is_in(path, MAP.SHAPE), path
+        assert PILLAR.is_key(path), path
         assert field["$name"], path
         assert field["$type"] == "group" or field["$help"], path
     filled = {

@@ -60,11 +60,12 @@ def test_every_row_names_tests_that_run_on_each_system(row, systems):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.role.split()[0])
-def test_the_pillar_knows_every_key(map_file, row):
+def test_the_pillar_knows_every_key(pillar_files, row):
     for key in row.pillar.split():
-        shape = map_file.SHAPE
+        tables, below = pillar_files["tables"], pillar_files["shapes"]["below"]
+        shape = tables["SHAPE"]
         for part in key.split(":"):
-            shape = shape.get(part) if isinstance(shape, dict) else None
+            shape = below(shape, part, tables["KINDS"]) if shape else None
         assert shape is not None, f"the pillar does not know orthanc:{key}"
 
 
