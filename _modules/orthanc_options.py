@@ -22,6 +22,10 @@ from collections import namedtuple
 
 log = logging.getLogger(__name__)
 
+# What Salt offers.
+__load__ = ["adapt", "advice", "check", "doubts", "installed", "is_before", "libraries"]
+__load__ += ["redact", "untouchable"]
+
 # What options are judged for; see ``check``.
 Host = namedtuple("Host", "version sample plugins packages")
 # Above all versions
@@ -328,10 +332,6 @@ def _is(options: dict, option: str, value) -> bool:
     return given == value and type(given) is type(value)
 
 
-def _numbers(version: str) -> tuple:
-    return tuple(int(number) for number in re.findall(r"\d+", version))
-
-
 def _unlike_tables(option, value, host: Host) -> list:
     """Return what is wrong with an option by the tables, in the form of ``check``."""
     path, sample, plugin = [str(option)], host.sample, _plugin(option)
@@ -371,7 +371,8 @@ def _release(plugin: dict, host: Host) -> dict:
     else:
         versions = [number for number in libraries.values() if number]
         name = plugin["package"] or plugin["library"][0]
-        version = min(versions, key=_numbers) if versions else None
+        oldest = sorted(versions, key=lambda version: [*map(int, version.split("."))])[:1]
+        version = oldest[0] if oldest else None
     return {"name": name, "version": version, "libraries": libraries}
 
 

@@ -8,7 +8,8 @@ fails with all that is wrong with the pillar; and ``apart``, for states of packa
 a secret there is a reference, by which the host looks it up; see ``orthanc_pillar``. Of a pillar
 with mistakes the settings are what is sound of it, so that each SLS always gives its states. All
 keys that the pillar may hold are in ``pillar.py``, and are read by ``reader.py``; what of them does
-not go together is in ``checks.py``. What Orthanc itself may be told is judged later, on the host, by ``orthanc_conf.valid`` in ``orthanc.validation``.
+not go together is in ``checks.py``. What Orthanc itself may be told is judged later, on the host,
+by ``orthanc_conf.valid`` in ``orthanc.validation``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import posixpath
 import re
 
 from salt.utils.dictupdate import merge_recurse
-
 
 # The families of systems that the formula has a map file for.
 FAMILIES = ("Debian", "Suse")
