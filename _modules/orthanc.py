@@ -48,16 +48,11 @@ def port(config):
 
 def url(config):
     """
-    Return the address of the REST API on this host, as the configuration gives it.
+    Part of the formula. Return the address of the REST API on this host, as the configuration gives
+    it.
 
     config
         The path of the folder of the configuration.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc.url /etc/orthanc
     """
     options = __salt__["orthanc_folder.effective"](config)
     scheme = "https" if options.get("SslEnabled") else "http"
@@ -99,19 +94,14 @@ def answers(address=None):
 
 def restart(service):
     """
-    Start Orthanc, or restart it, also where systemd has given it up after too many failures.
+    Part of the formula. Start Orthanc, or restart it, also where systemd has given it up after too
+    many failures.
 
     service
         The name of the service.
 
     Returns whether that succeeded, which does not say yet that Orthanc serves. Raises
     CommandExecutionError if it is not root who asks.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc.restart orthanc
     """
     _as_root()
     _settle()
@@ -151,7 +141,7 @@ def _is_starting(process: str) -> bool:
 
 def wait(service, config, log=None, timeout=60):
     """
-    Wait until Orthanc answers.
+    Part of the formula. Wait until Orthanc answers.
 
     service
         The name of the service.
@@ -168,12 +158,6 @@ def wait(service, config, log=None, timeout=60):
     Returns the address at which it answers.
 
     Raises CommandExecutionError with the errors of Orthanc's log if it does not.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc.wait orthanc /etc/orthanc /var/log/orthanc
     """
     address = url(config)
     started = seen_running = time.monotonic()
@@ -237,19 +221,13 @@ def _is_same(link: str, path: str) -> bool:
 
 def require_postgresql(config):
     """
-    Return nothing if the Orthanc that runs keeps its index in PostgreSQL.
+    Part of the formula. Return nothing if the Orthanc that runs keeps its index in PostgreSQL.
 
     config
         The path of the folder of the configuration.
 
     Raises CommandExecutionError with the reason if it does not: it says nothing by itself, and
     serves without the images that the database knows.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc.require_postgresql /etc/orthanc
     """
     found = backend(config)
     if found == "PostgreSQL":

@@ -27,7 +27,8 @@ CONFIG_PATH = "orthanc:paths:config"
 
 def close(name, user="orthanc", group="orthanc", own=None, test=False):
     """
-    Take the rights of others from all that is in a folder; not from the folder itself.
+    Part of the formula. Take the rights of others from all that is in a folder; not from the folder
+    itself.
 
     All else of a file or folder stays. Only where Orthanc's account, neither its owner nor in its
     group, got in as one of the others, Orthanc's group takes the place of its group, and gets the
@@ -54,12 +55,6 @@ def close(name, user="orthanc", group="orthanc", own=None, test=False):
     the first ones are named.
 
     Raises CommandExecutionError if the system does not allow it somewhere, and all else is closed.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_access.close /var/lib/orthanc test=True
     """
     changes: dict = {}
     failed: list = []

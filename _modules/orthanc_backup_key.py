@@ -37,8 +37,8 @@ rm -rf "$1".new-*
 
 def lacks(name, user):
     """
-    Say what ``make`` would do, as a mapping from path to what would be made or changed
-    there, and do nothing.
+    Part of the formula. Say what ``make`` would do, as a mapping from path to what would be made or
+    changed there, and do nothing.
 
     name
         The path of the private key.
@@ -47,12 +47,6 @@ def lacks(name, user):
         The account that it belongs to.
 
     Raises CommandExecutionError where something is in the way that is not to be touched.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_backup_key.lacks /var/lib/orthanc/.ssh/id_ed25519 orthanc
     """
     folder, public = os.path.dirname(name), f"{name}.pub"
     if os.path.lexists(public) and not os.path.lexists(name):
@@ -90,8 +84,8 @@ def _has(path: str, mode: int, uid: int) -> bool:
 
 def make(name, user, group):
     """
-    Make an ed25519 key pair without a passphrase, or what is lacking of it. A private key that is
-    there is never replaced.
+    Part of the formula. Make an ed25519 key pair without a passphrase, or what is lacking of it. A
+    private key that is there is never replaced.
 
     All is done with the rights of its owner, and without its shell, which may be nologin. A run
     that is killed leaves no half of a file, and the next one goes on.
@@ -104,12 +98,6 @@ def make(name, user, group):
 
     Raises CommandExecutionError where something is in the way that is not to be touched, or if a
     command failed.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_backup_key.make /var/lib/orthanc/.ssh/id_ed25519 orthanc orthanc
     """
     lacks(name, user)
     uid, gid = __salt__["file.user_to_uid"](user), __salt__["file.group_to_gid"](group)

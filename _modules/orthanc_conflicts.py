@@ -210,20 +210,14 @@ LACKING = [
 
 def problems(options, version=None):
     """
-    Return which options do not go together, as a list of pairs: the path of one of them, as a list
-    of names, and a sentence with what to do.
+    Part of the formula. Return which options do not go together, as a list of pairs: the path of
+    one of them, as a list of names, and a sentence with what to do.
 
     options
         A mapping from option name to value.
 
     version
         The version of Orthanc that has to take them; None for the newest.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_conflicts.problems '{"SslVerifyPeers": true}'
     """
     here = _numbers(version or "9999")
     refused = [

@@ -98,19 +98,13 @@ KEYS = {
 
 def advice(options):
     """
-    Return what in the connection to PostgreSQL is advised against, as a list of pairs: the path of
-    the value, and a sentence.
+    Part of the formula. Return what in the connection to PostgreSQL is advised against, as a list
+    of pairs: the path of the value, and a sentence.
 
     options
         A mapping from option name to value.
 
     https://www.postgresql.org/docs/current/libpq-ssl.html
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_database.advice '{"PostgreSQL": {"EnableIndex": true, "Host": "db"}}'
     """
     section = _section(options)
     parameters = _parameters(section) or {}
@@ -132,8 +126,8 @@ def advice(options):
 
 def problems(options, user="orthanc", group="orthanc", texts=None):
     """
-    Return why Orthanc could not use its PostgreSQL database: a list of pairs of an option's path
-    and a sentence with PostgreSQL's own words; None where it cannot be tried.
+    Part of the formula. Return why Orthanc could not use its PostgreSQL database: a list of pairs
+    of an option's path and a sentence with PostgreSQL's own words; None where it cannot be tried.
 
     options
         A mapping from option name to value.
@@ -144,12 +138,6 @@ def problems(options, user="orthanc", group="orthanc", texts=None):
     texts
         A mapping from path to text, for files that will be written: a certificate among them is
         taken for the one that is there.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_database.problems '{"PostgreSQL": {"EnableIndex": true}}'
     """
     section = _section(options)
     if not section:
@@ -183,16 +171,11 @@ def problems(options, user="orthanc", group="orthanc", texts=None):
 
 def untried(options, user="orthanc"):
     """
-    Return why ``problems`` cannot try the database of the options; None if it can.
+    Part of the formula. Return why ``problems`` cannot try the database of the options; None if it
+    can.
 
     options, user
         See ``problems``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_database.untried '{"PostgreSQL": {"EnableIndex": true}}'
     """
     section = _section(options)
     parameters = _parameters(section) if section else {}
@@ -209,8 +192,9 @@ def untried(options, user="orthanc"):
 
 def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
     """
-    Return why the server would no longer find its images, as a list of pairs of an option's path
-    and a sentence: they stay in one index or store while it is told to use another one.
+    Part of the formula. Return why the server would no longer find its images, as a list of pairs
+    of an option's path and a sentence: they stay in one index or store while it is told to use
+    another one.
 
     before
         The options that the server has now; a mapping from option name to value.
@@ -223,12 +207,6 @@ def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
 
     texts
         See ``problems``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_database.left_behind '{}' '{"PostgreSQL": {"EnableIndex": true}}'
     """
     old, new = index(before), index(options)
     stored = [bool(_section(each).get("EnableStorage")) for each in (before, options)]
@@ -265,16 +243,10 @@ def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
 
 def has_images(storage):
     """
-    Return whether images lie in a folder.
+    Part of the formula. Return whether images lie in a folder.
 
     storage
         The path of the folder.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_database.has_images /var/lib/orthanc/db-v6
     """
     if not isinstance(storage, str) or not os.path.isdir(storage):
         return False
@@ -283,8 +255,9 @@ def has_images(storage):
 
 def known_images(options, user="orthanc", group="orthanc", texts=None, far=False):
     """
-    Return the UUIDs of some files that the index in PostgreSQL knows, the oldest and the newest
-    ones; none where it is new, None where the index is elsewhere or does not say.
+    Part of the formula. Return the UUIDs of some files that the index in PostgreSQL knows, the
+    oldest and the newest ones; none where it is new, None where the index is elsewhere or does not
+    say.
 
     options
         A mapping from option name to value.
@@ -298,12 +271,6 @@ def known_images(options, user="orthanc", group="orthanc", texts=None, far=False
 
     far
         True asks also a database that is not reached by a socket of this host.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_database.known_images '{"PostgreSQL": {"EnableIndex": true}}'
     """
     section = _section(options)
     parameters = _parameters(section)
@@ -324,8 +291,8 @@ def known_images(options, user="orthanc", group="orthanc", texts=None, far=False
 
 def missing(name, owner, port=None):
     """
-    Return what is missing of a local database, as a list of "role …", "database …", "extension …";
-    all of it where no server runs.
+    Part of the formula. Return what is missing of a local database, as a list of "role …",
+    "database …", "extension …"; all of it where no server runs.
 
     name
         The name of the database.
@@ -338,12 +305,6 @@ def missing(name, owner, port=None):
         PostgreSQL's own.
 
     Raises CommandExecutionError if a server runs that cannot be asked, or listens elsewhere.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_database.missing orthanc orthanc
     """
     parts = _parts(name, owner)
     if not _is_served(port):
@@ -361,7 +322,7 @@ def missing(name, owner, port=None):
 
 def make(name, owner, port=None):
     """
-    Make what is missing of a local database, and leave alone what is there.
+    Part of the formula. Make what is missing of a local database, and leave alone what is there.
 
     name, owner, port
         See ``missing``.
@@ -369,12 +330,6 @@ def make(name, owner, port=None):
     Returns what was made, as ``missing`` does.
 
     Raises CommandExecutionError if there is no local server that can be asked, or if it refuses.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_database.make orthanc orthanc
     """
     made = missing(name, owner, port)
     for kind, part, home in _parts(name, owner):
@@ -519,17 +474,11 @@ def _key(section: dict) -> str:
 
 def index(options):
     """
-    Name the index that Orthanc uses with the options: "SQLite" or the URI of a database, without
-    who logs in; None for one that is not known here.
+    Part of the formula. Name the index that Orthanc uses with the options: "SQLite" or the URI of a
+    database, without who logs in; None for one that is not known here.
 
     options
         A mapping from option name to value.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_database.index '{"PostgreSQL": {"EnableIndex": true}}'
     """
     others = [options.get(name) for name in ("MySQL", "Odbc", "MongoDB")]
     if any(isinstance(other, dict) and other.get("EnableIndex") for other in others):

@@ -56,8 +56,8 @@ esac
 
 def begin(service, packages, others=(), folders=(), config=None, test=False):
     """
-    Note what is on the host and was not noted by an earlier run, and close a service that is yet to
-    come.
+    Part of the formula. Note what is on the host and was not noted by an earlier run, and close a
+    service that is yet to come.
 
     service
         The name of the service, and of the package that brings it.
@@ -82,12 +82,6 @@ def begin(service, packages, others=(), folders=(), config=None, test=False):
     Returns the changes.
 
     Raises CommandExecutionError if writing failed.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_first_run.begin orthanc '[orthanc]' test=True
     """
     changes = {}
     with _failing("noting what is on this host"), _record(test) as record:
@@ -118,7 +112,8 @@ def begin(service, packages, others=(), folders=(), config=None, test=False):
 
 def packaged(folders, config, test=False):
     """
-    Note owners and modes of what the packages brought, before the formula changes them.
+    Part of the formula. Note owners and modes of what the packages brought, before the formula
+    changes them.
 
     folders
         A list of the paths of folders that the packages may bring.
@@ -132,12 +127,6 @@ def packaged(folders, config, test=False):
     Returns the changes.
 
     Raises CommandExecutionError if writing failed.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_first_run.packaged '[/var/lib/orthanc]' /etc/orthanc test=True
     """
     found = {}
     with _failing("noting what the packages brought"), _record(test) as record:
@@ -151,18 +140,13 @@ def packaged(folders, config, test=False):
 
 def close(service):
     """
-    Let nothing start the service, now or at boot, until ``open``. One that runs is left alone.
+    Part of the formula. Let nothing start the service, now or at boot, until ``open``. One that
+    runs is left alone.
 
     service
         Its name.
 
     Raises CommandExecutionError if writing failed.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_first_run.close SERVICE
     """
     with _failing(f"closing {service}"):
         for path, text in _closed(service).items():
@@ -173,18 +157,12 @@ def close(service):
 
 def open_(service):
     """
-    Let the service be started again.
+    Part of the formula. Let the service be started again.
 
     service
         Its name.
 
     Raises CommandExecutionError if that failed.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_first_run.open SERVICE
     """
     with _failing(f"opening {service}"):
         for path in filter(os.path.exists, _closed(service)):
@@ -193,29 +171,17 @@ def open_(service):
 
 def served():
     """
-    Return whether Orthanc was seen serving on this host: before the formula, or as a pillar says.
-    True also where no first run was noted.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_first_run.served
+    Part of the formula. Return whether Orthanc was seen serving on this host: before the formula,
+    or as a pillar says. True also where no first run was noted.
     """
     return _read().get("served", True)
 
 
 def end():
     """
-    Note that Orthanc serves as the pillar says.
+    Part of the formula. Note that Orthanc serves as the pillar says.
 
     Raises CommandExecutionError if writing failed.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_first_run.served
     """
     with _failing("noting that Orthanc serves"), _record() as record:
         if record:
@@ -224,15 +190,10 @@ def end():
 
 def known():
     """
-    Return the packages that are installed and of which it is noted whether they came with the
-    formula: a mapping with three lists of names, ``came`` for those that did and go with it,
-    ``others`` for those that did and stay, and ``before`` for those that were there already.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_first_run.known
+    Part of the formula. Return the packages that are installed and of which it is noted whether
+    they came with the formula: a mapping with three lists of names, ``came`` for those that did and
+    go with it, ``others`` for those that did and stay, and ``before`` for those that were there
+    already.
     """
     record = _read()
     kinds = {"came": ("packages", False), "others": ("others", False), "before": ("packages", True)}
@@ -244,7 +205,7 @@ def known():
 
 def remove_packages(service):
     """
-    Remove the packages that came with the formula.
+    Part of the formula. Remove the packages that came with the formula.
 
     service
         The name of the service, and of the package that brings it.
@@ -252,12 +213,6 @@ def remove_packages(service):
     Returns what the package manager says of each.
 
     Raises CommandExecutionError if it fails; the service is closed then.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_first_run.known
     """
     names = known()["came"]
     if not names:
@@ -281,8 +236,8 @@ def remove_packages(service):
 
 def undo(service, config, log=None, test=False):
     """
-    Put back what was there before the formula: owners and modes, the hold on the package, and the
-    service, which serves again if it did. Empty folders that came since go.
+    Part of the formula. Put back what was there before the formula: owners and modes, the hold on
+    the package, and the service, which serves again if it did. Empty folders that came since go.
 
     service
         The name of the service, and of the package that brings it.
@@ -299,12 +254,6 @@ def undo(service, config, log=None, test=False):
     Returns the changes, a mapping from path, service or package to old and new.
 
     Raises CommandExecutionError if something could not be put back.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_first_run.undo orthanc /etc/orthanc test=True
     """
     record = _read()
     if not record:

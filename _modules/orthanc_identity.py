@@ -57,16 +57,11 @@ REIMPORT = "https://orthanc.uclouvain.be/book/users/replication.html"
 
 def in_folder(options):
     """
-    Return whether the images are files in StorageDirectory, named after their UUIDs.
+    Part of the formula. Return whether the images are files in StorageDirectory, named after their
+    UUIDs.
 
     options
         A mapping from option name to value.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_identity.in_folder '{"PostgreSQL": {"EnableStorage": true}}'
     """
     sections = {name: value for name, value in options.items() if isinstance(value, dict)}
     if any(sections.get(name, {}).get("EnableStorage") for name in DATABASES):
@@ -96,17 +91,12 @@ def _stores(script: str) -> bool:
 
 def place(path):
     """
-    Return where a folder is: its ``path``, the point at which its file system is mounted,
-    ``mount``, and which one that is, ``file_system``, whatever the kernel calls its disk today.
+    Part of the formula. Return where a folder is: its ``path``, the point at which its file system
+    is mounted, ``mount``, and which one that is, ``file_system``, whatever the kernel calls its
+    disk today.
 
     path
         The path of the folder, which need not be there.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_identity.place /var/lib/orthanc/db-v6
     """
     real = os.path.realpath(path)
     os.path.exists(real)  # a disk that is mounted on demand
@@ -134,17 +124,11 @@ def _name(kind: str, source: str, point: str, root: str) -> str:
 
 def images(storage):
     """
-    Return the names of some images in a folder, each with the folders it is in: of up to 20
-    folders, one each.
+    Part of the formula. Return the names of some images in a folder, each with the folders it is
+    in: of up to 20 folders, one each.
 
     storage
         The path of the folder.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_identity.images /var/lib/orthanc/db-v6
     """
     found: list = []
     for outer in _entries(storage, FOLDER):
@@ -168,17 +152,12 @@ def _entries(folder: str, pattern: re.Pattern) -> list[str]:
 
 def known_images(index):
     """
-    Return the UUIDs of the first and last files that an index in SQLite knows; None where that
-    cannot be told: there is none, it is in use, or damaged, or not an index of Orthanc's.
+    Part of the formula. Return the UUIDs of the first and last files that an index in SQLite knows;
+    None where that cannot be told: there is none, it is in use, or damaged, or not an index of
+    Orthanc's.
 
     index
         The path of the index.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_identity.known_images /var/lib/orthanc/db-v6/index
     """
     if sqlite3 is None:
         return None
@@ -229,7 +208,7 @@ def _size(path: str) -> int:
 
 def look(storage, index=None, known=None, uuids=None):
     """
-    Return what there is of images and index, for ``judge`` and to be noted.
+    Part of the formula. Return what there is of images and index, for ``judge`` and to be noted.
 
     storage
         The path of the folder of the images.
@@ -249,12 +228,6 @@ def look(storage, index=None, known=None, uuids=None):
     if that is more than half of them, both None where that cannot be told; ``noted``, where the
     noted folders are now; and ``kept``, how many of the noted images are there. Returns an empty
     mapping where root may not look into the folders, as on NFS with ``root_squash``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_identity.look /var/lib/orthanc/db-v6 /var/lib/orthanc/db-v6/index
     """
     if any(map(_is_closed, [storage, *([os.path.dirname(index)] if index else [])])):
         return {}
@@ -293,20 +266,14 @@ def _is_closed(folder: str) -> bool:
 
 def note(seen, known):
     """
-    Return what is to be noted of what ``look`` has seen, so that little is written anew.
+    Part of the formula. Return what is to be noted of what ``look`` has seen, so that little is
+    written anew.
 
     seen
         What ``look`` returned.
 
     known
         What was noted before.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_identity.note '{"storage": {"path": "/x", "images": []}, "index": null,
-            "knows": false, "lacking": ""}' '{}'
     """
     noted = {name: seen[name] for name in ("storage", "index", "knows", "lacking")}
     if noted["index"]:
@@ -322,16 +289,11 @@ def note(seen, known):
 
 def is_note(value):
     """
-    Return whether a value is what ``note`` returns; somebody may have written into its file.
+    Part of the formula. Return whether a value is what ``note`` returns; somebody may have written
+    into its file.
 
     value
         Any value.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_identity.is_note '{}'
     """
     if not isinstance(value, dict) or not {"knows", "lacking"} <= value.keys():
         return False
@@ -353,7 +315,7 @@ def _rounded(size: int) -> int:
 
 def judge(known, seen, file, served=False, running=False):
     """
-    Say what Orthanc would not find again of images and index.
+    Part of the formula. Say what Orthanc would not find again of images and index.
 
     known
         What was noted when Orthanc was last seen serving; an empty mapping where nothing was.
@@ -373,13 +335,6 @@ def judge(known, seen, file, served=False, running=False):
 
     Returns ``problems`` and ``warnings``, each a list of pairs: what is meant, "storage" or
     "index", and a sentence.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_identity.judge '{}' '{"storage": {"path": "/x", "images": []},
-            "index": null, "knows": false, "lacking": "", "noted": {}, "kept": 0}' /x
     """
     gone = _gone(known, seen, file)
     if gone:
@@ -514,20 +469,14 @@ def _is_same(one: dict, other: dict) -> bool:
 
 def strayed(storage, index=None):
     """
-    Return whether an Orthanc runs that has other folders open than those which are there by now, as
-    where the disk of the images was mounted after its start.
+    Part of the formula. Return whether an Orthanc runs that has other folders open than those which
+    are there by now, as where the disk of the images was mounted after its start.
 
     storage
         The path of the folder of the images.
 
     index
         The path of the index in SQLite; None for one in a database.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_identity.strayed /var/lib/orthanc/db-v6
     """
     for process in __salt__["orthanc_host.orthancs"]():
         # It may have ended meanwhile, or be none of ours to look at.

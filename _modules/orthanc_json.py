@@ -43,27 +43,21 @@ MAX_DEPTH = 256
 
 def parse(text: str) -> dict:
     """
-    Read JSON as Orthanc does; see ``read``.
+    Part of the formula. Read JSON as Orthanc does; see ``read``.
 
     text
         The content of a file.
 
     Raises ValueError where Orthanc would refuse the file.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_json.parse '{"HttpPort": 8042, // a comment'
     """
     return read(text)["options"]
 
 
 def read(text: str) -> dict:
     """
-    Read JSON as Orthanc does: with comments, trailing commas, a byte order mark, and environment
-    variables. In the place of a variable comes its default; one without a default is a text,
-    ``${NAME}``, because the environment of the service is not known here.
+    Part of the formula. Read JSON as Orthanc does: with comments, trailing commas, a byte order
+    mark, and environment variables. In the place of a variable comes its default; one without a
+    default is a text, ``${NAME}``, because the environment of the service is not known here.
 
     text
         The content of a file.
@@ -73,12 +67,6 @@ def read(text: str) -> dict:
     behind the closing brace. An integer that 64 bits do not hold becomes a float.
 
     Raises ValueError where Orthanc would refuse the file.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_json.read '{"HttpPort": ${PORT:-8042}}'
     """
     reader = _Reader(WITH_DEFAULT.sub(lambda match: match[match.lastgroup], text))
     try:
@@ -93,16 +81,10 @@ def read(text: str) -> dict:
 
 def dump(options: dict) -> str:
     """
-    Return options as the text of a file, always the same for the same options.
+    Part of the formula. Return options as the text of a file, always the same for the same options.
 
     options
         A mapping from option name to value.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_json.dump '{"HttpPort": 8042}'
     """
     return json.dumps(options, indent=2, sort_keys=True) + "\n"
 

@@ -59,49 +59,32 @@ FOUND = re.compile(r"orthanc-formula-probe (\w+) (\d+) (\d+) \.")
 
 def watched(scripts):
     """
-    Return the scripts that let Orthanc tell who defines what: the probe before each of them.
+    Part of the formula. Return the scripts that let Orthanc tell who defines what: the probe before
+    each of them.
 
     scripts
         The paths of the scripts, in the order in which they are loaded.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_lua.watched '["/srv/a.lua", "/srv/b.lua"]'
     """
     return [path for script in scripts for path in (PROBE_NAME, script)]
 
 
 def probe():
     """
-    Return name and text of the file that ``watched`` needs.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_lua.probe
+    Part of the formula. Return name and text of the file that ``watched`` needs.
     """
     return {"name": PROBE_NAME, "text": PROBE}
 
 
 def overridden(lines, scripts):
     """
-    Return which callbacks two scripts define, as pairs of an option's path and a sentence.
+    Part of the formula. Return which callbacks two scripts define, as pairs of an option's path and
+    a sentence.
 
     lines
         What Orthanc wrote while it loaded ``watched(scripts)``.
 
     scripts
         The paths of the scripts.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_lua.overridden '["orthanc-formula-probe OnStoredInstance 0 1 ."]' \
-            '["/srv/a.lua", "/srv/b.lua"]'
     """
     found = {}
     for name, first, second in FOUND.findall("\n".join(lines)):

@@ -30,7 +30,7 @@ COMMITMENT = frozenset({"AllowNAction", "AllowEventReport"})
 
 def check(options, before=None):
     """
-    Say which modalities would not be known by title and address.
+    Part of the formula. Say which modalities would not be known by title and address.
 
     options
         A mapping from option name to value.
@@ -40,13 +40,6 @@ def check(options, before=None):
 
     Returns ``problems``, and ``warnings`` for what was so before as well; each a list of pairs of
     an option's path and a sentence. Both are empty where addresses are not looked at.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_modalities.check '{"DicomCheckModalityHost": true,
-            "DicomModalities": {"ct": ["CT", "ct.example.org", 104]}}'
     """
     if not _checked(options):
         return {"problems": [], "warnings": []}

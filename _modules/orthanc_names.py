@@ -150,8 +150,8 @@ FEW = 12
 
 def meant(path, known, elsewhere):
     """
-    Return the end of a sentence about a name that is not known, which says what was meant as far
-    as that can be told.
+    Part of the formula. Return the end of a sentence about a name that is not known, which says
+    what was meant as far as that can be told.
 
     path
         The names of the place, as a list; the last one is that which is not known.
@@ -161,12 +161,6 @@ def meant(path, known, elsewhere):
 
     elsewhere
         A mapping from known names to the paths of the mappings that they stand in, each a list.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_names.meant '[HttpPrt]' '[HttpPort, DicomPort]' '{}'
     """
     *place, name = map(str, path)
     lower = {str(one).lower(): str(one) for one in known}
@@ -185,16 +179,11 @@ def meant(path, known, elsewhere):
 
 def instead(path):
     """
-    Return what people want who write a name that Orthanc has never had; nothing where nobody knows.
+    Part of the formula. Return what people want who write a name that Orthanc has never had;
+    nothing where nobody knows.
 
     path
         The names of the place, as a list; the last one is that which is not known.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_names.instead '[CorsEnabled]'
     """
     plain = ":".join(re.sub("[-_]", "", str(part)).lower() for part in path)
     for pattern, wanted in INSTEAD.items():

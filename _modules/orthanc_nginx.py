@@ -56,17 +56,11 @@ SITES = ("/etc/nginx/conf.d/orthanc-formula.conf", "/etc/nginx/vhosts.d/orthanc-
 
 def site(path):
     """
-    Return what a site of the formula says of itself: its ``port``, whether it is ``open`` to other
-    hosts, and the path of its ``certificate``; nothing where there is none.
+    Part of the formula. Return what a site of the formula says of itself: its ``port``, whether it
+    is ``open`` to other hosts, and the path of its ``certificate``; nothing where there is none.
 
     path
         The path of the file.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_nginx.site /etc/nginx/conf.d/orthanc-formula.conf
     """
     text = __salt__["orthanc_files.read_if_there"](path) or ""
     listening = re.findall(r"(?m)^ *listen (?:(\S+):)?(\d+) ssl;", text)
@@ -82,30 +76,19 @@ def site(path):
 
 def found():
     """
-    Return what the site of the formula on this host says of itself, as ``site`` does.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_nginx.found
+    Part of the formula. Return what the site of the formula on this host says of itself, as
+    ``site`` does.
     """
     return next(filter(None, map(site, SITES)), {})
 
 
 def pending(proxy):
     """
-    Return what there is to do until nginx serves as it shall, as changes without a secret.
+    Part of the formula. Return what there is to do until nginx serves as it shall, as changes
+    without a secret.
 
     proxy
         See the module.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_nginx.pending '{"site": "/x.conf", "pem": "/x.pem", "text": null,
-            "certificate": null, "service": "nginx", "command": "/usr/sbin/nginx"}'
     """
     changes = {}
     for path, text in _wanted(proxy).items():
@@ -126,7 +109,7 @@ def pending(proxy):
 
 def tried(proxy):
     """
-    Say why nginx would not take its site, and change nothing.
+    Part of the formula. Say why nginx would not take its site, and change nothing.
 
     nginx judges all of its configuration with the new site in it, in a mount name space of its
     own. Where there is no nginx yet, and where such a name space cannot be had, nothing is wrong.
@@ -138,13 +121,6 @@ def tried(proxy):
 
     Raises SaltInvocationError if there is nothing behind a source of the certificate,
     CommandExecutionError if the trial itself failed.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_nginx.tried '{"site": "/x.conf", "pem": "/x.pem", "text": null,
-            "certificate": null, "service": "nginx", "command": "/usr/sbin/nginx"}'
     """
     if proxy["text"] is None or not os.path.exists(proxy["command"]):
         return []
@@ -203,19 +179,13 @@ def _try(proxy, folder: str) -> dict:
 
 def publish(proxy):
     """
-    Let nginx serve as it shall; if it does not, the files return that were there before.
+    Part of the formula. Let nginx serve as it shall; if it does not, the files return that were
+    there before.
 
     proxy
         See the module.
 
     Raises CommandExecutionError with nginx's reasons if it does not.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_nginx.publish '{"site": "/x.conf", "pem": "/x.pem", "text": null,
-            "certificate": null, "service": "nginx", "command": "/usr/sbin/nginx"}'
     """
     before, wanted = current(proxy), _wanted(proxy)
     live = site(proxy["site"])
@@ -236,8 +206,9 @@ def publish(proxy):
 
 def withdraw(proxy, port):
     """
-    Let nginx give up the port that Orthanc is about to take, if it listens there for Orthanc; and
-    shut other hosts out before Orthanc starts without the users that it had, perhaps.
+    Part of the formula. Let nginx give up the port that Orthanc is about to take, if it listens
+    there for Orthanc; and shut other hosts out before Orthanc starts without the users that it had,
+    perhaps.
 
     proxy
         See the module.
@@ -246,13 +217,6 @@ def withdraw(proxy, port):
         The port that Orthanc's configuration gives it.
 
     Raises CommandExecutionError with nginx's reasons if it does not.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_nginx.withdraw '{"site": "/x.conf", "pem": "/x.pem", "text": null,
-            "certificate": null, "service": "nginx", "command": "/usr/sbin/nginx"}' /etc/orthanc
     """
     # After a run that was killed, nginx may listen there without a site any more.
     killed = os.path.exists(proxy["site"] + UNLOADED) and _holds(proxy, port)
@@ -264,16 +228,11 @@ def withdraw(proxy, port):
 
 def current(proxy):
     """
-    Return the texts of site and PEM file as they are, for ``put``; None for one that is not there.
+    Part of the formula. Return the texts of site and PEM file as they are, for ``put``; None for
+    one that is not there.
 
     proxy
         See the module.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_nginx.current '{"site": "/x.conf", "pem": "/x.pem"}'
     """
     read = __salt__["orthanc_files.read_if_there"]
     return {path: read(path) for path in (proxy["pem"], proxy["site"])}
@@ -281,7 +240,7 @@ def current(proxy):
 
 def put(proxy, texts, listened=None):
     """
-    Write or remove files, and let nginx load them.
+    Part of the formula. Write or remove files, and let nginx load them.
 
     proxy
         See the module.
@@ -294,13 +253,6 @@ def put(proxy, texts, listened=None):
         site as it is.
 
     Raises CommandExecutionError with nginx's reasons if it does not serve accordingly.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_nginx.put '{"site": "/x.conf", "pem": "/x.pem", "service": "nginx",
-            "command": "/usr/sbin/nginx"}' '{"/x.conf": null}'
     """
     marker = proxy["site"] + UNLOADED
     listened = listened or site(proxy["site"]).get("port")

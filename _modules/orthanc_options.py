@@ -50,19 +50,14 @@ def _plugin(option):
 
 def redact(name: str, value):
     """
-    Return the value as it may be shown: every part that may be secret is hidden.
+    Part of the formula. Return the value as it may be shown: every part that may be secret is
+    hidden.
 
     name
         The name of the option; names below an option are joined by colons.
 
     value
         Its value.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_options.redact PostgreSQL '{"Host": "db", "Password": "secret"}'
     """
     if isinstance(value, dict):
         return {key: redact(f"{name}:{key}", item) for key, item in value.items()}
@@ -89,19 +84,13 @@ def _is_of_nobody(name: str) -> bool:
 
 def adapt(options: dict, version: str | None = None) -> dict:
     """
-    Return the options in the form that this version of Orthanc takes.
+    Part of the formula. Return the options in the form that this version of Orthanc takes.
 
     options
         A mapping from option name to value.
 
     version
         The version of Orthanc; None leaves everything as it is.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_options.adapt '{"OverwriteInstances": false}' 1.13.0
     """
     adapted = dict(options)
     for option, (since, forms) in _table("NEW_FORMS").items():
@@ -126,8 +115,9 @@ def adapt(options: dict, version: str | None = None) -> dict:
 
 def check(options, version=None, sample=None, plugins=None, packages=(), allowed=()):
     """
-    Return all that is wrong with options, as a list of pairs: the path of the value, as a list
-    of names, and one sentence that says what is wrong and what would be right, without a secret.
+    Part of the formula. Return all that is wrong with options, as a list of pairs: the path of the
+    value, as a list of names, and one sentence that says what is wrong and what would be right,
+    without a secret.
 
     options
         A mapping from option name to value.
@@ -149,12 +139,6 @@ def check(options, version=None, sample=None, plugins=None, packages=(), allowed
 
     allowed
         The names of options of plugins for which somebody vouches; see ``doubts``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_options.check '{"HttpPrt": 8042}' 1.12.7
     """
     host = Host(version, sample or {}, plugins, packages)
     problems = []
@@ -178,17 +162,12 @@ def check(options, version=None, sample=None, plugins=None, packages=(), allowed
 
 def doubts(options, version=None, sample=None, plugins=None, packages=(), allowed=()):
     """
-    Return what ``check`` would say of the options of plugins for which somebody vouches, in the
-    same form: the tables may be older than the plugin, but they may also be right.
+    Part of the formula. Return what ``check`` would say of the options of plugins for which
+    somebody vouches, in the same form: the tables may be older than the plugin, but they may also
+    be right.
 
     options, version, sample, plugins, packages, allowed
         See ``check``. Of what the tables do not know at all nothing is said.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_options.doubts '{"Gdcm": {"Speed": 2}}' allowed='[Gdcm]'
     """
     host = Host(version, sample or {}, plugins, packages)
     return [
@@ -201,19 +180,13 @@ def doubts(options, version=None, sample=None, plugins=None, packages=(), allowe
 
 def advice(options):
     """
-    Return which options the security page of the Orthanc Book advises against, as a list of
-    pairs: the path of the value, and a sentence.
+    Part of the formula. Return which options the security page of the Orthanc Book advises against,
+    as a list of pairs: the path of the value, and a sentence.
 
     options
         A mapping from option name to value.
 
     https://orthanc.uclouvain.be/book/faq/security.html
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_options.advice '{"ExecuteLuaEnabled": true}'
     """
     defaults = _table("TOGETHER_DEFAULTS")
     return [
@@ -231,16 +204,11 @@ def advice(options):
 
 def libraries(options):
     """
-    Return which plugins options ask for, as pieces of the names of their files.
+    Part of the formula. Return which plugins options ask for, as pieces of the names of their
+    files.
 
     options
         A mapping from option name to value.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_options.libraries '{"Worklists": {"Enable": true}}'
     """
     found = []
     for option, value in options.items():
@@ -254,31 +222,19 @@ def libraries(options):
 
 def untouchable():
     """
-    Return what a trial start must not touch: a mapping from section to None, if it must go as a
-    whole, or to the keys and values that make it harmless.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_options.untouchable
+    Part of the formula. Return what a trial start must not touch: a mapping from section to None,
+    if it must go as a whole, or to the keys and values that make it harmless.
     """
     return _table("UNTOUCHABLE")
 
 
 def installed(command):
     """
-    Return what the Orthanc of this host says of itself: its ``version`` (None where that is no
-    release) and the ``sample`` of its options; nothing where it is not installed.
+    Part of the formula. Return what the Orthanc of this host says of itself: its ``version`` (None
+    where that is no release) and the ``sample`` of its options; nothing where it is not installed.
 
     command
         The path of the program.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_options.installed /usr/sbin/Orthanc
     """
     if not os.access(command, os.X_OK):
         return {}
@@ -310,16 +266,10 @@ def _ask(command: str, argument: str) -> str:
 
 def is_before(version: str | None, other: str) -> bool:
     """
-    Return whether a version is older than another one; None is the newest.
+    Part of the formula. Return whether a version is older than another one; None is the newest.
 
     version, other
         Numbers with points between them.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_options.is_before 1.12.7 1.13.0
     """
     return __salt__["orthanc_shapes.is_before"](version, other)
 

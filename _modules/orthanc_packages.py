@@ -25,12 +25,6 @@ def missing(name, version):
 
     Returns a sentence, or None where the version is installed or can be. The package lists are
     renewed before a version counts as unknown.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_packages.missing orthanc 1.12.7+dfsg-4
     """
     if version.startswith(("<", ">", "=")):
         return None

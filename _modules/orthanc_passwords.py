@@ -135,7 +135,7 @@ Credential = namedtuple("Credential", "path user password host")
 
 def judge(options, shown, remote=False):
     """
-    Say which secrets among options protect nothing.
+    Part of the formula. Say which secrets among options protect nothing.
 
     options
         A mapping from option name to value.
@@ -149,13 +149,6 @@ def judge(options, shown, remote=False):
     Returns ``failed`` (never became a secret), ``known`` (to everybody, and asked for by a server
     that others reach) and ``weak`` (known where nobody else asks, or easy to guess), each a list of
     pairs: the path of the value as a list of names, and a sentence without the secret.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_passwords.judge '{"RegisteredUsers": {"a": "a"}}' \
-            '{"RegisteredUsers": {"a": "(hidden)"}}'
     """
     used = {name: value for name, value in options.items() if not _is_off(value)}
     found: dict = {"failed": [], "known": [], "weak": []}
@@ -180,19 +173,14 @@ def judge(options, shown, remote=False):
 
 def why_not(text, password=False):
     """
-    Return why a text is not what it was to become, and the remedy; None where it is.
+    Part of the formula. Return why a text is not what it was to become, and the remedy; None where
+    it is.
 
     text
         The text.
 
     password
         Whether it is to be a password, with which some more texts cannot be meant.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_passwords.why_not '**********'
     """
     for one in (*FAILED, *(FAILED_PASSWORDS if password else ())):
         if one.pattern.fullmatch(SCHEME.sub("", text)):

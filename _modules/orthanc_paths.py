@@ -129,21 +129,14 @@ OF_OTHERS = re.compile(r"/(\w+|(home|var|etc)/[^/]+|usr(/.*)?|root/.*)?")
 
 def found(options, pattern):
     """
-    Return the values of options at a path, as a list of pairs: the path as a list of names, and the
-    value.
+    Part of the formula. Return the values of options at a path, as a list of pairs: the path as a
+    list of names, and the value.
 
     options
         A mapping from option name to value.
 
     pattern
         The names of the path, joined by colons; ``*`` stands for any name or position.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_paths.found '{"OrthancPeers": {"a": {"Url": "http://a"}}}' \
-            'OrthancPeers:*:Url'
     """
     places: list = [([], options)]
     for name in pattern.split(":"):
@@ -160,20 +153,14 @@ def found(options, pattern):
 
 def named(options, folder):
     """
-    Return what the options name, as a list of tuples: the path of the option as a list of names,
-    the path on the host, and the row of ``PATHS``.
+    Part of the formula. Return what the options name, as a list of tuples: the path of the option
+    as a list of names, the path on the host, and the row of ``PATHS``.
 
     options
         A mapping from option name to value.
 
     folder
         The path of the folder of the configuration.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_paths.named '{"LuaScripts": ["x.lua"]}' /etc/orthanc
     """
     places = []
     for pattern, place in PATHS.items():
@@ -193,7 +180,8 @@ def named(options, folder):
 
 def look(options, folder, who=None, known=(), coming=(), command=None):
     """
-    Say what is wrong with the files, folders and programs that the options name.
+    Part of the formula. Say what is wrong with the files, folders and programs that the options
+    name.
 
     options
         A mapping from option name to value.
@@ -219,13 +207,6 @@ def look(options, folder, who=None, known=(), coming=(), command=None):
 
     Returns ``problems`` and ``warnings``, each a list of pairs: the path of the option as a list
     of names, and a sentence.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_paths.look '{"LuaScripts": ["x.lua"]}' /etc/orthanc \
-            '{"user": "orthanc", "group": "orthanc"}'
     """
     places = named(options, folder)
     before = {(":".join(w), path) for each in known for w, path, _ in named(each, folder)}

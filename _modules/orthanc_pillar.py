@@ -31,8 +31,8 @@ PATH, IN_URL = "__pillar__", "in_url"
 
 def resolve(value, environments=None):
     """
-    Return a value with what the pillar holds in the place of each reference. Part of the formula;
-    what it returns is not meant to be shown.
+    Part of the formula. Return a value with what the pillar holds in the place of each reference.
+    Part of the formula; what it returns is not meant to be shown.
 
     value
         Anything. What comes from the pillar is taken as it is, and may look like a reference.
@@ -42,12 +42,6 @@ def resolve(value, environments=None):
         the ``pillarenv`` that it may hold, as ``state.show_low_sls`` does.
 
     Raises SaltInvocationError where the pillar holds no such value.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_pillar.resolve '{"__pillar__": [orthanc, port]}'
     """
     return _resolve(value, __pillar__ if environments is None else _compile(environments))
 

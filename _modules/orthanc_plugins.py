@@ -64,7 +64,8 @@ NEW = ".new-"
 
 def choose(folder, libraries=(), packages=(), coming=(), downloads=()):
     """
-    Say which plugins of a folder Orthanc has to load, and which are there for nothing.
+    Part of the formula. Say which plugins of a folder Orthanc has to load, and which are there for
+    nothing.
 
     To load are those that the options ask for, those of the packages that are wanted, and all of
     which no package is known to have brought them: somebody put them there.
@@ -89,12 +90,6 @@ def choose(folder, libraries=(), packages=(), coming=(), downloads=()):
         from the folder.
 
     Returns ``load``, a list of paths, and ``unused``, a mapping from path to the name of a package.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_plugins.choose /usr/share/orthanc/plugins '[OrthancDicomWeb]'
     """
     given = [os.path.basename(path) for path in downloads]
     asked = [piece for piece in libraries if not any(_has(name, piece) for name in given)]
@@ -120,16 +115,11 @@ def choose(folder, libraries=(), packages=(), coming=(), downloads=()):
 
 def sound(name):
     """
-    Return whether a plugin is there, with the right content, and only root may change it.
+    Part of the formula. Return whether a plugin is there, with the right content, and only root may
+    change it.
 
     name
         The path of its file: ``<folder>/<SHA-256>/<name>``, or ``<folder>/insecure-…/<name>``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_plugins.sound /usr/local/lib/orthanc-plugins/insecure-x/libX.so
     """
     if not _genuine(name):
         return False
@@ -139,7 +129,7 @@ def sound(name):
 
 def fetch(name, source, saltenv="base"):
     """
-    Download a plugin, or put right what is wrong with it.
+    Part of the formula. Download a plugin, or put right what is wrong with it.
 
     name
         The path of its file; see ``sound``.
@@ -152,13 +142,6 @@ def fetch(name, source, saltenv="base"):
 
     Raises CommandExecutionError if it cannot be had, or has another SHA-256 than its path says;
     then nothing has changed.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_plugins.fetch /usr/local/lib/orthanc-plugins/insecure-x/libX.so \
-            https://plugins.example.org/libX.so
     """
     shown = re.split("[?#]", source)[0] if "://" in source else source
     folder, entry = os.path.split(name)
@@ -188,20 +171,14 @@ def fetch(name, source, saltenv="base"):
 
 def unused(name, keep):
     """
-    Return what is in the folder of the plugins besides those to keep, as a mapping from path to
-    what to do about it: None to remove it, or a sentence that says why not.
+    Part of the formula. Return what is in the folder of the plugins besides those to keep, as a
+    mapping from path to what to do about it: None to remove it, or a sentence that says why not.
 
     name
         The path of the folder.
 
     keep
         The paths of the plugins to keep.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_plugins.unused /usr/local/lib/orthanc-plugins '[]'
     """
     found: dict = {}
     kept = {os.path.realpath(path) for path in keep}
@@ -224,18 +201,12 @@ def unused(name, keep):
 
 def remove(name, keep):
     """
-    Remove what ``unused`` says.
+    Part of the formula. Remove what ``unused`` says.
 
     name, keep
         See ``unused``.
 
     Raises CommandExecutionError if that failed.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_plugins.remove /usr/local/lib/orthanc-plugins '[]'
     """
     try:
         for path, problem in unused(name, keep).items():

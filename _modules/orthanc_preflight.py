@@ -96,7 +96,8 @@ def run(name, wanted, options, texts, start=True):
 
 def scratch(options, ports, folder):
     """
-    Return the options with all replaced by scratch ones that must not be touched by a trial.
+    Part of the formula. Return the options with all replaced by scratch ones that must not be
+    touched by a trial.
 
     options
         A mapping from option name to value.
@@ -107,12 +108,6 @@ def scratch(options, ports, folder):
     folder
         The path of the folder for images and index. Some plugins take a relative one for one of
         the folder that the process was started in.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_preflight.scratch '{"HttpPort": 8042}' '[20001, 20002]' /x
     """
     ports = iter(ports)
     trial = copy.deepcopy(options)
@@ -357,17 +352,11 @@ def _silence(section: str, where: tuple, options: dict) -> list:
 
 def databases(options):
     """
-    Return where the databases are that Orthanc would use: a mapping from section to a pair, the
-    key that says so, and the path of a socket or a pair of host and port.
+    Part of the formula. Return where the databases are that Orthanc would use: a mapping from
+    section to a pair, the key that says so, and the path of a socket or a pair of host and port.
 
     options
         A mapping from option name to value.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_preflight.databases '{"PostgreSQL": {"EnableIndex": true, "Host": "db"}}'
     """
     found: dict = {}
     for section in ("PostgreSQL", "MySQL"):

@@ -27,19 +27,14 @@ MARGIN, SECOND = 0.1, 1
 
 def files(options, folder):
     """
-    Return the paths of the files that Orthanc reads at its start, but for its configuration.
+    Part of the formula. Return the paths of the files that Orthanc reads at its start, but for its
+    configuration.
 
     options
         A mapping from option name to value.
 
     folder
         The path of the folder of the configuration.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_reads.files '{"LuaScripts": ["x.lua"]}' /etc/orthanc
     """
     found: list = []
     for where, path, place in __salt__["orthanc_paths.named"](options, folder):
@@ -59,7 +54,8 @@ def files(options, folder):
 
 def changed(paths, known, running=True):
     """
-    Return those files that hold something else than what the running Orthanc has read.
+    Part of the formula. Return those files that hold something else than what the running Orthanc
+    has read.
 
     paths
         A list of the paths of files.
@@ -69,12 +65,6 @@ def changed(paths, known, running=True):
 
     running
         False compares with that only, whatever Orthanc has been started since: it may die of them.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_reads.changed '[/srv/x.lua]' '{}'
     """
     since = _started() if running else 0.0
     found = [path for path in known if not os.path.exists(path)]
@@ -91,17 +81,12 @@ def changed(paths, known, running=True):
 
 def seen(paths, known):
     """
-    Return what the running Orthanc has read, as a mapping from path to the SHA-256 of the content
-    and when it was written. Of files that were written after its start, it is what is known.
+    Part of the formula. Return what the running Orthanc has read, as a mapping from path to the
+    SHA-256 of the content and when it was written. Of files that were written after its start, it
+    is what is known.
 
     paths, known
         See ``changed``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_reads.seen '[/srv/x.lua]' '{}'
     """
     since = _started()
     found = {}

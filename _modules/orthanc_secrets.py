@@ -15,21 +15,15 @@ SHORT = 6
 
 def scrub(lines, options):
     """
-    Return lines that quote what somebody else said, such as Orthanc or PostgreSQL, without the
-    secrets of the options. The formula's own sentences need none of this, and a password that is a
-    common word would make riddles of them.
+    Part of the formula. Return lines that quote what somebody else said, such as Orthanc or
+    PostgreSQL, without the secrets of the options. The formula's own sentences need none of this,
+    and a password that is a common word would make riddles of them.
 
     lines
         A list of texts.
 
     options
         A mapping from option name to value.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_secrets.scrub '["the line of a log"]' '{"HttpPort": 8042}'
     """
     shown = {o: __salt__["orthanc_options.redact"](o, value) for o, value in options.items()}
     parts = {part for secret in _secrets(options, shown) for part in _parts(secret)}

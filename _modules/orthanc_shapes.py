@@ -94,7 +94,10 @@ KINDS = {
 
 
 def is_origin(text: str) -> bool:
-    """Return whether an origin is in the form that browsers give it, of which its pattern holds."""
+    """
+    Part of the formula. Return whether an origin is in the form that browsers give it, of which its
+    pattern holds.
+    """
     scheme, _, where = text.partition("://")
     host, port = re.fullmatch(r"(.*?)(?::([0-9]+))?", where).groups()
     if host[0] == "[" or host.rpartition(".")[2].isdigit():
@@ -115,7 +118,9 @@ MAPPING, LIST = frozenset(("keys", "keys_of", "each", "known")), frozenset(("ite
 
 
 def resolved(shape, kinds: dict) -> dict:
-    """Return the words of a shape, those of its kind among them."""
+    """
+    Part of the formula. Return the words of a shape, those of its kind among them.
+    """
     words = {"kind": shape} if isinstance(shape, str) else shape
     if "kind" not in words:
         return words
@@ -128,7 +133,7 @@ def resolved(shape, kinds: dict) -> dict:
 
 def fits(value, shape, kinds):
     """
-    Part of the formula: return whether a value is of a shape.
+    Part of the formula. Part of the formula: return whether a value is of a shape.
 
     value
         Anything.
@@ -138,20 +143,14 @@ def fits(value, shape, kinds):
 
     kinds
         The kinds of the reader.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_shapes.fits 8042 port '{}'
     """
     return not mistakes(value, shape, [], {**QUIET, "kinds": kinds})
 
 
 def mistakes(value, shape, path, reader):
     """
-    Part of the formula: return what is wrong with a value, as a list of pairs: the path of each
-    place where it is not of its shape, as a list of names, and a sentence.
+    Part of the formula. Part of the formula: return what is wrong with a value, as a list of pairs:
+    the path of each place where it is not of its shape, as a list of names, and a sentence.
 
     value
         Anything.
@@ -164,12 +163,6 @@ def mistakes(value, shape, path, reader):
 
     reader
         See above.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_shapes.mistakes 8042 port '[port]' '{"kinds": {}}'
     """
     words, release = resolved(shape, reader["kinds"]), reader.get("release")
     refused = _of_version(words, path, release) if release else []
@@ -340,7 +333,10 @@ def _is_empty(value) -> bool:
 
 
 def below(shape, key, kinds: dict):
-    """Return the shape of what stands behind a key, or at a position; None if nothing is said."""
+    """
+    Part of the formula. Return the shape of what stands behind a key, or at a position; None if
+    nothing is said.
+    """
     words = resolved(shape, kinds)
     if isinstance(key, int) and "items" in words:
         return words["items"]
@@ -349,20 +345,14 @@ def below(shape, key, kinds: dict):
 
 def mappings(shape, path, kinds):
     """
-    Part of the formula: return the mappings in a shape, as a list of pairs: the path of each, as a
-    list of names, and the names that are known of it.
+    Part of the formula. Part of the formula: return the mappings in a shape, as a list of pairs:
+    the path of each, as a list of names, and the names that are known of it.
 
     shape, kinds
         See ``fits``.
 
     path
         Where it stands, as a list of names.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_shapes.mappings '{"keys": {"a": "port"}}' '[]' '{}'
     """
     words = resolved(shape, kinds)
     found = [(path, _keys(words))] if _keys(words) else []
@@ -378,16 +368,11 @@ def mappings(shape, path, kinds):
 
 def is_before(version, other):
     """
-    Part of the formula: return whether a version is older than another one; None is the newest.
+    Part of the formula. Part of the formula: return whether a version is older than another one;
+    None is the newest.
 
     version, other
         Numbers with points between them.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_shapes.is_before 1.12.7 1.13.0
     """
     return version is not None and _numbers(version) < _numbers(other)
 
@@ -402,8 +387,8 @@ SEVERAL = 3
 
 def near(name, known):
     """
-    Part of the formula: return which of the known names a name is a misspelling or an abbreviation
-    of: the best of them, if they are not too many.
+    Part of the formula. Part of the formula: return which of the known names a name is a
+    misspelling or an abbreviation of: the best of them, if they are not too many.
 
     A wrong suggestion costs more than none: whoever follows it switches something else on. So a
     name is only taken for a misspelt one if it is hardly different.
@@ -413,12 +398,6 @@ def near(name, known):
 
     known
         The names that are known.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_shapes.near HttpPrt '[HttpPort, DicomPort]'
     """
     distances = [(_distance(name.lower(), one.lower()), one) for one in known if _close(name, one)]
     if distances:

@@ -20,16 +20,10 @@ __load__ = ["get"]
 
 def get(name):
     """
-    Part of the formula: return a table, which is not to be changed.
+    Part of the formula. Part of the formula: return a table, which is not to be changed.
 
     name
         Its name.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_tables.get OLD_NAMES
     """
     return globals()[name]
 

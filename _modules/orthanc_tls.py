@@ -51,7 +51,7 @@ subjectAltName = {names}
 
 def judge(sources, saltenv="base", shown=None):
     """
-    Say what is wrong with certificates and keys, and change nothing.
+    Part of the formula. Say what is wrong with certificates and keys, and change nothing.
 
     sources
         A mapping from a place in the pillar to the sources there by name: ``certificate`` and
@@ -69,12 +69,6 @@ def judge(sources, saltenv="base", shown=None):
     pillar; no private key is in them.
 
     Raises CommandExecutionError where ``openssl`` is missing.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_tls.judge '{"orthanc:https": {"certificate": "/c.pem", "key": "/k.pem"}}'
     """
     problems, warnings = [], []
     read_of: dict = {place: {} for place in sources}
@@ -114,7 +108,7 @@ def judge(sources, saltenv="base", shown=None):
 
 def read(source, saltenv="base"):
     """
-    Return the text behind a source.
+    Part of the formula. Return the text behind a source.
 
     source
         An absolute path on this host, a ``salt://`` URL, or the text of a PEM file.
@@ -123,12 +117,6 @@ def read(source, saltenv="base"):
         The environment of Salt that such a URL is of.
 
     Raises SaltInvocationError if there is nothing.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_tls.read /etc/ssl/certs/pacs.pem
     """
     if source.startswith("salt://"):
         path = __salt__["cp.cache_file"](source, saltenv)
@@ -157,7 +145,7 @@ def pem(
     saltenv="base",
 ):
     """
-    Return what a PEM file shall hold.
+    Part of the formula. Return what a PEM file shall hold.
 
     path
         The path of the file.
@@ -178,12 +166,6 @@ def pem(
 
     Raises SaltInvocationError if there is nothing behind a source, CommandExecutionError if
     ``openssl`` fails.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_tls.pem /tmp/x.pem certificate=/etc/ssl/certs/pacs.pem
     """
     if names:
         return _self_signed_before(path) or _self_sign(names)
@@ -200,16 +182,11 @@ def pem(
 
 def describe(text):
     """
-    Return whose certificate comes first in a text, and until when it holds; without a secret.
+    Part of the formula. Return whose certificate comes first in a text, and until when it holds;
+    without a secret.
 
     text
         The text of a PEM file.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_tls.describe "$(cat /etc/ssl/certs/pacs.pem)"
     """
     blocks = _certificates(text or "")
     shown = _show(blocks[0]) if blocks else None
@@ -218,16 +195,10 @@ def describe(text):
 
 def names(path):
     """
-    Return the DNS names for which the first certificate of a file is made.
+    Part of the formula. Return the DNS names for which the first certificate of a file is made.
 
     path
         The path of the file.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_tls.names /etc/ssl/certs/pacs.pem
     """
     blocks = _certificates(read(path))
     done = _openssl(["x509", "-noout", "-ext", "subjectAltName"], blocks[0] if blocks else "")
@@ -236,16 +207,11 @@ def names(path):
 
 def chain(path):
     """
-    Return the certificates of a file, each in base64 without white space; none if there is no file.
+    Part of the formula. Return the certificates of a file, each in base64 without white space; none
+    if there is no file.
 
     path
         The path of the file.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_tls.chain /etc/ssl/certs/pacs.pem
     """
     try:
         return _in_base64(read(path))
@@ -255,19 +221,13 @@ def chain(path):
 
 def served(port):
     """
-    Return the certificates that a server of this host shows, as ``chain`` does; none if it shows
-    none.
+    Part of the formula. Return the certificates that a server of this host shows, as ``chain``
+    does; none if it shows none.
 
     port
         The number of the port that it listens on.
 
     Raises CommandExecutionError where ``openssl`` is missing.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc_tls.served 8042
     """
     words = ["s_client", "-connect", f"127.0.0.1:{port}", "-showcerts"]
     try:
