@@ -271,7 +271,7 @@ def _plan(name: str, configuration: dict, coming: bool = True) -> tuple[dict, di
         if wanted["preflight"]:
             reasons = reasons + _try(case, texts, lacking, start=not reasons)
         # A database on another host lets Orthanc in by now.
-        if not reasons and __salt__["orthanc_database.is_elsewhere"](options):
+        if not reasons and __salt__["orthanc_postgresql.is_elsewhere"](options):
             strange, _ = __salt__["orthanc_judge.strange"](case, case.texts(texts))
             reasons = __salt__["orthanc_judge.lines"](case, strange)
         if reasons:
@@ -285,7 +285,7 @@ def _no_room(options: dict) -> list:
     as it runs, it serves what it has.
     """
     folder = options["IndexDirectory"]
-    if not isinstance(folder, str) or not __salt__["orthanc_database.is_sqlite"](options):
+    if not isinstance(folder, str) or not __salt__["orthanc_postgresql.is_sqlite"](options):
         return []
     with contextlib.suppress(OSError):
         state = os.statvfs(folder)

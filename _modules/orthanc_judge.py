@@ -262,7 +262,7 @@ def strange(case, files=None):
     seen = __salt__["orthanc_proof.seen"](options, known, case.account, files)
     if not seen or (before and not __salt__["orthanc_identity.in_folder"](before)):
         return [], []
-    index, places = __salt__["orthanc_database.index"], __salt__["orthanc_folder.places"]
+    index, places = __salt__["orthanc_postgresql.index"], __salt__["orthanc_folder.places"]
     # Asked only where it matters.
     doubtful = seen["lacking"] or seen["knows"] is False
     running = bool(doubtful) and __salt__["service.status"](case.wanted["service"])

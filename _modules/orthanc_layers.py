@@ -283,7 +283,7 @@ def pems(name, wanted):
     Raises SaltInvocationError if there is nothing behind a source.
     """
     return {
-        entry: spec and __salt__["orthanc_tls.pem"](os.path.join(name, entry), **spec)
+        entry: spec and __salt__["orthanc_tls.pem"](os.path.join(name, entry), spec)
         for entry, spec in wanted["pems"].items()
     }
 

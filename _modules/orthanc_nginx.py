@@ -328,7 +328,7 @@ def _wanted(proxy) -> dict:
     """Return the texts of site and PEM file as they shall be; None for one that shall not be."""
     spec = proxy["certificate"]
     return {
-        proxy["pem"]: __salt__["orthanc_tls.pem"](proxy["pem"], **spec) if spec else None,
+        proxy["pem"]: __salt__["orthanc_tls.pem"](proxy["pem"], spec) if spec else None,
         proxy["site"]: proxy["text"],
     }
 

@@ -23,7 +23,6 @@ import socket
 import subprocess
 import tempfile
 import time
-import urllib.parse
 
 import salt.utils.files
 import salt.utils.systemd
@@ -364,17 +363,14 @@ def databases(options):
         if not isinstance(keys, dict) or not (keys.get("EnableIndex") or keys.get("EnableStorage")):
             continue
         option, host, port = "Host", keys.get("Host", "localhost"), keys.get("Port")
-        if section == "PostgreSQL" and keys.get("ConnectionUri"):
-            option = "ConnectionUri"
-            try:
-                uri = urllib.parse.urlsplit(keys["ConnectionUri"])
-                query = dict(urllib.parse.parse_qsl(uri.query))
-                host, port = uri.hostname or query.get("host", ""), uri.port or query.get("port")
-                port = int(port or 5432)
-            except ValueError:
-                continue  # several hosts, which the library tries one after the other
-            if not uri.scheme or "%" in host:
-                continue  # not written as a URL, or a folder in the place of the host
+        if section == "PostgreSQL":
+            option = __salt__["orthanc_postgresql.key_of"](keys)
+            parameters = __salt__["orthanc_postgresql.parameters_of"](keys)
+            if parameters is None or not re.fullmatch(r"\d*", parameters.get("port", "")):
+                continue  # of several hosts, the library tries one after the other
+            host, port = parameters.get("host", ""), int(parameters.get("port") or 5432)
+            if "," in host:
+                continue
         if section == "PostgreSQL" and (not host or host.startswith("/")):
             address = f"{host or '/var/run/postgresql'}/.s.PGSQL.{port or 5432}"
         elif section == "MySQL" and host == "localhost":

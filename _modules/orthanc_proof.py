@@ -99,7 +99,7 @@ def seen(options, known, account, files=None):
     in_folder = isinstance(storage, str) and __salt__["orthanc_identity.in_folder"](options)
     if not in_folder or not isinstance(folder, str):
         return {}
-    if __salt__["orthanc_database.is_sqlite"](options):
+    if __salt__["orthanc_postgresql.is_sqlite"](options):
         return __salt__["orthanc_identity.look"](storage, os.path.join(folder, "index"), known)
     uuids = __salt__["orthanc_database.known_images"](
         options, **account, texts=files, far=files is not None
@@ -119,7 +119,7 @@ def strayed(name):
     storage, folder = __salt__["orthanc_folder.places"](options).values()
     if not isinstance(storage, str) or not isinstance(folder, str):
         return False
-    is_file = __salt__["orthanc_database.is_sqlite"](options)
+    is_file = __salt__["orthanc_postgresql.is_sqlite"](options)
     index = os.path.join(folder, "index") if is_file else None
     return __salt__["orthanc_identity.strayed"](storage, index)
 

@@ -135,48 +135,34 @@ def read(source, saltenv="base"):
         raise SaltInvocationError(f"{path} cannot be read: {err.strerror}") from err
 
 
-def pem(
-    path,
-    certificate=None,
-    key=None,
-    trusted_certificates=None,
-    names=(),
-    bundle=None,
-    saltenv="base",
-):
+def pem(path, wanted):
     """
     Part of the formula. Return what a PEM file shall hold.
 
     path
         The path of the file.
 
-    certificate, key, trusted_certificates
-        Sources; what they hold of that kind comes one after the other.
-
-    names
-        Instead of sources: the names and addresses of a host, for a self-signed certificate with
-        its key. The ones that the file holds already stay for as long as they hold for 30 days
-        more.
-
-    bundle
-        The path of a file of certificates that come last, if it is there.
-
-    saltenv
-        The environment of Salt that a ``salt://`` URL is of.
+    wanted
+        A mapping: ``certificate``, ``key`` and ``trusted_certificates``, sources, of which what
+        they hold of that kind comes one after the other; ``bundle``, the path of a file of
+        certificates that come last, if it is there; and ``saltenv``, the environment of Salt that a
+        ``salt://`` URL is of. Or ``names``, the names and addresses of a host, for a self-signed
+        certificate with its key. The ones that the file holds already stay for as long as they
+        hold for 30 days more.
 
     Raises SaltInvocationError if there is nothing behind a source, CommandExecutionError if
     ``openssl`` fails.
     """
-    if names:
-        return _self_signed_before(path) or _self_sign(names)
-    blocks = []
+    if wanted.get("names"):
+        return _self_signed_before(path) or _self_sign(wanted["names"])
+    bundle, blocks = wanted.get("bundle"), []
     for source, parts in (
-        (certificate, _certificates),
-        (trusted_certificates, _certificates),
-        (key, _keys),
+        (wanted.get("certificate"), _certificates),
+        (wanted.get("trusted_certificates"), _certificates),
+        (wanted.get("key"), _keys),
         (bundle if bundle and os.path.exists(bundle) else None, _certificates),
     ):
-        blocks += parts(read(source, saltenv)) if source else []
+        blocks += parts(read(source, wanted.get("saltenv", "base"))) if source else []
     return "".join(f"{block}\n" for block in blocks)
 
 

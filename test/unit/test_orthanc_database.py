@@ -3,6 +3,7 @@
 import orthanc_database
 import orthanc_options
 import orthanc_pillar
+import orthanc_postgresql
 import orthanc_secrets
 import pytest
 from hypothesis import given
@@ -77,28 +78,28 @@ def test_the_uri_of_a_local_database(options_file, name, port):
     ],
 )
 def test_a_uri_is_read_as_the_library_does(uri):
-    assert orthanc_database._parameters({"ConnectionUri": uri}) == conninfo_to_dict(uri)
+    assert orthanc_postgresql.parameters_of({"ConnectionUri": uri}) == conninfo_to_dict(uri)
 
 
 @given(TEXTS, TEXTS, TEXTS, PORTS)
 def test_any_uri_is_read_as_the_library_does(options_file, name, user, password, port):
     keys = {"host": "db", "port": port, "database": name, "user": user, "password": password}
     uri = uri_of(options_file, {**keys, "ca": SPECIAL, "verify": True})
-    assert orthanc_database._parameters({"ConnectionUri": uri}) == conninfo_to_dict(uri)
+    assert orthanc_postgresql.parameters_of({"ConnectionUri": uri}) == conninfo_to_dict(uri)
 
 
 def test_other_forms_are_left_to_the_library():
-    assert orthanc_database._parameters({"ConnectionUri": "host=db password=x"}) is None
-    assert orthanc_database._parameters({"ConnectionUri": "postgresql://[::1/x"}) is None
-    assert orthanc_database._parameters({"ConnectionUri": ["postgresql://x"]}) is None
+    assert orthanc_postgresql.parameters_of({"ConnectionUri": "host=db password=x"}) is None
+    assert orthanc_postgresql.parameters_of({"ConnectionUri": "postgresql://[::1/x"}) is None
+    assert orthanc_postgresql.parameters_of({"ConnectionUri": ["postgresql://x"]}) is None
 
 
 def test_the_plugins_own_keys():
-    assert orthanc_database._parameters({"Host": "db", "Database": "x", "Username": "u"}) == {
+    assert orthanc_postgresql.parameters_of({"Host": "db", "Database": "x", "Username": "u"}) == {
         **{"host": "db", "port": "5432", "dbname": "x", "user": "u"},
         "sslmode": "disable",
     }
-    assert orthanc_database._parameters({"EnableSsl": True})["sslmode"] == "require"
+    assert orthanc_postgresql.parameters_of({"EnableSsl": True})["sslmode"] == "require"
 
 
 @pytest.mark.parametrize(

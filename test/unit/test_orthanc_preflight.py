@@ -87,6 +87,11 @@ def test_a_trial_can_be_made_of_any_section(options):
         ),
         (
             "PostgreSQL",
+            {"ConnectionUri": "postgresql://%2Frun%2Fpg/x"},
+            ("ConnectionUri", "/run/pg/.s.PGSQL.5432"),
+        ),
+        (
+            "PostgreSQL",
             {"ConnectionUri": "postgresql://[2001:db8::1]/x"},
             ("ConnectionUri", ("2001:db8::1", 5432)),
         ),
@@ -107,9 +112,7 @@ def test_several_databases_one_after_the_other_are_not_asked_for():
     assert preflight.databases(options) == {}
 
 
-@pytest.mark.parametrize(
-    "uri", ["host=/run/pg dbname=orthanc", "postgresql://%2Frun%2Fpg/orthanc", "dbname=x"]
-)
+@pytest.mark.parametrize("uri", ["host=/run/pg dbname=orthanc", "postgresql://h:x/y", "dbname=x"])
 def test_what_is_no_plain_url_is_not_asked_for(uri):
     options = {"PostgreSQL": {"EnableIndex": True, "ConnectionUri": uri}}
     assert preflight.databases(options) == {}

@@ -165,9 +165,9 @@ def test_trusted_certificates_need_no_order():
 def test_one_file_has_the_certificates_first(tmp_path):
     path = tmp_path / "both.pem"
     path.write_text("a note\n" + GOOD.key + GOOD.chain)
-    text = orthanc_tls.pem("/x", certificate=str(path), key=GOOD.key + OTHER.key)
+    text = orthanc_tls.pem("/x", {"certificate": str(path), "key": GOOD.key + OTHER.key})
     assert text == GOOD.chain + GOOD.key
-    assert orthanc_tls.pem("/x", trusted_certificates=ROOT.pem + MIDDLE.pem) == (
+    assert orthanc_tls.pem("/x", {"trusted_certificates": ROOT.pem + MIDDLE.pem}) == (
         ROOT.pem + MIDDLE.pem
     )
     assert orthanc_tls.describe(text).startswith("CN=pacs.example.org, until 20")
@@ -180,15 +180,15 @@ def test_one_file_has_the_certificates_first(tmp_path):
 def test_a_self_signed_pair_is_made_once(tmp_path):
     path = tmp_path / "self.pem"
     names = ["pacs", "pacs.example.org", "192.0.2.1", "2001:db8::1"]
-    text = orthanc_tls.pem(str(path), names=names)
+    text = orthanc_tls.pem(str(path), {"names": names})
     assert judge(text, text) == {"problems": [], "warnings": []}
     path.write_text(text)
     assert orthanc_tls.names(str(path)) == names[:2]
-    assert orthanc_tls.pem(str(path), names=names) == text
+    assert orthanc_tls.pem(str(path), {"names": names}) == text
     # Somebody else's, a broken one, and one without its key are not kept.
     for other in (GOOD.pem + GOOD.key, text[:900], text.partition("-----BEGIN PRIVATE")[0]):
         path.write_text(other)
-        anew = orthanc_tls.pem(str(path), names=names)
+        anew = orthanc_tls.pem(str(path), {"names": names})
         assert anew not in (text, other)
 
 
@@ -196,9 +196,9 @@ def test_a_self_signed_pair_is_made_once(tmp_path):
 def test_a_self_signed_pair_is_made_anew_before_it_ends(tmp_path, monkeypatch, days, stays):
     path = tmp_path / "self.pem"
     monkeypatch.setattr(orthanc_tls, "VALID", days)
-    text = orthanc_tls.pem(str(path), names=["pacs"])
+    text = orthanc_tls.pem(str(path), {"names": ["pacs"]})
     path.write_text(text)
-    assert (orthanc_tls.pem(str(path), names=["pacs"]) == text) is stays
+    assert (orthanc_tls.pem(str(path), {"names": ["pacs"]}) == text) is stays
 
 
 def test_nothing_behind_a_source():

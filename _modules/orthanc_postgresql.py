@@ -1,0 +1,319 @@
+"""
+A connection to PostgreSQL: what the options of Orthanc say of it, and ``psql`` as an account.
+
+``psql`` has the same library, the same certificates, the same peer authentication and the same
+environment that Orthanc's plugin has. It is PostgreSQL's own program: what Debian puts before it
+looks for a server by itself, on another port than the library's perhaps. A password is handed over
+in the environment, which no other account can read; a command line is seen by everybody.
+
+https://www.postgresql.org/docs/current/libpq-connect.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import shlex
+import urllib.parse
+
+import salt.utils.files
+import salt.utils.path
+
+# For how long psql may take altogether, and for one host. In seconds.
+PATIENCE, CONNECT_TIMEOUT = 60, 10
+URL = re.compile(
+    r"(?s)postgres(?:ql)?://(?:(?P<user>[^:@/]*)(?::(?P<password>[^@/]*))?@)?(?P<hosts>[^/?]*)"
+    r"(?:/(?P<dbname>[^?]*))?(?:\?(?P<query>.*))?"
+)
+HOST = re.compile(r"\[(?P<address>[^\]]*)\](?::(?P<port6>.*))?|(?P<name>[^:[]*)(?::(?P<port>.*))?")
+SQLITE = "SQLite"
+# Where the programs of each version of PostgreSQL are, on Debian and on openSUSE.
+PROGRAMS = ("/usr/lib/postgresql/*/bin", "/usr/lib/postgresql[0-9]*/bin")
+# The plugin's own keys by their names in libpq, for a section without ConnectionUri.
+KEYS = {
+    "host": "Host",
+    "port": "Port",
+    "dbname": "Database",
+    "user": "Username",
+    "password": "Password",
+}
+
+
+def section_of(options):
+    """
+    Part of the formula. Return the section of PostgreSQL if Orthanc would connect to it, else an
+    empty one.
+
+    options
+        A mapping from option name to value.
+    """
+    section = options.get("PostgreSQL")
+    if not isinstance(section, dict):
+        return {}
+    return section if section.get("EnableIndex") or section.get("EnableStorage") else {}
+
+
+def key_of(section):
+    """
+    Part of the formula. Return the name of the key that says where the database is.
+
+    section
+        What ``section_of`` returned.
+    """
+    return "ConnectionUri" if section.get("ConnectionUri") else "Host"
+
+
+def index(options):
+    """
+    Part of the formula. Name the index that Orthanc uses with the options: "SQLite" or the URI of a
+    database, without who logs in; None for one that is not known here.
+
+    options
+        A mapping from option name to value.
+    """
+    others = [options.get(name) for name in ("MySQL", "Odbc", "MongoDB")]
+    if any(isinstance(other, dict) and other.get("EnableIndex") for other in others):
+        return None
+    section = section_of(options)
+    return place_of(section) if section.get("EnableIndex") else SQLITE
+
+
+def is_sqlite(options):
+    """
+    Part of the formula. Return whether Orthanc keeps its index in a file.
+
+    options
+        A mapping from option name to value.
+    """
+    return index(options) == SQLITE
+
+
+def is_elsewhere(options):
+    """
+    Part of the formula. Return whether Orthanc keeps its index in a database of PostgreSQL that is
+    not reached by a socket of this host.
+
+    options
+        A mapping from option name to value.
+    """
+    if index(options) in (None, SQLITE):
+        return False
+    return not is_local(parameters_of(section_of(options)) or {})
+
+
+def place_of(section):
+    """
+    Part of the formula. Name a database, without who logs in; None where that cannot be told.
+
+    section
+        What ``section_of`` returned.
+    """
+    parameters = parameters_of(section)
+    if parameters is None:
+        return None
+    host, port = parameters.get("host", ""), parameters.get("port") or "5432"
+    where = f"{host}:{port}" if host or port != "5432" else ""
+    return f"postgresql://{where}/{parameters.get('dbname') or parameters.get('user') or ''}"
+
+
+def is_local(parameters):
+    """
+    Part of the formula. Return whether a connection goes to a socket of this host, where the
+    library looks itself.
+
+    parameters
+        What ``parameters_of`` returned.
+    """
+    return not parameters.get("host") and "service" not in parameters
+
+
+def is_far(options):
+    """
+    Part of the formula. Return whether the database is on another host, as far as can be told.
+
+    options
+        A mapping from option name to value.
+    """
+    host = (parameters_of(section_of(options)) or {}).get("host", "")
+    return bool(host) and not host.startswith("/")
+
+
+def parameters_of(section):
+    """
+    Part of the formula. Return the parameters of the connection by their names in libpq, a mapping
+    of texts; None where the URI has another form.
+
+    section
+        What ``section_of`` returned.
+    """
+    uri = section.get("ConnectionUri")
+    if uri and not isinstance(uri, str):
+        return None
+    if not uri:
+        given = {"Host": "localhost", "Port": 5432, **section}
+        found = {name: str(given[key]) for name, key in KEYS.items() if given.get(key)}
+        return {**found, "sslmode": "require" if section.get("EnableSsl") else "disable"}
+    match = URL.fullmatch(uri)
+    if not match:
+        return None
+    hosts = [HOST.fullmatch(host) for host in match["hosts"].split(",")]
+    if not all(hosts):
+        return None
+    found = {
+        **{name: match[name] for name in ("user", "password", "dbname")},
+        # Of several hosts, each may have a port of its own.
+        "host": ",".join(host["address"] or host["name"] or "" for host in hosts),
+        "port": ",".join(host["port6"] or host["port"] or "" for host in hosts),
+    }
+    pairs = [pair.partition("=") for pair in (match["query"] or "").split("&") if pair]
+    found.update({name: value for name, _, value in pairs})
+    # As the library does, for the URLs of JDBC.
+    if found.pop("ssl", None) == "true":
+        found["sslmode"] = "require"
+    return {
+        urllib.parse.unquote(name): urllib.parse.unquote(value)
+        for name, value in found.items()
+        if value and value.strip(",")
+    }
+
+
+def ask(section, statement, user, group, texts=None):
+    """
+    Part of the formula. Return what psql makes of a statement, connected as Orthanc, as
+    ``cmd.run_all`` does; None if that cannot be tried.
+
+    section
+        What ``section_of`` returned.
+
+    statement
+        A statement of SQL.
+
+    user, group
+        The names of the service's account and of its group.
+
+    texts
+        A mapping from path to text, for files that will be written: a certificate among them is
+        taken for the one that is there.
+    """
+    parameters = parameters_of(section)
+    words = ["--set=VERBOSITY=verbose", f"--command={statement}"]
+    # There is no variable for the password of a key, and it must not be on a command line.
+    if (
+        parameters is None
+        or "sslpassword" in parameters
+        or not __salt__["orthanc_host.account"](user)
+    ):
+        return None
+    parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
+    text = (texts or {}).get(parameters.get("sslrootcert"))
+    if text is None:
+        return psql(parameters, words, user, group)
+    path = salt.utils.files.mkstemp(prefix="orthanc-database-")
+    try:
+        with salt.utils.files.fopen(path, "w") as file:
+            file.write(text)
+        os.chown(path, __salt__["orthanc_host.account"](user).pw_uid, -1)
+        parameters["sslrootcert"] = path
+        result = psql(parameters, words, user, group)
+    finally:
+        os.unlink(path)
+    return result
+
+
+def psql(parameters, words, user, group, stdin=None):
+    """
+    Part of the formula. Run psql as an account of this host, and return what ``cmd.run_all`` does;
+    None where one of the two is missing.
+
+    parameters
+        What ``parameters_of`` returned.
+
+    words
+        More arguments, a list of texts.
+
+    user, group
+        The names of the account and of its group.
+
+    stdin
+        What psql reads, a text.
+    """
+    connection = " ".join(
+        "{}='{}'".format(name, re.sub(r"(['\\])", r"\\\1", value))
+        for name, value in parameters.items()
+        if name != "password"
+    )
+    options = ["--no-psqlrc", "--no-password", "--quiet", "--tuples-only", "--no-align"]
+    options += ["--set=ON_ERROR_STOP=1", f"--dbname={connection}"]
+    password = parameters.get("password", "")
+    return run("psql", [*options, *words], user, group, password=password, stdin=stdin)
+
+
+def run(program, words, user, group, password="", stdin=None):
+    """
+    Part of the formula. Run a program of PostgreSQL as ``psql`` does.
+
+    program
+        Its name.
+
+    password
+        The password that it logs in with, if there is one.
+
+    words, user, group, stdin
+        See ``psql``.
+    """
+    account = __salt__["orthanc_host.account"](user)
+    path = _program(program)
+    if not account or not path:
+        return None
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": account.pw_dir}
+    environment.update(_environment(user))
+    if password:
+        environment["PGPASSWORD"] = password
+    result = __salt__["cmd.run_all"](
+        [*__salt__["orthanc_host.as_account"](user, group), path, *words],
+        python_shell=False,
+        cwd="/",
+        env={**environment, "LC_ALL": "C.UTF-8"},
+        clean_env=True,
+        stdin=stdin,
+        timeout=PATIENCE,
+        ignore_retcode=True,
+        output_loglevel="quiet",
+    )
+    if result["retcode"] and not result["stdout"] + result["stderr"]:
+        result["stderr"] = f"it took over {PATIENCE} s"
+    return result
+
+
+def _program(name: str) -> str | None:
+    """Return the path of a program of PostgreSQL, of its newest version on this host."""
+    found = [path for folder in PROGRAMS for path in glob.glob(os.path.join(folder, name))]
+    numbers = {path: [int(part) for part in re.findall(r"\d+", path)] for path in found}
+    return max(found, key=numbers.get) if found else salt.utils.path.which(name)
+
+
+def _environment(user: str) -> dict:
+    """Return what the library reads of the environment that the service has: PGPORT and so on."""
+    pairs = _running(user)
+    if pairs is None:
+        shown = ["systemctl", "show", "--property", "Environment", "--value", user]
+        pairs = []
+        if salt.utils.path.which("systemctl"):
+            shown = __salt__["cmd.run_stdout"](shown, python_shell=False, ignore_retcode=True)
+            with contextlib.suppress(ValueError):
+                pairs = shlex.split(shown)
+    split = [pair.partition("=") for pair in pairs]
+    return {name: value for name, _, value in split if name == "HOME" or name.startswith("PG")}
+
+
+def _running(user: str) -> list | None:
+    """Return the environment of the Orthanc that runs as an account; None if none does."""
+    for process in __salt__["orthanc_host.orthancs"]():
+        # It may have ended meanwhile, or be none of ours to look at.
+        with contextlib.suppress(OSError):
+            if os.stat(process).st_uid == __salt__["orthanc_host.account"](user).pw_uid:
+                with salt.utils.files.fopen(f"{process}/environ", errors="replace") as file:
+                    return file.read().split("\0")
+    return None
