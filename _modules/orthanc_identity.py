@@ -465,38 +465,3 @@ def _lacking(seen: dict) -> str:
 def _is_same(one: dict, other: dict) -> bool:
     """Return whether two places are on one file system, mounted at one point."""
     return all(one[key] == other[key] for key in ("mount", "file_system"))
-
-
-def strayed(storage, index=None):
-    """
-    Part of the formula. Return whether an Orthanc runs that has other folders open than those which
-    are there by now, as where the disk of the images was mounted after its start.
-
-    storage
-        The path of the folder of the images.
-
-    index
-        The path of the index in SQLite; None for one in a database.
-    """
-    for process in __salt__["orthanc_host.orthancs"]():
-        # It may have ended meanwhile, or be none of ours to look at.
-        with contextlib.suppress(OSError):
-            root = f"{process}/root"
-            if os.readlink(root) != "/":
-                continue  # One with a root of its own sees other paths.
-            real = os.path.realpath(storage)
-            if _inode(real) not in (None, _inode(f"{root}{real}")):
-                return True
-            opened = __salt__["orthanc_host.opened"](process).items()
-            links = [link for link, target in opened if target == index]
-            if any(_inode(link) != _inode(index) for link in links):
-                return True
-    return False
-
-
-def _inode(path: str) -> tuple | None:
-    """Return what tells a file or folder from all others; None where there is none."""
-    with contextlib.suppress(FileNotFoundError):
-        found = os.stat(path)
-        return found.st_dev, found.st_ino
-    return None

@@ -250,12 +250,12 @@ def psql(parameters, words, user, group, stdin=None):
     return run("psql", [*options, *words], user, group, password=password, stdin=stdin)
 
 
-def run(program, words, user, group, password="", stdin=None):
+def run(name, words, user, group, password="", stdin=None):
     """
     Part of the formula. Run a program of PostgreSQL as ``psql`` does.
 
-    program
-        Its name.
+    name
+        The name of the program.
 
     password
         The password that it logs in with, if there is one.
@@ -264,7 +264,7 @@ def run(program, words, user, group, password="", stdin=None):
         See ``psql``.
     """
     account = __salt__["orthanc_host.account"](user)
-    path = _program(program)
+    path = program(name)
     if not account or not path:
         return None
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": account.pw_dir}
@@ -287,8 +287,14 @@ def run(program, words, user, group, password="", stdin=None):
     return result
 
 
-def _program(name: str) -> str | None:
-    """Return the path of a program of PostgreSQL, of its newest version on this host."""
+def program(name):
+    """
+    Part of the formula. Return the path of a program of PostgreSQL, of its newest version on this
+    host; None where there is none.
+
+    name
+        The name of the program.
+    """
     found = [path for folder in PROGRAMS for path in glob.glob(os.path.join(folder, name))]
     numbers = {path: [int(part) for part in re.findall(r"\d+", path)] for path in found}
     return max(found, key=numbers.get) if found else salt.utils.path.which(name)

@@ -121,7 +121,31 @@ def strayed(name):
         return False
     is_file = __salt__["orthanc_postgresql.is_sqlite"](options)
     index = os.path.join(folder, "index") if is_file else None
-    return __salt__["orthanc_identity.strayed"](storage, index)
+    return any(_has_others(p, storage, index) for p in __salt__["orthanc_host.orthancs"]())
+
+
+def _has_others(process: str, storage: str, index: str | None) -> bool:
+    """Return whether a process sees other images, or has another index open, than we do."""
+    # It may have ended meanwhile, or be none of ours to look at.
+    with contextlib.suppress(OSError):
+        root = f"{process}/root"
+        if os.readlink(root) != "/":
+            return False  # One with a root of its own sees other paths.
+        real = os.path.realpath(storage)
+        if _inode(real) not in (None, _inode(f"{root}{real}")):
+            return True
+        opened = __salt__["orthanc_host.opened"](process).items()
+        links = [link for link, target in opened if target == index]
+        return any(_inode(link) != _inode(index) for link in links)
+    return False
+
+
+def _inode(path: str) -> tuple | None:
+    """Return what tells a file or folder from all others; None where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    return None
 
 
 def changed_files(name, running=True):

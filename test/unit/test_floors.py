@@ -1,0 +1,102 @@
+"""The modules stand on floors, and show people what is for them."""
+
+import ast
+import importlib
+import inspect
+import pathlib
+import re
+
+import pytest
+
+FORMULA = pathlib.Path(__file__).resolve().parents[2]
+MODULES = {path.stem: path.read_text() for path in sorted((FORMULA / "_modules").glob("*.py"))}
+SOURCES = {
+    path.relative_to(FORMULA).as_posix(): path.read_text()
+    for folder in ("_modules", "_states", "orthanc")
+    for suffix in ("*.py", "*.sls")
+    for path in sorted((FORMULA / folder).rglob(suffix))
+}
+ARCHITECTURE = (FORMULA / "docs/architecture.md").read_text()
+CALL = re.compile(r"""__salt__\[\s*["'](orthanc\w*)\.(\w+)""")
+# What people call; all else is part of the formula.
+PEOPLE = {
+    "orthanc": {"access", "answers", "backend", "backup_key", "errors"},
+    "orthanc_conf": {"effective", "validate"},
+    "orthanc_pillar_file": {"check"},
+}
+TABLES = ("orthanc_tables",)
+
+
+def floors():
+    """Return the floor of each module, as the documentation has it."""
+    rows = re.findall(r"(?m)^\| (\d+) \| `(\w+)` \|", ARCHITECTURE)
+    return {module: int(floor) for floor, module in rows}
+
+
+def functions(source):
+    return [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+
+
+PUBLIC = [
+    (module, node.name)
+    for module, source in MODULES.items()
+    for node in functions(source)
+    if not node.name.startswith("_")
+    # Some say what of them Salt is to offer.
+    and node.name in getattr(importlib.import_module(module), "__load__", [node.name])
+]
+
+
+def test_the_documentation_knows_each_module():
+    assert floors().keys() == MODULES.keys()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_calls_only_modules_below_it(module):
+    called = {name for name, _ in CALL.findall(MODULES[module])} - {module}
+    here = floors()
+    assert {name: here[name] for name in called if here[name] >= here[module]} == {}
+
+
+def test_what_is_called_is_there():
+    called = {call for source in SOURCES.values() for call in CALL.findall(source)}
+    aliases = {("orthanc_first_run", "open"): ("orthanc_first_run", "open_")}
+    missing = {aliases.get(call, call) for call in called} - set(PUBLIC)
+    assert missing == set()
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC)
+def test_people_are_shown_what_is_for_them(module, name):
+    doc = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
+    if name in PEOPLE.get(module, ()):
+        assert "CLI Example:" in doc
+        assert "Part of the formula" not in doc
+    else:
+        assert doc.startswith("Part of the formula")
+        assert "CLI Example:" not in doc
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC)
+def test_no_function_is_there_for_nobody(module, name):
+    if name in PEOPLE.get(module, ()):
+        return
+    # Through Salt, by its own module, or by the state of its name.
+    called = re.compile(rf"""["']{module}\.{name.rstrip("_")}["']""")
+    nodes = ast.walk(ast.parse(MODULES[module]))
+    by_itself = any(isinstance(node, ast.Name) and node.id == name for node in nodes)
+    by_state = f'"{name}"' in SOURCES.get(f"_states/{module}.py", "")
+    assert by_itself or by_state or any(map(called.search, SOURCES.values()))
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if not path.startswith("orthanc/")])
+def test_a_file_holds_one_room(path):
+    if pathlib.Path(path).stem not in TABLES:
+        assert SOURCES[path].count("\n") <= 500
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_what_belongs_together_travels_together(path):
+    for node in ast.walk(ast.parse(SOURCES[path])):
+        if isinstance(node, (ast.FunctionDef, ast.Lambda)):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            assert len([one for one in given if one.arg != "self"]) <= 6
