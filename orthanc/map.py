@@ -233,8 +233,8 @@ def run() -> dict:
     def proxy(site: bool):
         return options()["proxy"](settings, site)
 
-    # Over salt-ssh they are always brought along, and this is always true.
-    synced = "orthanc_pillar.resolve" in __salt__
+    # Those of an earlier version have no such function. Over salt-ssh they are always brought along.
+    synced = "orthanc_judge.verdict" in __salt__
     family = __grains__["os_family"]
     known = family in FAMILIES
     # On another system nothing is done, but the states are there that others may refer to.
