@@ -233,7 +233,7 @@ def run() -> dict:
     def proxy(site: bool):
         return options()["proxy"](settings, site)
 
-    # Those of an earlier version have no such function. Over salt-ssh they are always brought along.
+    # An earlier version has no such function. Over salt-ssh, modules are always brought along.
     synced = "orthanc_judge.verdict" in __salt__
     family = __grains__["os_family"]
     known = family in FAMILIES
