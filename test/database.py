@@ -23,16 +23,25 @@ ssl_key_file = '/etc/postgresql/server.key'
 ACCESS = "hostssl all all 0.0.0.0/0 scram-sha-256\n"
 
 
+def root() -> tuple:
+    """Return the layers of a Debian 12 with PostgreSQL, that its package brought."""
+    script = """
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq postgresql >/dev/null
+        systemctl stop postgresql
+    """
+    base = testbed.root("bookworm")
+    return testbed.layer("bookworm-postgresql", script, base, lambda host: host.run(script))
+
+
 class Database(Server):
     """A PostgreSQL server, and the ``authority`` of its certificate."""
 
     def __init__(self) -> None:
-        super().__init__(testbed.root("bookworm"))
+        super().__init__(root())
         self.authority = pki.make("Hospital CA", authority=True)
 
     def __enter__(self) -> Database:
         super().__enter__()
-        self.run("apt-get install -y -qq postgresql >/dev/null", timeout=300)
         self.show(self.authority.sign(NAME))
         self.write("/etc/postgresql/15/main/conf.d/tls.conf", SETTINGS)
         self.run(f"echo '{ACCESS}' >> /etc/postgresql/15/main/pg_hba.conf")

@@ -195,6 +195,26 @@ def root_with_salt(suite: str, version: str) -> tuple[pathlib.Path, ...]:
     return layer(name, script, root(suite), lambda host: host.run(script, timeout=900))
 
 
+@functools.lru_cache(None)
+def deployed(suite: str, version: str) -> tuple[pathlib.Path, ...]:
+    """Return a root with Salt and Orthanc, as the package leaves it where services may not start:
+    for hosts that show nothing of the installation and of the first run.
+    """
+    stands_in = suite in suse.STAND_INS
+    install = "zypper --non-interactive --quiet install" if stands_in else "apt-get install -qq"
+    script = f"""
+        set -e
+        export DEBIAN_FRONTEND=noninteractive
+        printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+        chmod +x /usr/sbin/policy-rc.d
+        {install} orthanc >/dev/null
+        rm /usr/sbin/policy-rc.d
+        systemctl disable orthanc
+    """
+    base = root_with_salt(suite, version)
+    return layer(f"{suite}-salt{version}-orthanc", script, base, lambda host: host.run(script))
+
+
 def layer(
     name: str, recipe: str, base: tuple[pathlib.Path, ...], change: Callable[[Host], object]
 ) -> tuple[pathlib.Path, ...]:

@@ -28,6 +28,15 @@ def _network():
 
 @pytest.fixture(scope="module")
 def minion(salt_version):
+    """A Debian 12 with Salt, the formula and the package of Orthanc, which never ran, shared by the
+    tests of a module.
+    """
+    with Minion(testbed.deployed("bookworm", salt_version)) as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def pristine_minion(salt_version):
     """A pristine Debian 12 with Salt and the formula, shared by the tests of a module."""
     with Minion(testbed.root_with_salt("bookworm", salt_version)) as host:
         yield host

@@ -29,7 +29,7 @@ TLS = {
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie", "leap"])
 def server(request, salt_version, users):
-    with Minion(testbed.root_with_salt(request.param, salt_version)) as host:
+    with Minion(testbed.deployed(request.param, salt_version)) as host:
         host.write("/srv/salt/tls/dicom.pem", PAIR.chain)
         host.write("/srv/salt/tls/dicom.key", PAIR.key)
         host.write("/srv/salt/tls/hospital-ca.pem", TLS["trusted_certificates"])

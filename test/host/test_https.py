@@ -21,7 +21,7 @@ from minion import NAME, Minion
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie", "leap"])
 def server(request, salt_version, users):
-    with Minion(testbed.root_with_salt(request.param, salt_version)) as host:
+    with Minion(testbed.deployed(request.param, salt_version)) as host:
         put(host, PAIR)
         host.apply(**pillar(users))
         yield host

@@ -187,6 +187,11 @@ def assert_closed(host) -> None:
     assert host.run("ss -Hltn sport 4242").out == ""
 
 
+@pytest.fixture(scope="module")
+def minion(pristine_minion):
+    return pristine_minion
+
+
 def test_a_first_run_that_is_killed_leaves_nothing_that_starts(minion):
     """And two runs at once finish it, one of them with folders of Salt's own elsewhere."""
     minion.write("/srv/slow.lua", "local t = os.time() while os.time() - t < 5 do end")

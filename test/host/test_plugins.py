@@ -41,7 +41,7 @@ def broken(folder):
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie", "leap"])
 def server(request, salt_version, users):
-    with Minion(testbed.root_with_salt(request.param, salt_version)) as host:
+    with Minion(testbed.deployed(request.param, salt_version)) as host:
         host.apply(users=users)
         assert loaded(host, users) == {}
         yield host

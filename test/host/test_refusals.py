@@ -5,6 +5,11 @@ import yaml
 from minion import Run
 
 
+@pytest.fixture(scope="module")
+def minion(pristine_minion):
+    return pristine_minion
+
+
 def test_remote_access_without_a_user_is_refused_before_anything_happens(fresh_minion):
     fresh_minion.pillar(remote_access=True)
     before = fresh_minion.written()

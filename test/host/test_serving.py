@@ -8,7 +8,13 @@ import re
 import time
 
 import dicom
+import pytest
 from minion import FORMULA, Run
+
+
+@pytest.fixture(scope="module")
+def minion(pristine_minion):
+    return pristine_minion
 
 
 def test_a_pillar_of_two_users_serves(minion, users):
