@@ -113,14 +113,14 @@ def nearest(name: str, known, path: str) -> str:
 
 
 def alike(name: str, known) -> list[str]:
-    """Return the keys that begin like a name, have it as a word, or end it: keys are few."""
+    """Return the keys that begin like a name, have it as a word, or that it would switch on."""
     longer = [one for one in known if min(len(name), len(one)) > 2]
-    ends = [one for one in longer if name.endswith(f"_{one}")]
+    switched = [one for one in longer if name in (f"use_{one}", f"enable_{one}")]
     return [
         one
         for one in longer
         if one.startswith(name) or name.startswith(one) or name in one.split("_")
-    ] + sorted(ends, key=len, reverse=True)
+    ] + switched
 
 
 def place_of(name: str, table: dict) -> str:

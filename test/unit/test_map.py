@@ -669,6 +669,10 @@ def test_a_sound_entry_beside_an_empty_one_is_judged_too(problems_of):
         ({"database": "x"}, "orthanc:postgresql"),
         ({"tls": {}}, "orthanc:https:enabled"),
         ({"dicom": {"AETitle": "X"}}, "orthanc:dicom:aet"),
+        ({"enable_https": True}, "orthanc:https"),
+        ({"use_demo_users": True}, "orthanc:demo_users"),
+        ({"https_enabled": True}, "orthanc:https"),
+        ({"conf": {}}, "orthanc:config"),
         ({"https": {"port": 443}}, "orthanc:port"),
         ({"postgresql": {"dbname": "x"}}, "orthanc:postgresql:database"),
         ({"postgresql": {"username": "x"}}, "orthanc:postgresql:user"),
@@ -683,7 +687,10 @@ def test_what_people_write_is_told_its_place(problems_of, pillar, meant):
 
 @pytest.mark.parametrize(
     ("key", "not_meant"),
-    [("retention", "version"), ("monitoring", "modalities"), ("log_level", "limit_find")],
+    [
+        *(("retention", "version"), ("monitoring", "modalities"), ("log_level", "limit_find")),
+        *(("backend_port", "port"), ("remote_user", "demo_users"), ("own_config", "config")),
+    ],
 )
 def test_what_is_not_near_is_not_suggested(pillar_files, key, not_meant):
     keys = pillar_files["tables"]["SHAPE"]["keys"]
