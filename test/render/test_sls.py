@@ -246,7 +246,7 @@ def test_the_database_comes_before_the_configuration(render, family, case, local
     road += ["orthanc-packages", "orthanc-config", "orthanc-serving"]
     assert [id for id in low if id in road] == road
     assert "orthanc-postgresql" in low["orthanc-packages"]["pkgs"]
-    assert low["orthanc-serving"]["postgresql"] is True
+    assert low["orthanc-serving"]["server"]["postgresql"] is True
     needed = "postgresql.service" if local else "network-online.target"
     after = needed if local else f"{needed} postgresql.service"
     assert f"\nWants={needed}\nAfter={after}\n[Service]\n" in unit(rendered)
@@ -587,7 +587,8 @@ def test_the_example_pillar_holds_every_key_and_every_default(load_pillar, pilla
 def not_in(shape, examples, words, path="orthanc"):
     """Return the keys of a shape of which there is no example."""
     said = words(shape)
-    if said.get("type") == "any":
+    # What Orthanc is told as it stands is no key of the pillar.
+    if said.get("type") == "any" or path == "orthanc:config":
         return []
     if "items" in said:
         return not_in(said["items"], [i for example in examples for i in example], words, path)
