@@ -153,8 +153,11 @@ class Loaded:
 class Minion(Server):
     """A host with Salt and the formula, masterless; ``root_with_salt`` gives its layers."""
 
-    def __enter__(self) -> Minion:
+    def __init__(self, *layers, **given) -> None:
+        super().__init__(*layers, **given)
         self.idle: list[Loaded] = []
+
+    def __enter__(self) -> Minion:
         super().__enter__()
         self.install_formula(FORMULA)
         self.synced = False
