@@ -5,6 +5,7 @@ finishes the work.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -113,8 +114,8 @@ def wait_until(condition, seconds: float) -> bool:
 
 
 def assert_no_trial(host) -> None:
-    """Whatever a trial start was doing, nothing of it is there within two seconds."""
-    assert wait_until(lambda: not trials(host), 2), trials(host)
+    """Whatever a trial start was doing, nothing of it is there soon after."""
+    assert wait_until(lambda: not trials(host), 20), trials(host)
     for folder in (FOLDER, f"{FOLDER}.new"):
         assert not host.path(f"{folder}/scratch").exists()
 
@@ -249,6 +250,13 @@ def kills(steps: list[str]) -> list[tuple[str, str]]:
     return [*chosen, *((name, victim) for name in lasting for victim in VICTIMS)]
 
 
+def sets_left(sets: dict, done: list, begun: str, step: str) -> set[str]:
+    """Return which set may lie there, depending on a step that is done, begun, or neither."""
+    if step in done:
+        return {sets["new"]}
+    return {*sets.values()} if step == begun else {sets["old"]}
+
+
 def test_a_killed_run_leaves_one_set_of_files_and_the_next_one_finishes(server, applying, steps):
     model = model_of(server)
     where = {entry for entry, text in model.items() if NAME.search(text)}
@@ -266,14 +274,17 @@ def test_a_killed_run_leaves_one_set_of_files_and_the_next_one_finishes(server, 
         old, new = current, f"set{number:04}"
         what = f"kill {number} at {at} {victim}"
         *done, last = applying.kill(at, victim, **named(new))
-        assert last == at, what
+        # A program may be done before it is seen on a busy machine; a later one is killed then.
+        assert last == at or (victim and at in done), what
+        begun = last if victim else ""
+        left = functools.partial(sets_left, {"old": old, "new": new}, done, begun)
         current = the_set(texts(server), model)
-        assert current == (new if "exchange" in done else old), what
+        assert current in left("exchange"), what
         noted = json.loads(server.path(f"{FOLDER}.last-good").read_text())
         # The drop-in of the unit is the same in all of them.
         assert noted.pop(DROP_IN) == server.read(DROP_IN)
         of_noted = {entry: text for entry, text in model.items() if entry in noted}
-        assert the_set(noted, of_noted) == (new if proven in done else old), what
+        assert the_set(noted, of_noted) in left(proven), what
         assert_no_trial(server)
 
         # Most times the server dies with the run, as in a power cut; it stops slowly otherwise.
@@ -319,7 +330,7 @@ def test_a_trial_that_is_killed_half_way_leaves_nothing(server):
         assert tried
         run.kill(victim)
         assert_no_trial(server)
-        assert wait_until(lambda tried=tried: not tried & set(processes(server)), 2), victim
+        assert wait_until(lambda tried=tried: not tried & set(processes(server)), 20), victim
         assert TRIAL not in server.run("cat /proc/mounts").out
         assert texts(server) == before
         assert server.pid() == pid
