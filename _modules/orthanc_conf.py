@@ -328,7 +328,7 @@ def _same_scripts(case) -> bool:
     return old == new and not set(new) & set(__salt__["orthanc_proof.changed_files"](case.name))
 
 
-def restore(name, group):
+def restore(name, group="orthanc"):
     """
     Part of the formula. Put the files back with which Orthanc was last seen serving; see
     ``orthanc_files.restore``.

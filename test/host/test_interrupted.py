@@ -243,6 +243,8 @@ def steps(applying):
 def kills(steps: list[str]) -> list[tuple[str, str]]:
     """Return at which steps runs are killed, and who is killed there."""
     kinds = {}
+    # Whether the note of the images is written anew depends on how the index has grown.
+    steps = [name for name in steps if ".orthanc.identity" not in name]
     for name in reversed(steps):
         kinds[name.split()[0]] = name
     chosen = [(name, "") for name in steps if EACH.match(name) or name in kinds.values()]
