@@ -114,8 +114,8 @@ def wait_until(condition, seconds: float) -> bool:
 
 
 def assert_no_trial(host) -> None:
-    """Whatever a trial start was doing, nothing of it is there soon after."""
-    assert wait_until(lambda: not trials(host), 20), trials(host)
+    """Whatever a trial start was doing, nothing of it is there within two seconds."""
+    assert wait_until(lambda: not trials(host), 2), trials(host)
     for folder in (FOLDER, f"{FOLDER}.new"):
         assert not host.path(f"{folder}/scratch").exists()
 
@@ -332,7 +332,7 @@ def test_a_trial_that_is_killed_half_way_leaves_nothing(server):
         assert tried
         run.kill(victim)
         assert_no_trial(server)
-        assert wait_until(lambda tried=tried: not tried & set(processes(server)), 20), victim
+        assert wait_until(lambda tried=tried: not tried & set(processes(server)), 2), victim
         assert TRIAL not in server.run("cat /proc/mounts").out
         assert texts(server) == before
         assert server.pid() == pid
