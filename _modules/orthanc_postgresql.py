@@ -209,7 +209,7 @@ def ask(section, statement, user, group, texts=None):
     parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
     text = (texts or {}).get(parameters.get("sslrootcert"))
     if text is None:
-        return psql(parameters, words, user, group)
+        return _with_reason(psql(parameters, words, user, group))
     path = salt.utils.files.mkstemp(prefix="orthanc-database-")
     try:
         with salt.utils.files.fopen(path, "w") as file:
@@ -219,6 +219,13 @@ def ask(section, statement, user, group, texts=None):
         result = psql(parameters, words, user, group)
     finally:
         os.unlink(path)
+    return _with_reason(result)
+
+
+def _with_reason(result: dict | None) -> dict | None:
+    """Let a psql that was stopped say so where the others say why they failed."""
+    if result and result["retcode"] and not result["stderr"].strip():
+        return {**result, "stderr": f"it took over {PATIENCE} s"}
     return result
 
 
@@ -271,7 +278,7 @@ def run(name, words, user, group, password="", stdin=None):
     environment.update(_environment(user))
     if password:
         environment["PGPASSWORD"] = password
-    result = __salt__["cmd.run_all"](
+    return __salt__["cmd.run_all"](
         [*__salt__["orthanc_host.as_account"](user, group), path, *words],
         python_shell=False,
         cwd="/",
@@ -282,9 +289,6 @@ def run(name, words, user, group, password="", stdin=None):
         ignore_retcode=True,
         output_loglevel="quiet",
     )
-    if result["retcode"] and not result["stdout"] + result["stderr"]:
-        result["stderr"] = f"it took over {PATIENCE} s"
-    return result
 
 
 def program(name):

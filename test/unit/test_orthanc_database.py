@@ -222,3 +222,13 @@ def test_images_are_not_left_behind(monkeypatch, tmp_path, before, after, images
 
 def test_a_host_without_orthanc_leaves_nothing_behind():
     assert orthanc_database.left_behind({}, HERE) == []
+
+
+def test_a_database_that_takes_too_long_is_said_to_do_so(monkeypatch):
+    # So Salt answers for a program that it has stopped.
+    stopped = {"retcode": 1, "stdout": "Timed out after 60 seconds", "stderr": ""}
+    monkeypatch.setattr(orthanc_postgresql, "psql", lambda *_: stopped)
+    options = {"PostgreSQL": {"EnableIndex": True, "Host": "db"}}
+    ((path, sentence),) = orthanc_database.problems(options, user="root", group="root")
+    assert path == ["PostgreSQL", "Host"]
+    assert sentence.endswith("PostgreSQL says: it took over 60 s")
