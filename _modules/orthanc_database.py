@@ -257,7 +257,8 @@ def known_images(options, user="orthanc", group="orthanc", texts=None, far=False
     section = __salt__["orthanc_postgresql.section_of"](options)
     parameters = __salt__["orthanc_postgresql.parameters_of"](section)
     # A schema of its own has its tables elsewhere.
-    if not section.get("EnableIndex") or not parameters or section.get("Schema"):
+    known = section.get("EnableIndex") and __salt__["orthanc_postgresql.index"](options)
+    if not known or not parameters or section.get("Schema"):
         return None
     local = __salt__["orthanc_postgresql.is_local"](parameters)
     if not local and not far:
