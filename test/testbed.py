@@ -223,6 +223,8 @@ def layer(
     def build(folder: pathlib.Path) -> None:
         with Host(base) as host:
             change(host)
+            # A service that ends while its files are copied takes some of them away.
+            host.shut_down()
             # With the marks that overlays keep of what was removed.
             local("cp", "-a", f"{host.changes}/.", str(folder))
 
@@ -372,10 +374,15 @@ class Host:
             self.process.wait(30)
         self.leader = 0
 
-    def reboot(self) -> None:
-        """Shut the host down in order and boot it again on the same disk."""
+    def shut_down(self) -> None:
+        """Shut the host down in order; its disk stays until the host is left."""
         subprocess.run(["kill", "-s", "RTMIN+4", str(self.leader)], check=True)
         self.process.wait(180)
+        self.process, self.leader = None, 0
+
+    def reboot(self) -> None:
+        """Shut the host down in order and boot it again on the same disk."""
+        self.shut_down()
         self.boot()
 
     def run(
