@@ -79,29 +79,31 @@ def validate(path=None, saltenv=None, pillarenv=None):
     """
     if path is None:
         environments = {"saltenv": saltenv, "pillarenv": pillarenv}
-        verdict = _validate_pillar({name: value for name, value in environments.items() if value})
+        found = _validate_pillar({name: value for name, value in environments.items() if value})
     elif os.path.exists(path):
-        verdict = _validate_path(path)
+        found = _validate_path(path)
     else:
         raise SaltInvocationError(f"{path} does not exist")
-    if verdict["problems"]:
+    if found["problems"]:
         __context__["retcode"] = 1
-    return verdict
+    return found
 
 
 def _validate_pillar(environments: dict) -> dict:
     low = __salt__["state.show_low_sls"]("orthanc.validation", **environments)
     for chunk in low:
         if isinstance(chunk, dict) and chunk.get("state") == "orthanc_conf":
-            found, advice = chunk["problems"], list(chunk.get("warnings", []))
+            problems, warnings = chunk["problems"], list(chunk.get("warnings", []))
             if "configuration" not in chunk:
-                return {"problems": found, "warnings": advice}
+                return {"problems": problems, "warnings": warnings}
             configuration = __salt__["orthanc_pillar.resolve"](chunk["configuration"], environments)
-            judge = __salt__["orthanc_judge.judge"]
-            verdict = judge(chunk["name"], configuration, host=not found)
+            case = __salt__["orthanc_judge.case"]
+            found = __salt__["orthanc_judge.judge"](
+                case(chunk["name"], configuration, host=not problems)
+            )
             return {
-                "problems": found + verdict["problems"] + verdict["paths"],
-                "warnings": advice + verdict["warnings"],
+                "problems": problems + found["problems"] + found["paths"],
+                "warnings": warnings + found["warnings"],
             }
     raise CommandExecutionError("\n".join(str(line) for line in low))
 
@@ -167,12 +169,12 @@ def _judge_file(options: dict, folder: str, all_of_it: bool, paths) -> tuple[lis
     may = __salt__["orthanc_host.may"]
     if not all(may(["-r", path], **who) for path in paths):
         who = None  # They are not meant for Orthanc's account.
-    looked = __salt__["orthanc_paths.look"](options, folder, who, command=command)
+    judged = __salt__["orthanc_paths.judge"](options, folder, who, command=command)
     return [
         *__salt__["orthanc_options.check"](options, **host),
         *secrets["failed"],
         *secrets["known"],
-        *looked["problems"],
+        *judged["problems"],
     ], [
         *__salt__["orthanc_options.doubts"](options, **host),
         *__salt__["orthanc_options.advice"](options),
@@ -241,9 +243,9 @@ def _plan(name: str, configuration: dict, coming: bool = True) -> tuple[dict, di
         Whether plugins may be lacking, because they will be downloaded or installed before that.
     """
     case = __salt__["orthanc_judge.case"](name, configuration)
-    verdict = __salt__["orthanc_judge.verdict"](case)
-    if verdict["problems"]:
-        raise SaltInvocationError("\n".join(verdict["problems"]))
+    found = __salt__["orthanc_judge.judge"](case)
+    if found["problems"]:
+        raise SaltInvocationError("\n".join(found["problems"]))
     wanted, here = case.wanted, case.here
     # What is tried is the Orthanc that is there, not one that is to come.
     options = __salt__["orthanc_layers.options"](name, wanted, here.get("version"))
@@ -267,7 +269,7 @@ def _plan(name: str, configuration: dict, coming: bool = True) -> tuple[dict, di
     changes.update({path: {"old": "as Orthanc has read it", "new": "changed"} for path in read})
     # Before the first run the folder is not there yet, in test mode.
     if (files or read) and here and os.path.isdir(name):
-        reasons = verdict["paths"] + __salt__["orthanc_judge.lines"](case, _no_room(case.placed))
+        reasons = found["paths"] + __salt__["orthanc_judge.lines"](case, _no_room(case.placed))
         if wanted["preflight"]:
             reasons = reasons + _try(case, texts, lacking, start=not reasons)
         # A database on another host lets Orthanc in by now.
@@ -303,7 +305,7 @@ def _try(case, texts: dict, lacking: list, start: bool) -> list[str]:
     options = case.options
     if lacking:
         options = {**options, "Plugins": [p for p in options["Plugins"] if p not in lacking]}
-    found = __salt__["orthanc_preflight.run"](case.name, case.wanted, options, texts, start)
+    found = __salt__["orthanc_preflight.tried"](case.name, case.wanted, options, texts, start)
     errors = __salt__["orthanc_judge.lines"](case, found["problems"])
     overridden = __salt__["orthanc_judge.lines"](case, found["overridden"])
     if _same_scripts(case):

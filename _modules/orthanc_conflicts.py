@@ -208,7 +208,7 @@ LACKING = [
 ]
 
 
-def problems(options, version=None):
+def check(options, version=None):
     """
     Part of the formula. Return which options do not go together, as a list of pairs: the path of
     one of them, as a list of names, and a sentence with what to do.

@@ -97,10 +97,11 @@ def advice(options):
     return [(path, sentence)]
 
 
-def problems(options, user="orthanc", group="orthanc", texts=None):
+def tried(options, user="orthanc", group="orthanc", texts=None):
     """
-    Part of the formula. Return why Orthanc could not use its PostgreSQL database: a list of pairs
-    of an option's path and a sentence with PostgreSQL's own words; None where it cannot be tried.
+    Part of the formula. Try the PostgreSQL database as Orthanc would use it. Return why it could
+    not: a list of pairs of an option's path and a sentence with PostgreSQL's own words; None where
+    it cannot be tried.
 
     options
         A mapping from option name to value.
@@ -144,11 +145,11 @@ def problems(options, user="orthanc", group="orthanc", texts=None):
 
 def untried(options, user="orthanc"):
     """
-    Part of the formula. Return why ``problems`` cannot try the database of the options; None if it
+    Part of the formula. Return why ``tried`` cannot try the database of the options; None if it
     can.
 
     options, user
-        See ``problems``.
+        See ``tried``.
     """
     section = __salt__["orthanc_postgresql.section_of"](options)
     parameters = __salt__["orthanc_postgresql.parameters_of"](section) if section else {}
@@ -179,7 +180,7 @@ def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
         The names of the service's account and of its group.
 
     texts
-        See ``problems``.
+        See ``tried``.
     """
     old, new = (
         __salt__["orthanc_postgresql.index"](before),
@@ -249,7 +250,7 @@ def known_images(options, user="orthanc", group="orthanc", texts=None, far=False
         database on this host is asked by its superuser.
 
     texts
-        See ``problems``.
+        See ``tried``.
 
     far
         True asks also a database that is not reached by a socket of this host.

@@ -51,7 +51,7 @@ class Case(NamedTuple):
 
 def case(name, configuration, host=True):
     """
-    Part of the formula. Return what ``verdict`` needs.
+    Part of the formula. Return what ``judge`` needs.
 
     name
         The path of the folder.
@@ -73,21 +73,9 @@ def case(name, configuration, host=True):
     return Case(name, wanted, here, expected, options, before, host)
 
 
-def judge(name, configuration, host=True):
+def judge(case):
     """
     Part of the formula. Say what is wrong with a configuration, for this host and its Orthanc.
-
-    name, configuration, host
-        See ``case``.
-
-    Returns what ``verdict`` does, and raises what ``case`` does.
-    """
-    return verdict(case(name, configuration, host))
-
-
-def verdict(case):
-    """
-    Part of the formula. Say what is wrong with a case.
 
     case
         What ``case`` returned.
@@ -96,14 +84,14 @@ def verdict(case):
     ``paths``, the problems with files and folders that another state may bring until Orthanc is
     told of them.
     """
-    looked = _look(case) if case.host else ([], [])
-    found = [check(case) for check, asks_host in CHECKS if case.host or not asks_host]
+    paths = _paths(case) if case.host else ([], [])
+    found = [part(case) for part, asks_host in PARTS if case.host or not asks_host]
     problems = [problem for part in found for problem in part[0]]
-    warnings = [warning for part in [*found, looked] for warning in part[1]]
+    warnings = [warning for part in [*found, paths] for warning in part[1]]
     return {
         "problems": lines(case, problems),
         "warnings": lines(case, warnings),
-        "paths": lines(case, looked[0]),
+        "paths": lines(case, paths[0]),
     }
 
 
@@ -129,25 +117,25 @@ def lines(case, found):
 
 def _options(case: Case) -> tuple[list, list]:
     """
-    Judge the options by the tables; what Orthanc serves with already is no worse for this run,
+    Check the options by the tables; what Orthanc serves with already is no worse for this run,
     which may lock out a user, and must not wait until it is put right.
     """
     known = []
-    judged_for = _judged_for(case, case.options, case.expected)
-    mistakes = __salt__["orthanc_options.check"](case.options, **judged_for)
+    checked_for = _checked_for(case, case.options, case.expected)
+    mistakes = __salt__["orthanc_options.check"](case.options, **checked_for)
     served = __salt__["orthanc_folder.served"](case.name) if case.host and mistakes else {}
     if served:
-        judged_for = _judged_for(case, served, case.here.get("version"))
+        checked_for = _checked_for(case, served, case.here.get("version"))
         known = [
             pair
-            for pair in __salt__["orthanc_options.check"](served, **judged_for)
+            for pair in __salt__["orthanc_options.check"](served, **checked_for)
             if _at_path(served, pair[0]) == _at_path(case.options, pair[0])
         ]
     warnings = [(path, f"{sentence} ({IN_USE})") for path, sentence in known]
     return [pair for pair in mistakes if pair not in known], warnings
 
 
-def _judged_for(case: Case, options: dict, version: str | None) -> dict:
+def _checked_for(case: Case, options: dict, version: str | None) -> dict:
     """Return what ``orthanc_options`` has to know of this host, besides the options."""
     here = __salt__["orthanc_layers.plugins_here"]
     return {
@@ -161,9 +149,9 @@ def _judged_for(case: Case, options: dict, version: str | None) -> dict:
 
 def _advice(case: Case) -> tuple[list, list]:
     """Return what is allowed, and not wise."""
-    judged_for = _judged_for(case, case.options, case.expected)
+    checked_for = _checked_for(case, case.options, case.expected)
     return [], [
-        *__salt__["orthanc_options.doubts"](case.options, **judged_for),
+        *__salt__["orthanc_options.doubts"](case.options, **checked_for),
         *__salt__["orthanc_options.advice"](case.options),
         *__salt__["orthanc_database.advice"](case.options),
     ]
@@ -299,7 +287,7 @@ def _folders(case: Case) -> tuple[list, list]:
     return problems, warnings
 
 
-def _look(case: Case) -> tuple[list, list]:
+def _paths(case: Case) -> tuple[list, list]:
     """
     Judge the files and folders that the options name; not those that come with the configuration,
     and none while Orthanc's account is still to come.
@@ -310,7 +298,7 @@ def _look(case: Case) -> tuple[list, list]:
     own = case.texts({**wanted["texts"], **wanted["pems"]})
     expected = case.options["Plugins"] if wanted["plugin_folder"] else wanted["plugins"]
     to_come = [path for path in expected if not os.path.lexists(path)]
-    found = __salt__["orthanc_paths.look"](
+    found = __salt__["orthanc_paths.judge"](
         case.options,
         case.name,
         {**case.account, "service": wanted["service"]},
@@ -401,7 +389,7 @@ def _secrets(case: Case) -> tuple[list, list]:
 def open_secrets(options, remote):
     """
     Part of the formula. Return the secrets of options that protect nothing; see
-    ``orthanc_passwords.judge``.
+    ``orthanc_passwords.check``.
 
     options
         A mapping from option name to value.
@@ -410,7 +398,7 @@ def open_secrets(options, remote):
         Whether other hosts reach the server.
     """
     shown = {o: __salt__["orthanc_options.redact"](o, value) for o, value in options.items()}
-    return __salt__["orthanc_passwords.judge"](options, shown, remote)
+    return __salt__["orthanc_passwords.check"](options, shown, remote)
 
 
 def _at_path(value, path: list):
@@ -451,7 +439,7 @@ def database(name, configuration):
     judged = case(name, configuration)
     files = judged.texts(__salt__["orthanc_layers.pems"](name, judged.wanted))
     given = {**judged.account, "texts": files}
-    found = __salt__["orthanc_database.problems"](judged.options, **given)
+    found = __salt__["orthanc_database.tried"](judged.options, **given)
     left_behind = __salt__["orthanc_database.left_behind"]
     found = found or left_behind(judged.before, judged.options, **given)
     found = found or strange(judged, files)[0]
@@ -460,7 +448,7 @@ def database(name, configuration):
 
 
 # In the order of the lines: what is judged, and whether that depends on the files that are there.
-CHECKS = (
+PARTS = (
     (_options, False),
     (_strangers, True),
     (_places, True),

@@ -47,7 +47,7 @@ UNLOADED = ".unloaded"
 # For how many seconds nginx may need to take what it was told to load.
 PATIENCE = 15
 # A folder for trying things, and what puts another folder in the place of one, seen by this nginx
-# only, and lets it judge all that it has.
+# only, and lets it read all that it has.
 SCRATCH = "/run/orthanc-formula-nginx"
 TRY = 'mount --bind "$1" "$2" && echo mounted && exec "$3" -t -q'
 # Where the formula's site is, on the systems that it knows.
@@ -111,7 +111,7 @@ def tried(proxy):
     """
     Part of the formula. Say why nginx would not take its site, and change nothing.
 
-    nginx judges all of its configuration with the new site in it, in a mount name space of its
+    nginx reads all of its configuration with the new site in it, in a mount name space of its
     own. Where there is no nginx yet, and where such a name space cannot be had, nothing is wrong.
 
     proxy
@@ -156,7 +156,7 @@ def tried(proxy):
 
 
 def _try(proxy, folder: str) -> dict:
-    """Let nginx judge its configuration, with what is in the folder and the files to come."""
+    """Let nginx read its configuration, with what is in the folder and the files to come."""
     shutil.rmtree(SCRATCH, ignore_errors=True)
     os.mkdir(SCRATCH, mode=0o700)
     copy, pem = os.path.join(SCRATCH, "sites"), os.path.join(SCRATCH, "pem")

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 __load__ = ["adapt", "advice", "check", "doubts", "installed", "is_before", "libraries"]
 __load__ += ["redact", "untouchable"]
 
-# What options are judged for; see ``check``.
+# What options are checked for; see ``check``.
 Host = namedtuple("Host", "version sample plugins packages")
 # Above all versions
 NEWEST = "9999"
@@ -151,7 +151,7 @@ def check(options, version=None, sample=None, plugins=None, packages=(), allowed
         problems += _substitutions(value, path)
     problems += _old_names(options, version)
     wrong = {path[0] for path, _ in problems}
-    conflicts = __salt__["orthanc_conflicts.problems"](options, version)
+    conflicts = __salt__["orthanc_conflicts.check"](options, version)
     problems += [conflict for conflict in conflicts if conflict[0][0] not in wrong]
     port, dicom = options.get("HttpPort", 8042), options.get("DicomPort", 4242)
     whole = type(port) is type(dicom) is int

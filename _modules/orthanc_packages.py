@@ -21,7 +21,7 @@ def missing(name, version):
 
     version
         The version, as ``pkg.installed`` takes it: with ``*`` for any rest of it, and with ``>=``
-        and the like not judged here.
+        and the like passed over here.
 
     Returns a sentence, or None where the version is installed or can be. The package lists are
     renewed before a version counts as unknown.

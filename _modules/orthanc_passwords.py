@@ -133,7 +133,7 @@ REMEDY = "choose another one, such as `openssl rand -base64 18` prints"
 Credential = namedtuple("Credential", "path user password host")
 
 
-def judge(options, shown, remote=False):
+def check(options, shown, remote=False):
     """
     Part of the formula. Say which secrets among options protect nothing.
 

@@ -3,7 +3,7 @@ The files, folders and programs that Orthanc's options name: what each of them h
 whether it is.
 
 Orthanc itself notices some of them at its start, and dies; others it needs hours later, for an
-archive, a worklist or a connection. So all of them are looked at beforehand, as the account that
+archive, a worklist or a connection. So all of them are judged beforehand, as the account that
 will use them, and where its service runs, as that service sees the file system: its unit may hide
 or protect folders.
 
@@ -178,7 +178,7 @@ def named(options, folder):
     return places
 
 
-def look(options, folder, who=None, known=(), coming=(), command=None):
+def judge(options, folder, who=None, known=(), coming=(), command=None):
     """
     Part of the formula. Say what is wrong with the files, folders and programs that the options
     name.
@@ -192,7 +192,7 @@ def look(options, folder, who=None, known=(), coming=(), command=None):
     who
         The account that will use them: a mapping with its ``user``, its ``group`` and perhaps the
         ``service``, for what its unit hides. Without one, or where it does not exist, only what is
-        there and of what kind is looked at.
+        there and of what kind counts.
 
     known
         A list of mappings from option name to value: what the server has now, or what nobody asked
@@ -211,7 +211,7 @@ def look(options, folder, who=None, known=(), coming=(), command=None):
     places = named(options, folder)
     before = {(":".join(w), path) for each in known for w, path, _ in named(each, folder)}
     see = _Sight([path for _, path, _ in places], who)
-    verdict: dict = {"problems": [], "warnings": []}
+    judged: dict = {"problems": [], "warnings": []}
     for where, path, place in places:
         full = _full(path) if place.mode == WRITE else ""
         reason = "" if path in coming else _reason(path, place, see, command)
@@ -222,10 +222,10 @@ def look(options, folder, who=None, known=(), coming=(), command=None):
             continue
         pair, in_use = (where, reason or full), (":".join(where), path) in before
         if in_use:
-            verdict["warnings"].append(pair)
+            judged["warnings"].append(pair)
         if not in_use or (reason and place.start):
-            verdict["problems"].append(pair)
-    return verdict
+            judged["problems"].append(pair)
+    return judged
 
 
 def _is_on(options: dict, switch) -> bool:

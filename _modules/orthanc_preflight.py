@@ -6,8 +6,8 @@ certificates. It lives in a mount name space of its own, in which a file system 
 the folder of the configuration: what happens there is seen by nobody, and ends with the process,
 however that ends. Images, index, ports and databases are scratch ones.
 
-What such a start cannot show is looked at beforehand: the ports, and whether the database answers.
-(The files and folders that the options name are looked at by :py:mod:`orthanc_paths`.)
+What such a start cannot show is seen to beforehand: the ports, and whether the database answers.
+(The files and folders that the options name are judged by :py:mod:`orthanc_paths`.)
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ STARTED = "Orthanc has started"
 HTTPS_FAILED = "SSL|TCP port of the HTTP server|it crashed|it did not answer"
 
 
-def run(name, wanted, options, texts, start=True):
+def tried(name, wanted, options, texts, start=True):
     """
     Part of the formula. Try a configuration, and leave nothing behind.
 
@@ -69,7 +69,7 @@ def run(name, wanted, options, texts, start=True):
         a file. A name may be a whole path, for a file elsewhere.
 
     start
-        False only looks, and does not start Orthanc.
+        False only sees to ports and database, and does not start Orthanc.
 
     Returns ``problems``, pairs of an option's path and a sentence; ``errors``, lines that Orthanc
     itself wrote before it gave up; and ``overridden``, what ``orthanc_lua.overridden`` says of the
@@ -319,7 +319,7 @@ def _database_problems(options: dict, wanted: dict, texts: dict) -> list:
     tried = []
     if "PostgreSQL" not in wanted["databases"]:
         account = __salt__["orthanc_layers.account"](wanted)
-        tried = __salt__["orthanc_database.problems"](options, **account, texts=texts)
+        tried = __salt__["orthanc_database.tried"](options, **account, texts=texts)
     # Without psql, whether anything answers is all that can be told.
     untried = {
         section: where

@@ -174,16 +174,16 @@ def mistakes(value, shape, path, reader):
     if "empty" in reader and _is_empty(value):
         allowed = ("nothing" if value is None else "text") in words.get("empty", ())
         return [] if allowed else [(path, reader["empty"](value, path))]
-    return _judge(value, words)(value, words, path, reader)
+    return _check(value, words)(value, words, path, reader)
 
 
-def _judge(value, words: dict):
+def _check(value, words: dict):
     """Return the function that holds a value against words."""
     if "anyOf" in words:
         return _of_any
-    for forms, cls, judge in FORMS:
+    for forms, cls, check in FORMS:
         if forms & words.keys() and isinstance(value, cls):
-            return judge
+            return check
         if forms & words.keys() and words.get("type") != "any":
             return _not_of
     return _of_scalar

@@ -1,5 +1,5 @@
 """
-The Orthanc server on this host, judged by whether it answers.
+The Orthanc server on this host: it serves when it answers.
 
 ``service.running`` is not enough for Orthanc: systemd reports success although Orthanc dies a
 second later of a wrong option, and where systemd is not PID 1 the state does nothing at all. So

@@ -56,9 +56,10 @@ def valid(name, configuration=None, problems=(), warnings=()):
     try:
         if configuration is not None:
             configuration = __salt__["orthanc_pillar.resolve"](configuration)
-            verdict = __salt__["orthanc_judge.judge"](name, configuration, host=not problems)
-            problems += verdict["problems"]
-            warnings += verdict["warnings"]
+            case = __salt__["orthanc_judge.case"](name, configuration, host=not problems)
+            found = __salt__["orthanc_judge.judge"](case)
+            problems += found["problems"]
+            warnings += found["warnings"]
     except (CommandExecutionError, SaltInvocationError) as err:
         problems.append(str(err))
     if problems:

@@ -192,7 +192,7 @@ def load(pillar, layers: list, host: dict, files: dict) -> tuple[dict, list[str]
     settings["warnings"] = checks["advice"](settings)
     users = settings["users"].items()
     settings["users"] = {name: user for name, user in users if not checks["check_user"](name, user)}
-    # Judged only where all that it depends on is sound: a mistyped user is no missing user.
+    # Checked only where all that it depends on is sound: a mistyped user is no missing user.
     if not any(problem.startswith(ACCESS_PATHS) for problem in problems):
         problems += checks["check_access"](settings)
     return reader["without_secrets"](settings), problems
@@ -234,7 +234,7 @@ def run() -> dict:
         return options()["proxy"](settings, site)
 
     # An earlier version has no such function. Over salt-ssh, modules are always brought along.
-    synced = "orthanc_judge.verdict" in __salt__
+    synced = "orthanc_judge.judge" in __salt__
     family = __grains__["os_family"]
     known = family in FAMILIES
     # On another system nothing is done, but the states are there that others may refer to.
@@ -250,12 +250,12 @@ def run() -> dict:
         problems = [f"this formula knows Debian, Ubuntu and openSUSE, not {family}"]
 
     def pillar_state(*arguments):
-        judged = [{"name": settings["paths"]["config"]}, {"problems": problems}, *arguments]
-        state = {"orthanc_conf.valid": judged}
+        pillar = [{"name": settings["paths"]["config"]}, {"problems": problems}, *arguments]
+        state = {"orthanc_conf.valid": pillar}
         if not synced:
             # The name as well, because Salt shows no comment of this state in test mode.
             state["test.fail_without_changes"] = [{"name": UNSYNCED}, {"comment": UNSYNCED}]
-            judged.append({"require": [{"test": "orthanc-pillar"}]})
+            pillar.append({"require": [{"test": "orthanc-pillar"}]})
         return {"orthanc-pillar": state}
 
     return {

@@ -35,9 +35,9 @@ def part(sls: dict) -> dict:
     if "orthanc-pillar" in states:
         return states
     clean = sls["__sls__"].rpartition(".")[2] == "clean"
-    judged = "orthanc.validation.clean" if clean else "orthanc.validation"
+    validation = "orthanc.validation.clean" if clean else "orthanc.validation"
     # An SLS that includes others includes what these include.
-    states["include"] = states.get("include") or [judged]
+    states["include"] = states.get("include") or [validation]
     for name in states.keys() - {"include"}:
         for arguments in states[name].values():
             if not any(REQUISITES & set(argument) for argument in arguments):

@@ -473,18 +473,18 @@ def test_warnings_do_not_fail_the_run(server, users):
 def test_an_administrator_can_ask_without_applying(server, users):
     server.apply(**{**SETTINGS, "users": users})
     files = server.run(FILES).out
-    verdict = server.call("orthanc_conf.validate", "--out=json")
-    assert '"problems": []' in verdict.out
+    found = server.call("orthanc_conf.validate", "--out=json")
+    assert '"problems": []' in found.out
     server.pillar(**{**SETTINGS, "users": users, "config": {"HttpPrt": 1}, "prot": 2})
-    verdict = server.call("orthanc_conf.validate", check=False)
-    assert verdict.code == 1
-    assert "orthanc:config:HttpPrt" in verdict.out
-    assert "orthanc:prot" in verdict.out
+    found = server.call("orthanc_conf.validate", check=False)
+    assert found.code == 1
+    assert "orthanc:config:HttpPrt" in found.out
+    assert "orthanc:prot" in found.out
     server.write("/srv/files/a.json", '{"HttpPort": 99999, /* x */ "Foo": {}, }')
     server.write("/srv/files/b.json", '{"HttpPort": 1, "WebDavEnabled": true}')
     server.write("/srv/files/.c.JSON", '{"Name": ')
-    verdict = server.call("orthanc_conf.validate", "/srv/files", check=False)
-    assert verdict.code == 1
+    found = server.call("orthanc_conf.validate", "/srv/files", check=False)
+    assert found.code == 1
     for words in (
         "/srv/files/a.json: HttpPort: must be a port",
         "/srv/files/a.json: Foo: unknown option",
@@ -492,13 +492,13 @@ def test_an_administrator_can_ask_without_applying(server, users):
         "/srv/files/b.json: WebDavEnabled: true is advised against",
         "/srv/files/.c.JSON: ",
     ):
-        assert words in verdict.out, verdict
+        assert words in found.out, found
     assert server.call("orthanc_conf.validate", "/srv/files/b.json").ok
     server.write("/srv/files/c.json", '{"DicomWeb": {"Enable": true}}')
     assert server.call("orthanc_conf.validate", "/srv/files/c.json").ok
     server.write("/srv/files/c.json", '{"DicomWeb": {"Enable": true}, "Plugins": ["/srv"]}')
-    verdict = server.call("orthanc_conf.validate", "/srv/files/c.json", check=False)
-    assert "/srv/files/c.json: DicomWeb: no plugin of this host reads it" in verdict.out
+    found = server.call("orthanc_conf.validate", "/srv/files/c.json", check=False)
+    assert "/srv/files/c.json: DicomWeb: no plugin of this host reads it" in found.out
     assert server.call("orthanc_conf.validate", "/etc/orthanc").ok
     assert not server.call("orthanc_conf.validate", "/srv/none", check=False).ok
     assert server.run(FILES).out == files

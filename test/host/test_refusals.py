@@ -138,9 +138,9 @@ def test_a_disk_that_is_not_mounted_is_missed(disks, users):
     disks.refused(disks.gone, tests=(True,))
     disks.store()
     disks.refused(disks.gone)
-    verdict = host.call("orthanc_conf.validate", check=False)
-    assert verdict.code == 1
-    assert disks.gone in verdict.out
+    found = host.call("orthanc_conf.validate", check=False)
+    assert found.code == 1
+    assert disks.gone in found.out
     # It is there again, but not for the Orthanc that runs.
     host.run("mount --bind /mnt/disk /srv/images")
     assert "restarted" in str(host.state(test=True).changes["orthanc-serving"])

@@ -8,20 +8,20 @@ NOBODY = {"user": "nobody", "group": "nogroup"}
 
 
 @pytest.fixture
-def look(loaders, tmp_path):
+def judge(loaders, tmp_path):
     """A function from options to the sentences about them, by their paths."""
     for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
         folder.chmod(0o755)  # pytest closes them
 
-    def look(options, **arguments):
+    def judge(options, **arguments):
         arguments = {"who": NOBODY, **arguments}
-        verdict = loaders.modules.orthanc_paths.look(options, str(tmp_path), **arguments)
+        judged = loaders.modules.orthanc_paths.judge(options, str(tmp_path), **arguments)
         return {
             kind: {":".join(path): sentence for path, sentence in found}
-            for kind, found in verdict.items()
+            for kind, found in judged.items()
         }
 
-    return look
+    return judge
 
 
 def make(path, mode, text=None):
@@ -33,7 +33,7 @@ def make(path, mode, text=None):
     path.chmod(mode)
 
 
-def test_what_is_wrong_is_named_with_the_remedy(look, tmp_path):
+def test_what_is_wrong_is_named_with_the_remedy(judge, tmp_path):
     make(tmp_path / "open.lua", 0o644, "")
     make(tmp_path / "closed.lua", 0o600, "")
     make(tmp_path / "shut", 0o700)
@@ -44,7 +44,7 @@ def test_what_is_wrong_is_named_with_the_remedy(look, tmp_path):
     make(tmp_path / "mine", 0o755)
     make(tmp_path / "text.so", 0o644, "no library")
     here = str(tmp_path)
-    found = look(
+    found = judge(
         {
             "LuaScripts": ["open.lua", "closed.lua", "none.lua", "open"],
             "TemporaryDirectory": f"{here}/mine",
@@ -88,26 +88,26 @@ def test_what_is_wrong_is_named_with_the_remedy(look, tmp_path):
         assert words in found["problems"][path]
 
 
-def test_what_is_known_is_warned_about_unless_orthanc_dies_of_it(look, tmp_path):
+def test_what_is_known_is_warned_about_unless_orthanc_dies_of_it(judge, tmp_path):
     make(tmp_path / "mine", 0o755)
     later = {"TemporaryDirectory": str(tmp_path / "mine")}
     known = {**later, "LuaScripts": ["none.lua"], "Name": "x"}
-    found = look({**known, "Name": "y"}, known=[known])
+    found = judge({**known, "Name": "y"}, known=[known])
     assert set(found["warnings"]) == {"TemporaryDirectory", "LuaScripts:0"}
     assert set(found["problems"]) == {"LuaScripts:0"}
-    assert set(look(later, known=[{"TemporaryDirectory": "/x"}])["problems"]) == set(later)
+    assert set(judge(later, known=[{"TemporaryDirectory": "/x"}])["problems"]) == set(later)
 
 
-def test_what_will_come_is_not_missed(look, tmp_path):
+def test_what_will_come_is_not_missed(judge, tmp_path):
     options = {"LuaScripts": ["none.lua"], "StorageDirectory": f"{tmp_path}/storage"}
     coming = [f"{tmp_path}/none.lua", f"{tmp_path}/storage"]
-    assert look(options, coming=coming) == {"problems": {}, "warnings": {}}
+    assert judge(options, coming=coming) == {"problems": {}, "warnings": {}}
 
 
 @pytest.mark.parametrize("who", [None, {"user": "nobody-of-this-host", "group": "x"}])
-def test_without_an_account_only_what_is_there_counts(look, tmp_path, who):
+def test_without_an_account_only_what_is_there_counts(judge, tmp_path, who):
     make(tmp_path / "closed.lua", 0o600, "")
-    found = look({"LuaScripts": ["closed.lua", "none.lua"]}, who=who)
+    found = judge({"LuaScripts": ["closed.lua", "none.lua"]}, who=who)
     assert set(found["problems"]) == {"LuaScripts:1"}
 
 

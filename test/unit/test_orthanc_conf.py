@@ -58,7 +58,7 @@ def test_a_misspelt_option_is_no_comment(validate):
 def test_the_formulas_own_words_are_never_hidden(validate):
     """Whatever the password is: these would be riddles."""
     users = '"RegisteredUsers": {"a": "orthanc", "b": "unknown", "c": "option", "d": "must"}'
-    verdict = validate(a="{" + users + ', "HttpPrt": 1, "HttpPort": "1", "LimitFindResults": 0}')
-    assert len(verdict["problems"]) == 2
-    assert verdict["warnings"]
-    assert "(hidden)" not in str(verdict)
+    found = validate(a="{" + users + ', "HttpPrt": 1, "HttpPort": "1", "LimitFindResults": 0}')
+    assert len(found["problems"]) == 2
+    assert found["warnings"]
+    assert "(hidden)" not in str(found)

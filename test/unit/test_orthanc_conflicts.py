@@ -68,7 +68,7 @@ URI = {"EnableIndex": True, "ConnectionUri": "postgresql:///orthanc"}
     ],
 )
 def test_what_would_be_ignored_is_named(options, path, remedy):
-    ((found, sentence),) = conflicts.problems(options)
+    ((found, sentence),) = conflicts.check(options)
     assert ":".join(found) == path
     assert remedy in sentence
     # The path is one of the tables: they do not say that it is unknown.
@@ -103,12 +103,12 @@ def test_what_would_be_ignored_is_named(options, path, remedy):
     ],
 )
 def test_what_goes_together_passes(options):
-    assert conflicts.problems(options) == []
+    assert conflicts.check(options) == []
 
 
 def test_each_modality_is_told_by_its_name():
     entries = {"a": {**CT, "AllowStore": False}, "b": CT, "c": {**CT, "AllowEcho": False}}
-    found = conflicts.problems({"DicomModalities": entries, "OrthancPeers": {"p": FAR}})
+    found = conflicts.check({"DicomModalities": entries, "OrthancPeers": {"p": FAR}})
     assert [":".join(path[1:]) for path, _ in found] == ["c:AllowEcho", "a:AllowStore"]
 
 

@@ -229,6 +229,6 @@ def test_a_database_that_takes_too_long_is_said_to_do_so(monkeypatch):
     stopped = {"retcode": 1, "stdout": "Timed out after 60 seconds", "stderr": ""}
     monkeypatch.setattr(orthanc_postgresql, "psql", lambda *_: stopped)
     options = {"PostgreSQL": {"EnableIndex": True, "Host": "db"}}
-    ((path, sentence),) = orthanc_database.problems(options, user="root", group="root")
+    ((path, sentence),) = orthanc_database.tried(options, user="root", group="root")
     assert path == ["PostgreSQL", "Host"]
     assert sentence.endswith("PostgreSQL says: it took over 60 s")

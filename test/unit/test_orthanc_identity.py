@@ -179,17 +179,17 @@ REMAINING = known(index=None, knows=True, lacking="")
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_what_may_change(case):
     for served in (False, True):
-        verdict = identity.judge(*ACCEPTED[case], FILE, served)
+        found = identity.judge(*ACCEPTED[case], FILE, served)
         # A server's own database may be empty beside what others left there.
-        assert verdict == {"problems": [], "warnings": []}
+        assert found == {"problems": [], "warnings": []}
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_must_not(case):
     before, now, part, words = REFUSED[case]
-    verdict = identity.judge(before, now, FILE)
-    ((which, sentence),) = verdict["problems"]
-    assert (which, verdict["warnings"]) == (part, [])
+    found = identity.judge(before, now, FILE)
+    ((which, sentence),) = found["problems"]
+    assert (which, found["warnings"]) == (part, [])
     for word in words:
         assert word in sentence
 
@@ -213,9 +213,9 @@ def test_what_must_not(case):
 )
 def test_what_is_served_already_is_warned_about(before, images, running, kind):
     now = seen(images=images, index=None, lacking=IMAGE, knows=True)
-    verdict = identity.judge(before, now, FILE, served=True, running=running)
-    assert [part for part, _ in verdict[kind]] == ["storage"]
-    assert not verdict["problems" if kind == "warnings" else "warnings"]
+    found = identity.judge(before, now, FILE, served=True, running=running)
+    assert [part for part, _ in found[kind]] == ["storage"]
+    assert not found["problems" if kind == "warnings" else "warnings"]
 
 
 def test_an_empty_database_that_serves_is_left_alone():

@@ -20,9 +20,10 @@ OPTION_NAMES = sorted({*orthanc_tables.OPTIONS, *orthanc_tables.SECTIONS})
 @given(st.dictionaries(st.sampled_from(OPTION_NAMES) | st.text(max_size=5), VALUES, max_size=4))
 def test_any_options_are_judged_and_stay_as_they_are(options):
     before = copy.deepcopy(options)
-    verdict = orthanc_judge.judge("/nonexistent", {**BARE, "layers": [options]}, host=False)
+    case = orthanc_judge.case("/nonexistent", {**BARE, "layers": [options]}, host=False)
+    found = orthanc_judge.judge(case)
     assert options == before
-    for sentence in verdict["problems"] + verdict["warnings"]:
+    for sentence in found["problems"] + found["warnings"]:
         assert sentence.startswith("orthanc:config:")
 
 
@@ -44,5 +45,6 @@ def test_a_problem_is_named_by_the_pillar_path_it_comes_from(path, origin, monke
         "DicomModalities:ct": "orthanc:modalities:ct",
         "RegisteredUsers:anna": "orthanc:users:anna:password",
     }
-    verdict = orthanc_judge.judge("/nonexistent", {**BARE, "sources": sources}, host=False)
-    assert verdict["problems"] == [f"{origin}: x"]
+    case = orthanc_judge.case("/nonexistent", {**BARE, "sources": sources}, host=False)
+    found = orthanc_judge.judge(case)
+    assert found["problems"] == [f"{origin}: x"]

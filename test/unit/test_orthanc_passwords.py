@@ -173,7 +173,7 @@ def test_no_sentence_holds_the_secret():
     for secret in [*FAILED, "orthanc-demo", "Radiology2024!"]:
         options = {"RegisteredUsers": {"anna": secret}}
         shown = {o: orthanc_options.redact(o, value) for o, value in options.items()}
-        found = orthanc_passwords.judge(options, shown, remote=True)
+        found = orthanc_passwords.check(options, shown, remote=True)
         told = [sentence for pairs in found.values() for _, sentence in pairs]
         assert told
         assert not [sentence for sentence in told if secret in sentence]

@@ -105,9 +105,9 @@ def test_a_path_that_orthanc_takes_by_default_is_looked_at(tmp_path):
         ({"SslEnabled": True}, tmp_path / "certificate.pem"),
         ({"SslEnabled": True, "SslCertificate": "x.pem"}, tmp_path / "x.pem"),
     ):
-        found = paths.look(options, str(tmp_path))["problems"]
+        found = paths.judge(options, str(tmp_path))["problems"]
         assert [path for path, _ in found] == [["SslCertificate"]]
         assert str(where) in found[0][1]
         where.write_text("")
-        assert paths.look(options, str(tmp_path))["problems"] == []
-    assert paths.look({"SslEnabled": False}, str(tmp_path / "none"))["problems"] == []
+        assert paths.judge(options, str(tmp_path))["problems"] == []
+    assert paths.judge({"SslEnabled": False}, str(tmp_path / "none"))["problems"] == []
