@@ -92,18 +92,23 @@ def answers(address=None):
         return False
 
 
-def restart(service):
+def restart(service=None):
     """
-    Part of the formula. Start Orthanc, or restart it, also where systemd has given it up after too
-    many failures.
+    Restart Orthanc, or start it, also where systemd has given it up after too many failures. One
+    that was started a moment ago is waited for, because it may be making its index.
 
     service
-        The name of the service.
+        The name of the service; by default the one that the packages bring.
 
-    Returns whether that succeeded, which does not say yet that Orthanc serves. Raises
-    CommandExecutionError if it is not root who asks.
+    Returns whether that succeeded, which does not say yet that Orthanc serves; ``orthanc.answers``
+    does.
+
+    Raises CommandExecutionError if it is not root who asks.
+
+    No example, because it interrupts the server that it is typed on.
     """
     _as_root()
+    service = service or __salt__["orthanc_tables.get"]("SERVER")
     _settle()
     if salt.utils.systemd.booted(__context__):
         # Its drop-in may have been written, or put back.

@@ -330,17 +330,24 @@ def _same_scripts(case) -> bool:
     return old == new and not set(new) & set(__salt__["orthanc_proof.changed_files"](case.name))
 
 
-def restore(name, group="orthanc"):
+def restore(name, group=None):
     """
-    Part of the formula. Put the files back with which Orthanc was last seen serving; see
-    ``orthanc_files.restore``.
+    Put the files back with which Orthanc was last seen serving. It reads them when it is restarted;
+    the next run of the formula applies the pillar again.
 
     name
-        The path of the folder.
+        The path of the folder of the configuration.
 
     group
-        The name of the group that may read the configuration.
+        The name of the group that may read the files; by default that of Orthanc's account.
+
+    Returns the names of the files that were put back; none where all of them are as they were.
+
+    Raises CommandExecutionError if there is no such group, or if writing failed.
+
+    No example, because it replaces the configuration of the server that it is typed on.
     """
+    group = group or __salt__["orthanc_layers.defaults"]()["group"]
     return __salt__["orthanc_files.restore"](name, __salt__["orthanc_host.gid"](group))
 
 

@@ -239,6 +239,20 @@ def test_the_links_lead_to_the_live_folders(minion, users):
     assert minion.run("readlink /srv/links/images").out.strip() == "/var/lib/orthanc/db-v6"
 
 
+def test_the_last_good_files_come_back_by_hand(minion, users):
+    minion.apply(users=users)
+    good = minion.read("/etc/orthanc/orthanc.json")
+    minion.write("/etc/orthanc/orthanc.json", '{"HttpPort": "none"}')
+    minion.call("orthanc.restart", check=False)
+    assert "orthanc.json" in minion.call("orthanc_conf.restore", "/etc/orthanc").out
+    assert minion.read("/etc/orthanc/orthanc.json") == good
+    assert "True" in minion.call("orthanc.restart").out
+    minion.wait_for_port()
+    assert "True" in minion.call("orthanc.answers").out
+    assert minion.apply(users=users).changes.keys() == {"orthanc-serving"}
+    assert minion.state().changes == {}
+
+
 def test_who_is_not_root_is_told_so_in_one_sentence(minion, users):
     minion.apply(users=users)
     minion.run("useradd -m bob; mkdir -p /home/bob/salt; cp -r /srv/pillar /home/bob/pillar")
@@ -253,7 +267,7 @@ def test_who_is_not_root_is_told_so_in_one_sentence(minion, users):
     minion.run(f"{call} saltutil.sync_all")
     for function in (
         *("orthanc.access", "orthanc.answers", "orthanc.errors", "orthanc.backup_key"),
-        *("orthanc.restart orthanc", "orthanc_conf.validate", "orthanc_conf.validate /etc/orthanc"),
+        *("orthanc.restart", "orthanc_conf.validate", "orthanc_conf.validate /etc/orthanc"),
         *("orthanc_conf.effective /etc/orthanc", "orthanc_conf.restore /etc/orthanc"),
     ):
         told = minion.run(f"{call} {function}", check=False)

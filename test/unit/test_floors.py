@@ -16,15 +16,23 @@ SOURCES = {
     for suffix in ("*.py", "*.sls")
     for path in sorted((FORMULA / folder).rglob(suffix))
 }
-ARCHITECTURE = (FORMULA / "docs/architecture.md").read_text()
+PAGES = {
+    path.relative_to(FORMULA).as_posix(): path.read_text()
+    for pattern in ("*.md", "docs/*.md", "pillar.example", "orthanc/*.sh")
+    for path in sorted(FORMULA.glob(pattern))
+}
+ARCHITECTURE = PAGES["docs/architecture.md"]
 CALL = re.compile(r"""__salt__\[\s*["'](orthanc\w*)\.(\w+)""")
 # What people call; all else is part of the formula.
 PEOPLE = {
-    "orthanc": {"access", "answers", "backend", "backup_key", "errors"},
-    "orthanc_conf": {"effective", "validate"},
+    "orthanc": {"access", "answers", "backend", "backup_key", "errors", "restart"},
+    "orthanc_conf": {"effective", "restore", "validate"},
     "orthanc_pillar_file": {"check"},
 }
 TABLES = ("orthanc_tables",)
+# What follows a command of Salt's, up to the first name with a point in it.
+COMMAND = re.compile(r"\bsalt(?:-call|-ssh)?(?: [^\s.`]+)* (orthanc\w*)\.(\w+)")
+NAME = re.compile(r"\b(orthanc\w*)\.([a-z]\w*)")
 
 
 def floors():
@@ -45,6 +53,13 @@ PUBLIC = [
     # Some say what of them Salt is to offer.
     and node.name in getattr(importlib.import_module(module), "__load__", [node.name])
 ]
+# A page may mean the state of a name.
+STATES = {
+    (pathlib.Path(path).stem, node.name)
+    for path, source in SOURCES.items()
+    if path.startswith("_states/")
+    for node in functions(source)
+}
 
 
 def test_the_documentation_knows_each_module():
@@ -69,11 +84,19 @@ def test_what_is_called_is_there():
 def test_people_are_shown_what_is_for_them(module, name):
     doc = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
     if name in PEOPLE.get(module, ()):
-        assert "CLI Example:" in doc
+        assert ("CLI Example:" in doc) != ("No example, because it " in doc)
         assert "Part of the formula" not in doc
     else:
         assert doc.startswith("Part of the formula")
         assert "CLI Example:" not in doc
+
+
+@pytest.mark.parametrize("path", [*PAGES, *SOURCES])
+def test_people_are_sent_to_what_is_for_them(path):
+    named = set(COMMAND.findall({**SOURCES, **PAGES}[path]))
+    if path in PAGES:
+        named |= {one for one in NAME.findall(PAGES[path]) if one in PUBLIC and one not in STATES}
+    assert {(module, name) for module, name in named if name not in PEOPLE.get(module, ())} == set()
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC)
