@@ -108,13 +108,18 @@ def restart(service=None):
     No example, because it interrupts the server that it is typed on.
     """
     _as_root()
-    service = service or __salt__["orthanc_tables.get"]("SERVER")
+    service = service or _server()
     _settle()
     if salt.utils.systemd.booted(__context__):
         # Its drop-in may have been written, or put back.
         for words in (["daemon-reload"], ["reset-failed", service]):
             __salt__["cmd.run_all"](["systemctl", *words], python_shell=False, ignore_retcode=True)
     return __salt__["service.restart"](service)
+
+
+def _server() -> str:
+    """Return how the packages call the service and its account."""
+    return __salt__["orthanc_tables.get"]("SERVER")
 
 
 def _as_root() -> None:
@@ -250,13 +255,13 @@ def require_postgresql(config):
     )
 
 
-def errors(service="orthanc", log="", count=10, config=None):
+def errors(service=None, log="", count=10, config=None):
     """
     Return the last error lines that Orthanc logged since it was last started, a list of texts;
     without any, its last lines.
 
     service
-        The name of the service.
+        The name of the service; by default the one that the packages bring.
 
     log
         The path of the folder of the logs; None for the journal. By default the one of the pillar,
@@ -282,7 +287,7 @@ def errors(service="orthanc", log="", count=10, config=None):
         lines = _newest(glob.glob(os.path.join(glob.escape(log), "[Oo]rthanc.log.*")))
     else:
         journal = __salt__["cmd.run_stdout"](
-            ["journalctl", "--unit", service, "--lines", "200", "--output", "cat"],
+            ["journalctl", "--unit", service or _server(), "--lines", "200", "--output", "cat"],
             python_shell=False,
         )
         # Of several starts, the last one: the first line that Orthanc logs names its version.
@@ -386,7 +391,7 @@ def backup_key(path=None, remote_user=None, saltenv=None, pillarenv=None):
         "on_the_backup_host": (
             f"As {remote_user}, add this line to ~/.ssh/authorized_keys:\nrestrict {public}"
         ),
-        "on_this_host": f"Then try it:\nrunuser -u orthanc -- {login}",
+        "on_this_host": f"Then try it:\nrunuser -u {_server()} -- {login}",
     }
 
 

@@ -25,7 +25,7 @@ NO_CONTENT = {"lost+found"}
 CONFIG_PATH = "orthanc:paths:config"
 
 
-def close(name, user="orthanc", group="orthanc", own=None, test=False):
+def close(name, user, group, own=None, test=False):
     """
     Part of the formula. Take the rights of others from all that is in a folder; not from the folder
     itself.

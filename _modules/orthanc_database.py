@@ -97,7 +97,7 @@ def advice(options):
     return [(path, sentence)]
 
 
-def tried(options, user="orthanc", group="orthanc", texts=None):
+def tried(options, user, group, texts=None):
     """
     Part of the formula. Try the PostgreSQL database as Orthanc would use it. Return why it could
     not: a list of pairs of an option's path and a sentence with PostgreSQL's own words; None where
@@ -143,7 +143,7 @@ def tried(options, user="orthanc", group="orthanc", texts=None):
     return found
 
 
-def untried(options, user="orthanc"):
+def untried(options, user):
     """
     Part of the formula. Return why ``tried`` cannot try the database of the options; None if it
     can.
@@ -164,7 +164,7 @@ def untried(options, user="orthanc"):
     return None
 
 
-def left_behind(before, options, user="orthanc", group="orthanc", texts=None):
+def left_behind(before, options, user, group, texts=None):
     """
     Part of the formula. Return why the server would no longer find its images, as a list of pairs
     of an option's path and a sentence: they stay in one index or store while it is told to use
@@ -236,7 +236,7 @@ def has_images(storage):
     return any(map(IMAGE_FOLDER.fullmatch, os.listdir(storage)))
 
 
-def known_images(options, user="orthanc", group="orthanc", texts=None, far=False):
+def known_images(options, user, group, texts=None, far=False):
     """
     Part of the formula. Return the UUIDs of some files that the index in PostgreSQL knows, the
     oldest and the newest ones; none where it is new, None where the index is elsewhere or does not

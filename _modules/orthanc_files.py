@@ -30,7 +30,8 @@ FILE_MODE = 0o640
 UNIT_MODE, UNIT = 0o644, ".conf"
 # Lies in the folder from before the first write until the service was seen serving with the files.
 UNPROVEN = ".unproven"
-# What the names begin with of files that are no JSON and of the formula's making.
+# What the names begin with of files that are no JSON and of the formula's making. (The SLS files
+# have it from orthanc/defaults.yaml.)
 OWN = "orthanc-formula"
 # The folder for what was there before the formula: the packages' own files, or an administrator's.
 ORIGINALS = "before-formula"
@@ -372,6 +373,16 @@ def is_ours(name, entry):
         return __salt__["orthanc_json.dump"](__salt__["orthanc_json.parse"](content)) == content
     except ValueError:
         return False
+
+
+def own(pattern):
+    """
+    Part of the formula. Return a path of the formula's own.
+
+    pattern
+        The path, with ``{}`` for what the names of the formula's files begin with.
+    """
+    return pattern.format(OWN)
 
 
 def is_own_name(path):

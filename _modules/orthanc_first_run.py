@@ -29,7 +29,8 @@ from salt.exceptions import CommandExecutionError
 
 __func_alias__ = {"open_": "open"}
 
-RECORD = "/var/lib/orthanc-formula/first-run.json"
+# See ``orthanc_files.own``.
+RECORD = "/var/lib/{}/first-run.json"
 WHY = """\
 # Written by Salt before Orthanc was installed; goes when its first configuration is in place.
 # Until then Orthanc is not started, because the package's own configuration is open to all.
@@ -96,7 +97,7 @@ def begin(service, packages, others=(), folders=(), config=None, test=False):
         names = {"packages": packages, "others": others}
         noted = [*_note_packages(record, names), *_note_paths(record, folders, config)]
         if noted:
-            changes[RECORD] = {"old": None if first else "without", "new": noted}
+            changes[_place()] = {"old": None if first else "without", "new": noted}
         if closed or not (_are_installed([service]) or __salt__["service.status"](service)):
             record["served"] = False
             open_yet = [
@@ -135,7 +136,7 @@ def packaged(folders, config, test=False):
             here = {path: _mode(path) for path in paths if not record["paths"].get(path)}
             found = {path: mode for path, mode in here.items() if mode}
             record["paths"].update(found)
-    return {RECORD: {"old": "without", "new": sorted(found)}} if found else {}
+    return {_place(): {"old": "without", "new": sorted(found)}} if found else {}
 
 
 def close(service):
@@ -266,7 +267,7 @@ def undo(service, config, log=None, test=False):
             changes[f"{service} {what}"] = {"old": now[what], "new": before[what]}
     if before and record["held"] != _held(service):
         changes[f"{service} held"] = {"old": not record["held"], "new": record["held"]}
-    changes[RECORD] = {"old": "present", "new": None}
+    changes[_place()] = {"old": "present", "new": None}
     if test:
         return changes
     open_(service)
@@ -279,10 +280,11 @@ def undo(service, config, log=None, test=False):
         __salt__["orthanc.restart"](service)
         serves_with = __salt__["orthanc_folder.in_use"](config, service)
         __salt__["orthanc.wait"](service, serves_with, log=log)
-    with _failing(f"removing {RECORD}"):
-        os.unlink(RECORD)
+    path = _place()
+    with _failing(f"removing {path}"):
+        os.unlink(path)
         with contextlib.suppress(OSError):  # masterless.sh may have its own things there
-            os.rmdir(os.path.dirname(RECORD))
+            os.rmdir(os.path.dirname(path))
     return changes
 
 
@@ -392,17 +394,24 @@ def _put_back_paths(record: dict, changes: dict) -> None:
 @contextlib.contextmanager
 def _record(test: bool = False):
     """Lend the record to one run after the other, and write what was changed of it."""
-    with __salt__["orthanc_files.locked"](os.path.dirname(RECORD)):
+    path = _place()
+    with __salt__["orthanc_files.locked"](os.path.dirname(path)):
         record = _read()
         before = copy.deepcopy(record)
         yield record
         if record != before and not test:
-            _write(RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n", 0o600)
+            _write(path, json.dumps(record, indent=2, sort_keys=True) + "\n", 0o600)
+
+
+def _place() -> str:
+    """Return the path of the record."""
+    return __salt__["orthanc_files.own"](RECORD)
 
 
 def _read() -> dict:
-    with _failing(f"reading {RECORD}"):
-        text = __salt__["orthanc_files.read_if_there"](RECORD)
+    path = _place()
+    with _failing(f"reading {path}"):
+        text = __salt__["orthanc_files.read_if_there"](path)
         return json.loads(text) if text else {}
 
 

@@ -6,8 +6,8 @@ Orthanc refuses to start where two files of its folder hold the same option. So 
 owner file here, and each file that the formula owns holds exactly the options that it manages: what
 leaves the pillar leaves the host.
 
-What belongs together travels as one mapping, the *configuration*; what it lacks has the value in
-``CONFIGURATION``:
+What belongs together travels as one mapping, the *configuration*; what it lacks has the value that
+``defaults`` gives:
 
 layers
     A list of mappings from option name to value; see ``merge``.
@@ -95,20 +95,20 @@ import re
 
 from salt.exceptions import SaltInvocationError
 
-# What a configuration may hold, and the value of what it lacks; REQUIRED may not be lacking.
+# What a configuration may hold, and the value of what it lacks.
 CONFIGURATION = {
     **{name: {} for name in ("texts", "certificates", "pems", "sources", "folders")},
     **dict.fromkeys(("defaults", "sections", "packages", "plugins", "databases"), ()),
     **dict.fromkeys(("command", "version", "site", "plugin_folder")),
     **dict.fromkeys(("preflight", "allow_no_users"), True),
     "installed": False,
-    **dict.fromkeys(("user", "group", "service"), "orthanc"),
     "saltenv": "base",
     "remote_access": None,
 }
+# What it may not lack.
 REQUIRED = ("layers", "main_file", "option_files")
-# The package of the server, by the name that the tables of orthanc_options have for it.
-SERVER = "orthanc"
+# What has the name of the server's package, where it is lacking.
+NAMED = ("user", "group", "service")
 # Where packages of Debian and openSUSE have their plugins; not all of these are read by Orthanc.
 PLUGIN_FOLDERS = (
     *("/usr/share/orthanc/plugins", "/usr/lib64/share/orthanc/plugins"),
@@ -125,21 +125,26 @@ def complete(configuration):
 
     Raises SaltInvocationError if something in it is missing, unknown or no mapping.
     """
-    unknown = sorted(set(configuration) - {*CONFIGURATION, *REQUIRED})
+    known = defaults()
+    unknown = sorted(set(configuration) - {*known, *REQUIRED})
     missing = [key for key in REQUIRED if key not in configuration]
     if unknown or missing:
         what = f"unknown: {', '.join(unknown)}" if unknown else f"missing: {', '.join(missing)}"
         raise SaltInvocationError(f"in the configuration, {what}")
     if not all(isinstance(layer, dict) for layer in configuration["layers"]):
         raise SaltInvocationError("each layer of options must be a mapping")
-    return {**CONFIGURATION, **configuration}
+    return {**known, **configuration}
 
 
 def defaults():
     """
     Part of the formula. Return a configuration with all that may be lacking, and nothing else.
     """
-    return dict(CONFIGURATION)
+    return {**CONFIGURATION, **dict.fromkeys(NAMED, _server())}
+
+
+def _server() -> str:
+    return __salt__["orthanc_tables.get"]("SERVER")
 
 
 def account(wanted):
@@ -189,7 +194,7 @@ def coming(wanted):
     packages = [] if wanted["installed"] else list(wanted["packages"])
     if here and expected == here.get("version"):
         # What comes with the server itself is there by now, or it does not come.
-        return [package for package in packages if package != SERVER]
+        return [package for package in packages if package != _server()]
     return packages
 
 
@@ -232,7 +237,7 @@ def unused_plugins(name, configuration, of_server=False):
     if not wanted["plugin_folder"]:
         return {}
     found = _choose(name, wanted, options(name, wanted))["unused"]
-    return {path: package for path, package in found.items() if of_server or package != SERVER}
+    return {path: package for path, package in found.items() if of_server or package != _server()}
 
 
 def _choose(name: str, wanted: dict, options: dict) -> dict:

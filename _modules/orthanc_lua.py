@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 
-# The name of its file, in the folder of the configuration as the trial sees it.
-PROBE_NAME = "orthanc-formula-probe.lua"
+# The name of its file, in the folder of the configuration as the trial sees it; nowhere else.
+PROBE_NAME = ".formula-probe.lua"
 # Callbacks stay out of the table of globals, so that Lua asks for them and tells of each new one.
 PROBE = """
 local watch = rawget(_G, "ORTHANC_FORMULA_WATCH")
@@ -48,13 +48,13 @@ setmetatable(_G, {
     local owner = owners[name]
     if type(value) == "function" and type(values[name]) == "function"
       and owner ~= watch.script and readers[name] ~= watch.script then
-      say("orthanc-formula-probe " .. name .. " " .. owner .. " " .. watch.script .. " .")
+      say("formula-probe " .. name .. " " .. owner .. " " .. watch.script .. " .")
     end
     values[name], owners[name] = value, watch.script
   end,
 })
 """
-FOUND = re.compile(r"orthanc-formula-probe (\w+) (\d+) (\d+) \.")
+FOUND = re.compile(r"formula-probe (\w+) (\d+) (\d+) \.")
 
 
 def watched(scripts):

@@ -47,11 +47,11 @@ UNLOADED = ".unloaded"
 # For how many seconds nginx may need to take what it was told to load.
 PATIENCE = 15
 # A folder for trying things, and what puts another folder in the place of one, seen by this nginx
-# only, and lets it read all that it has.
-SCRATCH = "/run/orthanc-formula-nginx"
+# only, and lets it read all that it has. See ``orthanc_files.own``.
+SCRATCH = "/run/{}-nginx"
 TRY = 'mount --bind "$1" "$2" && echo mounted && exec "$3" -t -q'
 # Where the formula's site is, on the systems that it knows.
-SITES = ("/etc/nginx/conf.d/orthanc-formula.conf", "/etc/nginx/vhosts.d/orthanc-formula.conf")
+SITES = ("/etc/nginx/conf.d/{}.conf", "/etc/nginx/vhosts.d/{}.conf")
 
 
 def site(path):
@@ -79,7 +79,7 @@ def found():
     Part of the formula. Return what the site of the formula on this host says of itself, as
     ``site`` does.
     """
-    return next(filter(None, map(site, SITES)), {})
+    return next(filter(None, map(site, map(__salt__["orthanc_files.own"], SITES))), {})
 
 
 def pending(proxy):
@@ -137,12 +137,13 @@ def tried(proxy):
     folder = os.path.dirname(proxy["site"])
     if not os.path.isdir(folder):
         return [f"{folder}, where nginx has its sites, is not there"]
+    scratch = __salt__["orthanc_files.own"](SCRATCH)
     try:
-        done = _try(proxy, folder)
+        done = _try(proxy, folder, scratch)
     except OSError as err:
         raise CommandExecutionError(f"trying the site of nginx failed: {err}") from err
     finally:
-        shutil.rmtree(SCRATCH, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     if "mounted" not in done["stdout"]:
         log.warning(
             "nginx cannot try its site beforehand, because this host allows no mount name spaces:"
@@ -155,11 +156,11 @@ def tried(proxy):
     return []
 
 
-def _try(proxy, folder: str) -> dict:
+def _try(proxy, folder: str, scratch: str) -> dict:
     """Let nginx read its configuration, with what is in the folder and the files to come."""
-    shutil.rmtree(SCRATCH, ignore_errors=True)
-    os.mkdir(SCRATCH, mode=0o700)
-    copy, pem = os.path.join(SCRATCH, "sites"), os.path.join(SCRATCH, "pem")
+    shutil.rmtree(scratch, ignore_errors=True)
+    os.mkdir(scratch, mode=0o700)
+    copy, pem = os.path.join(scratch, "sites"), os.path.join(scratch, "pem")
     shutil.copytree(folder, copy, symlinks=True)
     texts = _wanted(proxy)
     __salt__["orthanc_files.write"](pem, texts[proxy["pem"]], 0o600)

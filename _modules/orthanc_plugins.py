@@ -28,33 +28,7 @@ import salt.utils.files
 import salt.utils.hashutils
 from salt.exceptions import CommandExecutionError
 
-# The package of the server itself. It brings these plugins, as far as its version has them; each is
-# wanted only where options ask for it.
-SERVER = "orthanc"
-OF_SERVER = (
-    *("ConnectivityChecks", "DelayedDeletion", "Housekeeper", "ModalityWorklists"),
-    *("MultitenantDicom", "ServeFolders"),
-)
-# The plugins of other packages, by their names on Debian and openSUSE alike.
-OF_PACKAGES = {
-    "orthanc-dicomweb": ("OrthancDicomWeb",),
-    "orthanc-gdcm": ("OrthancGdcm",),
-    "orthanc-mysql": ("OrthancMySQLIndex", "OrthancMySQLStorage"),
-    "orthanc-neuro": ("OrthancNeuro",),
-    "orthanc-ohif": ("OrthancOHIF",),
-    "orthanc-postgresql": ("OrthancPostgreSQLIndex", "OrthancPostgreSQLStorage"),
-    "orthanc-python": ("OrthancPython",),
-    "orthanc-stl": ("OrthancSTL",),
-    "orthanc-tcia": ("OrthancTcia",),
-    "orthanc-webviewer": ("OrthancWebViewer",),
-    "orthanc-wsi": ("OrthancWSI",),
-}
 FILE_NAME = "lib{}.so"
-PACKAGE_OF = {
-    FILE_NAME.format(library): package
-    for package, libraries in {SERVER: OF_SERVER, **OF_PACKAGES}.items()
-    for library in libraries
-}
 # What a shared library begins with, and what stands in one that is a plugin.
 LIBRARY, PLUGIN = b"\x7fELF", b"OrthancPluginInitialize"
 CONTENT = re.compile("[0-9a-f]{64}")
@@ -93,10 +67,11 @@ def choose(folder, libraries=(), packages=(), coming=(), downloads=()):
     """
     given = [os.path.basename(path) for path in downloads]
     asked = [piece for piece in libraries if not any(_has(name, piece) for name in given)]
+    package_of = {name: package for package, names in _brought().items() for name in names}
     load, unused = [], {}
     for entry in _plugins(folder):
-        package = PACKAGE_OF.get(entry)
-        wanted = package in packages and package != SERVER
+        package = package_of.get(entry)
+        wanted = package in packages and package != _table("SERVER")
         if wanted or not package or any(_has(entry, piece) for piece in asked):
             load.append(entry)
         else:
@@ -271,16 +246,27 @@ def _ask(words: list) -> list:
     ).splitlines()
 
 
+def _table(name: str):
+    return __salt__["orthanc_tables.get"](name)
+
+
+def _brought() -> dict:
+    """Return the names of the files of the plugins that each package brings."""
+    return {
+        package: [FILE_NAME.format(library) for library in libraries]
+        for package, libraries in _table("PLUGINS").items()
+    }
+
+
 def _expected(there: list, asked: list, coming: list) -> list:
     """Return the names of the plugins that packages bring which are not installed yet."""
-    found = []
+    found, brought = [], _brought()
     for package in coming:
-        names = [FILE_NAME.format(library) for library in OF_PACKAGES.get(package, ())]
-        if package == SERVER:
-            own = [FILE_NAME.format(library) for library in OF_SERVER]
+        names = brought.get(package, [])
+        if package == _table("SERVER"):
             found += [
                 name
-                for name in own
+                for name in names
                 if name not in there and any(_has(name, piece) for piece in asked)
             ]
         elif not set(names) & set(there):

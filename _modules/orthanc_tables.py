@@ -5,7 +5,7 @@ language of :py:mod:`orthanc_shapes`.
 Data only, held against the language by a test. ``OPTIONS`` are those of the server, ``SECTIONS``
 and ``PLUGIN_OPTIONS`` those of its plugins. A row of these two says in the names of which files its
 plugin is found (``library``; one of them has to be there) and which package brings it
-(``package``).
+(``package``). ``PLUGINS`` are those of packages.
 
 (M): measured with Orthanc 1.10.1, 1.12.7 and 1.13.0; (S): read in the source of all releases.
 
@@ -20,7 +20,7 @@ __load__ = ["get"]
 
 def get(name):
     """
-    Part of the formula. Part of the formula: return a table, which is not to be changed.
+    Part of the formula. Return a table, which is not to be changed.
 
     name
         Its name.
@@ -1432,8 +1432,31 @@ SECTIONS = {
     },
 }
 
-# The package of the server, and of the plugins that come with it.
+# The package of the server, after which its service, account and group are named.
 SERVER = "orthanc"
+# The plugins of packages, by their names on Debian and openSUSE alike. Of the server's own package
+# each is there as far as its version has it, and wanted only where options ask for it.
+PLUGINS = {
+    "orthanc": [
+        "ConnectivityChecks",
+        "DelayedDeletion",
+        "Housekeeper",
+        "ModalityWorklists",
+        "MultitenantDicom",
+        "ServeFolders",
+    ],
+    "orthanc-dicomweb": ["OrthancDicomWeb"],
+    "orthanc-gdcm": ["OrthancGdcm"],
+    "orthanc-mysql": ["OrthancMySQLIndex", "OrthancMySQLStorage"],
+    "orthanc-neuro": ["OrthancNeuro"],
+    "orthanc-ohif": ["OrthancOHIF"],
+    "orthanc-postgresql": ["OrthancPostgreSQLIndex", "OrthancPostgreSQLStorage"],
+    "orthanc-python": ["OrthancPython"],
+    "orthanc-stl": ["OrthancSTL"],
+    "orthanc-tcia": ["OrthancTcia"],
+    "orthanc-webviewer": ["OrthancWebViewer"],
+    "orthanc-wsi": ["OrthancWSI"],
+}
 # Packages of plugins that an OS family does not have: searched in Debian 12, 13 and unstable, and
 # in openSUSE:Factory.
 NOT_PACKAGED = {

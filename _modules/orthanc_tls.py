@@ -31,6 +31,7 @@ SOON, RENEWAL = 14, 30
 DAY = 86400
 IN_USE = "the server shows it already, and clients that look refuse it; this run goes on"
 # What a self-signed certificate of this module says of its owner, and for how many days it holds.
+# The words stay, whatever the formula calls its files: those on hosts are known by them.
 MAKER = "orthanc-formula for trying out"
 VALID = 365
 SELF_SIGNED = """\

@@ -15,7 +15,7 @@ def __virtual__():
     return __virtualname__
 
 
-def closed(name, user="orthanc", group="orthanc", own=None):
+def closed(name, user, group, own=None):
     """
     Ensure that what is in a folder is closed to others. All else of it stays, but for what Orthanc
     needs and got as one of the others: that becomes its group's.
@@ -34,6 +34,8 @@ def closed(name, user="orthanc", group="orthanc", own=None):
 
         /etc/orthanc:
           orthanc_access.closed:
+            - user: orthanc
+            - group: orthanc
             - own: [orthanc.json, credentials.json]
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"All of {name} is closed"}

@@ -15,7 +15,7 @@ def __virtual__():
     return __virtualname__
 
 
-def present(name, remote_user, user="orthanc", group="orthanc"):
+def present(name, remote_user, user, group):
     """
     Ensure that there is a key pair for backups. A private key that is there is never replaced.
 
@@ -33,6 +33,8 @@ def present(name, remote_user, user="orthanc", group="orthanc"):
         /var/lib/orthanc/.ssh/id_ed25519:
           orthanc_backup_key.present:
             - remote_user: pacs-backup
+            - user: orthanc
+            - group: orthanc
     """
     shown = f"`salt-call orthanc.backup_key` shows what {remote_user} needs"
     ret = {"name": name, "result": True, "changes": {}, "comment": f"The key is there; {shown}"}

@@ -99,7 +99,7 @@ def test_an_interrupted_closing_is_taken_up_again(leap, users):
     assert "orthanc-storage" in tried.changes
     assert leap.written() == tried_on
     # What is in it comes first; the folder itself, which says that all is done, comes last.
-    leap.run(f"salt-call orthanc_access.close {DATA}")
+    leap.run(f"salt-call orthanc_access.close {DATA} orthanc orthanc")
     assert open_to_others(leap).split() == [DATA, f"{DATA}/link"]
     assert leap.run("stat -c %a /etc/passwd").out.strip() == "644"
     shown = leap.run(f"stat -c '%a %U %G' {DATA}/aa/restored").out.split()

@@ -6,6 +6,8 @@ import inspect
 import pathlib
 import re
 
+import orthanc_files
+import orthanc_tls
 import pytest
 
 FORMULA = pathlib.Path(__file__).resolve().parents[2]
@@ -43,6 +45,14 @@ def floors():
 
 def functions(source):
     return [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+
+
+def texts(source):
+    """Return the texts in a source that are no docstrings."""
+    nodes = list(ast.walk(ast.parse(source)))
+    docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    constants = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in docs]
+    return [node.value for node in constants if isinstance(node.value, str)]
 
 
 PUBLIC = [
@@ -115,6 +125,14 @@ def test_no_function_is_there_for_nobody(module, name):
 def test_a_file_holds_one_room(path):
     if pathlib.Path(path).stem not in TABLES:
         assert SOURCES[path].count("\n") <= 500
+
+
+def test_what_the_names_of_own_files_begin_with_stands_in_one_place(read_yaml):
+    """Here, and one for the SLS files; a certificate that is on a host stays as it is."""
+    own = read_yaml("defaults.yaml")["system"]["own"]
+    found = [text for source in SOURCES.values() for text in texts(source) if own in text]
+    assert found == [orthanc_files.OWN, orthanc_tls.MAKER]
+    assert own == orthanc_files.OWN
 
 
 @pytest.mark.parametrize("path", SOURCES)

@@ -216,12 +216,14 @@ def test_images_are_not_left_behind(monkeypatch, tmp_path, before, after, images
     if images:
         (tmp_path / "0a").mkdir()
     storage = {"StorageDirectory": str(tmp_path)}
-    found = orthanc_database.left_behind({**before, **storage}, {**after, **storage})
+    found = orthanc_database.left_behind(
+        {**before, **storage}, {**after, **storage}, user="root", group="root"
+    )
     assert [path for path, _ in found] == ([["PostgreSQL", refused]] if refused else [])
 
 
 def test_a_host_without_orthanc_leaves_nothing_behind():
-    assert orthanc_database.left_behind({}, HERE) == []
+    assert orthanc_database.left_behind({}, HERE, user="root", group="root") == []
 
 
 def test_a_database_that_takes_too_long_is_said_to_do_so(monkeypatch):

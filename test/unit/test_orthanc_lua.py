@@ -62,7 +62,7 @@ def test_what_the_last_one_would_take_away(name, second):
 def test_each_is_named_once_and_one_script_twice_is_no_harm():
     found, _ = overridden(DEFINES, DEFINES + "\n" + DEFINES, DEFINES)
     assert [path for path, _ in found] == [["LuaScripts", "1"], ["LuaScripts", "2"]]
-    said = ["orthanc-formula-probe OnStoredInstance 0 1 ."]
+    said = ["formula-probe OnStoredInstance 0 1 ."]
     assert orthanc_lua.overridden(said, ["/a.lua", "/a.lua"]) == []
 
 

@@ -117,6 +117,9 @@ def test_sections_ask_for_plugins(options, expected):
 
 
 def test_both_tables_know_the_same_packages():
+    package_of = {
+        name: package for package, names in orthanc_tables.PLUGINS.items() for name in names
+    }
     for option, section in {**orthanc_tables.SECTIONS, **orthanc_tables.PLUGIN_OPTIONS}.items():
-        brought = {engine.PACKAGE_OF.get(f"lib{piece}.so") for piece in section["library"]}
+        brought = {package_of.get(piece) for piece in section["library"]}
         assert brought - {None} <= {section["package"]}, option
