@@ -222,7 +222,7 @@ def run() -> dict:
 
     @once
     def options():
-        return read("orthanc/options.py")
+        return read("orthanc/options.py", **read("orthanc/lua_filter.py"))
 
     @once
     def configuration():

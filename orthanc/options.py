@@ -1,6 +1,6 @@
 """
-Settings become options of Orthanc, lines of its unit and a site of nginx; users become credentials
-and a Lua filter.
+Settings become options of Orthanc, lines of its unit and a site of nginx; users become credentials,
+and a Lua filter by ``lua_filter.py``.
 
 The SLS files get what these functions return from ``map.py``.
 https://orthanc.uclouvain.be/book/users/configuration.html
@@ -33,8 +33,6 @@ PLAIN = {
     "IndexDirectory": ("paths:index", None),
 }
 NETWORK = "network-online.target"
-# What begins an address in roles.yaml, and the option by which a plugin has it elsewhere.
-MOVED = {"/dicom-web/": ("DicomWeb", "Root")}
 
 # The folders that only Orthanc's account and group may enter; others keep theirs as they are.
 CLOSED = ("home", "storage", "index")
@@ -76,7 +74,7 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "main_file": system["main_file"],
         "option_files": system["option_files"],
         "texts": {
-            filter_file: lua_filter(users, roles_of(settings, roles)) if users else None,
+            filter_file: lua_filter(users, settings["config"], roles) if users else None,
             # Without systemd as PID 1 there is no unit.
             **({system["drop_in"]: unit(settings)} if system["booted"] else {}),
         },
@@ -457,63 +455,3 @@ def listen(settings: dict) -> list:
     if settings["remote_access"]:
         return [port, f"[::]:{port}"] if any(":" in name for name in names) else [port]
     return [f"127.0.0.1:{port}", f"[::1]:{port}"] if "::1" in names else [f"127.0.0.1:{port}"]
-
-
-def roles_of(settings: dict, roles: dict) -> dict:
-    """Return the roles with the addresses that the options give to plugins."""
-    moved = {
-        address: root_of(settings["config"].get(section), option)
-        for address, (section, option) in MOVED.items()
-    }
-
-    def follow(path: str) -> str:
-        for address, root in moved.items():
-            if root and path.startswith(address):
-                return root + path[len(address) :]
-        return path
-
-    return {
-        role: [{**rule, "paths": [follow(path) for path in rule["paths"]]} for rule in rules]
-        for role, rules in roles.items()
-    }
-
-
-def root_of(section, option: str) -> str | None:
-    """Return the address that a section gives to its plugin, as plugins complete it; or None."""
-    root = section.get(option) if isinstance(section, dict) else None
-    # Anything but a text is refused later on. A star would be more than one address.
-    if not isinstance(root, str) or "*" in root:
-        return None
-    return f"/{root.strip('/')}/".replace("//", "/")
-
-
-def lua_filter(users: dict, roles: dict) -> str:
-    """Return the Lua script that lets each user do what the role or the rules allow."""
-    rules = {
-        lua_text(name): [
-            {
-                "methods": rule["methods"],
-                "paths": [lua_text(lua_pattern(path)) for path in rule["paths"]],
-            }
-            for rule in (user["rules"] if "rules" in user else roles[user["role"]])
-        ]
-        for name, user in sorted(users.items())
-    }
-    return render("users.lua.jinja", users=rules)
-
-
-def lua_pattern(path: str) -> str:
-    """Return a Lua pattern: ``**`` matches everything, ``*`` one part of a path."""
-    wildcards = {"**": ".*", "*": "[^/]+"}
-    parts = re.split(r"(\*\*|\*)", path)
-    return "^{}$".format(
-        "".join(wildcards.get(part) or re.sub(r"([^A-Za-z0-9/])", r"%\1", part) for part in parts)
-    )
-
-
-def lua_text(text: str) -> str:
-    """Escape a text for use between quotes in Lua: all but plain characters become \\ddd."""
-    return "".join(
-        chr(byte) if re.match(rb"[A-Za-z0-9/^$%\[\].*+_-]", bytes([byte])) else f"\\{byte:03d}"
-        for byte in text.encode()
-    )

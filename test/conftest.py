@@ -108,6 +108,12 @@ def read(name, **values):
 
 
 @pytest.fixture(scope="session")
+def read_file():
+    """``read``."""
+    return read
+
+
+@pytest.fixture(scope="session")
 def map_file():
     """``orthanc/map.py``."""
     return load("orthanc/map.py")
@@ -136,4 +142,5 @@ def options_file():
     module = load("orthanc/options.py")
     module.__salt__ = {"slsutil.renderer": lambda *_, **__: "-- of a template"}
     module.__env__ = "base"
+    module.lua_filter = lambda *_: "-- of a template"
     return module
