@@ -155,7 +155,7 @@ def _judge_file(options: dict, folder: str, all_of_it: bool, paths) -> tuple[lis
     """
     command = shutil.which("Orthanc") or shutil.which("orthanc") or ""
     here = __salt__["orthanc_options.installed"](command)
-    plugins = __salt__["orthanc_layers.plugins_here"]
+    plugins = __salt__["orthanc_plugins.here"]
     host = {
         "version": here.get("version"),
         "sample": here.get("sample"),
@@ -248,7 +248,7 @@ def _plan(name: str, configuration: dict, coming: bool = True) -> tuple[dict, di
         raise SaltInvocationError("\n".join(found["problems"]))
     wanted, here = case.wanted, case.here
     # What is tried is the Orthanc that is there, not one that is to come.
-    options = __salt__["orthanc_layers.options"](name, wanted, here.get("version"))
+    options, origins = __salt__["orthanc_layers.options"](name, wanted, here.get("version"))
     plugins = wanted["plugins"]
     if plugins:
         options["Plugins"] = [
@@ -259,8 +259,7 @@ def _plan(name: str, configuration: dict, coming: bool = True) -> tuple[dict, di
         lacking += [path for path in options["Plugins"] if not os.path.lexists(path)]
     if lacking and not coming:
         raise CommandExecutionError(f"{lacking[0]} is not there; apply orthanc.plugins first")
-    sources = __salt__["orthanc_layers.sources"](wanted, options)
-    case = case._replace(options=options, wanted={**wanted, "sources": sources})
+    case = case._replace(options=options, origins=origins)
     texts = {**wanted["texts"], **__salt__["orthanc_layers.pems"](name, wanted)}
     sample = here.get("sample") or {}
     files, changes = __salt__["orthanc_layers.compare"](name, wanted, options, texts, sample)

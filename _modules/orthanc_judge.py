@@ -31,6 +31,7 @@ class Case(NamedTuple):
     here: dict  # what the installed Orthanc says of itself
     expected: str | None  # the version that will be there
     options: dict  # as that version takes them
+    origins: dict  # where each of them comes from, see orthanc_layers
     before: dict  # those that the server has now, with the places of images and index
     host: bool  # whether the files that are there count
 
@@ -66,11 +67,10 @@ def case(name, configuration, host=True):
     """
     wanted = __salt__["orthanc_layers.complete"](configuration)
     here, expected = __salt__["orthanc_layers.versions"](wanted)
-    options = __salt__["orthanc_layers.options"](name, wanted, expected)
-    wanted["sources"] = __salt__["orthanc_layers.sources"](wanted, options)
+    options, origins = __salt__["orthanc_layers.options"](name, wanted, expected)
     in_use = __salt__["orthanc_folder.options_in_use"]
     before = in_use(name, wanted["service"]) if host else {}
-    return Case(name, wanted, here, expected, options, before, host)
+    return Case(name, wanted, here, expected, options, origins, before, host)
 
 
 def judge(case):
@@ -107,11 +107,10 @@ def lines(case, found):
         sentence, before which comes the path of the pillar.
     """
     sentences = __salt__["orthanc_layers.sentences"]
-    sources = case.wanted["sources"]
     return [
         line
         for each in found
-        for line in ([each] if isinstance(each, str) else sentences([each], sources))
+        for line in ([each] if isinstance(each, str) else sentences([each], case.origins))
     ]
 
 
@@ -137,7 +136,7 @@ def _options(case: Case) -> tuple[list, list]:
 
 def _checked_for(case: Case, options: dict, version: str | None) -> dict:
     """Return what ``orthanc_options`` has to know of this host, besides the options."""
-    here = __salt__["orthanc_layers.plugins_here"]
+    here = __salt__["orthanc_plugins.here"]
     return {
         "version": version,
         "sample": case.here.get("sample") if version == case.here.get("version") else None,
@@ -177,7 +176,7 @@ def _strangers(case: Case) -> tuple[list, list]:
                 f" chmod g+r {path}"
             )
         problems += [
-            _set_twice(wanted, path, option)
+            _set_twice(case, path, option)
             for option in sorted({*(content or {})} & {*case.options})
         ]
     return problems, []
@@ -189,16 +188,17 @@ def _is_shut_out(case: Case, path: str) -> bool:
     return may(["-x", case.name], **case.account) and not may(["-r", path], **case.account)
 
 
-def _set_twice(wanted: dict, path: str, option: str) -> str:
+def _set_twice(case: Case, path: str, option: str) -> str:
     """Return that a file of somebody else's sets an option that the formula sets."""
-    key = wanted["sources"].get(option)
-    default = ", by default" if option in wanted["defaults"] else ""
+    origin = case.origins.get((option,))
+    key = __salt__["orthanc_layers.key_of"]([option], case.origins)
     sentence = f"{path} sets {option}, which {key} sets too; remove it from that file"
-    if default or not key:
-        # Not all that has no setting is of orthanc:config: users bring a script.
+    # Some have no setting: users bring a script.
+    if not origin or not origin.key or origin.default:
+        default = ", by default" if origin and origin.default else ""
         sentence = (
-            f"{path} sets {option}, which the formula sets too{default}; say it in"
-            f" {key or f'orthanc:config:{option}'} and remove it from that file"
+            f"{path} sets {option}, which the formula sets too{default}; say it in {key} and"
+            " remove it from that file"
         )
     return f"{sentence}, because Orthanc does not start when two files set one option"
 
@@ -302,8 +302,7 @@ def _paths(case: Case) -> tuple[list, list]:
         case.options,
         case.name,
         {**case.account, "service": wanted["service"]},
-        # The first of several layers holds what nobody asked for.
-        known=[case.before, *wanted["layers"][:-1][:1]],
+        known=[case.before, __salt__["orthanc_layers.unasked"](wanted)],
         coming=[*own, *to_come, *wanted["folders"].values()],
         command=wanted["command"],
     )
@@ -380,8 +379,8 @@ def _secrets(case: Case) -> tuple[list, list]:
 
     def without_demo_users(pairs):
         # They have a warning of their own.
-        sources = case.wanted["sources"]
-        return [pair for pair in pairs if sources.get(":".join(pair[0])) != DEMO_USERS]
+        key_of = __salt__["orthanc_layers.key_of"]
+        return [pair for pair in pairs if key_of(pair[0], case.origins) != DEMO_USERS]
 
     return without_demo_users(problems), without_demo_users(warnings)
 

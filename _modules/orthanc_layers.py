@@ -10,7 +10,10 @@ What belongs together travels as one mapping, the *configuration*; what it lacks
 ``defaults`` gives:
 
 layers
-    A list of mappings from option name to value; see ``merge``.
+    A list of mappings, of which the last one wins; see ``merge``. Each has an ``option``, the list
+    of its name and of names below it; its ``value``; its ``origin``, the path of the pillar that
+    the value comes from, without which that is ``orthanc:config``; and ``default``, True where
+    nobody asked for it. One without a value only says from where a part of a value comes.
 
 main_file, option_files
     Which file owns which option; see ``place``.
@@ -28,13 +31,6 @@ pems
 
 saltenv
     The name of the environment of Salt that a ``salt://`` URL among these sources is of.
-
-sources
-    A mapping from option (names below it joined by colons) to the path of the pillar that it comes
-    from, for the sentences about problems. Options that it lacks come from ``orthanc:config``.
-
-defaults
-    A list of the names of options that nobody asked for: they have the formula's own values.
 
 sections
     A list of the names of options of plugins that nobody knows.
@@ -89,16 +85,16 @@ https://orthanc.uclouvain.be/book/users/configuration.html
 
 from __future__ import annotations
 
-import glob
 import os
 import re
+from typing import NamedTuple
 
 from salt.exceptions import SaltInvocationError
 
 # What a configuration may hold, and the value of what it lacks.
 CONFIGURATION = {
-    **{name: {} for name in ("texts", "certificates", "pems", "sources", "folders")},
-    **dict.fromkeys(("defaults", "sections", "packages", "plugins", "databases"), ()),
+    **{name: {} for name in ("texts", "certificates", "pems", "folders")},
+    **dict.fromkeys(("sections", "packages", "plugins", "databases"), ()),
     **dict.fromkeys(("command", "version", "site", "plugin_folder")),
     **dict.fromkeys(("preflight", "allow_no_users"), True),
     "installed": False,
@@ -109,11 +105,14 @@ CONFIGURATION = {
 REQUIRED = ("layers", "main_file", "option_files")
 # What has the name of the server's package, where it is lacking.
 NAMED = ("user", "group", "service")
-# Where packages of Debian and openSUSE have their plugins; not all of these are read by Orthanc.
-PLUGIN_FOLDERS = (
-    *("/usr/share/orthanc/plugins", "/usr/lib64/share/orthanc/plugins"),
-    *("/usr/lib/orthanc", "/usr/lib64/orthanc"),
-)
+LAYER = {"option", "value", "origin", "default"}
+
+
+class Origin(NamedTuple):
+    """Where a value comes from."""
+
+    key: str | None = None  # the path of the pillar; None where it has none
+    default: bool = False  # whether nobody asked for it
 
 
 def complete(configuration):
@@ -131,8 +130,11 @@ def complete(configuration):
     if unknown or missing:
         what = f"unknown: {', '.join(unknown)}" if unknown else f"missing: {', '.join(missing)}"
         raise SaltInvocationError(f"in the configuration, {what}")
-    if not all(isinstance(layer, dict) for layer in configuration["layers"]):
-        raise SaltInvocationError("each layer of options must be a mapping")
+    for layer in configuration["layers"]:
+        if not isinstance(layer, dict) or not layer.get("option") or set(layer) - LAYER:
+            raise SaltInvocationError(
+                "each layer must be a mapping with an option, and a value, an origin or a default"
+            )
     return {**known, **configuration}
 
 
@@ -198,10 +200,49 @@ def coming(wanted):
     return packages
 
 
+def merge(layers):
+    """
+    Part of the formula. Return the options that layers give, and where each comes from.
+
+    Mappings merge, lists and plain values replace, ``None`` takes an option out.
+
+    layers
+        See the module.
+
+    Returns the options, a mapping from name to value; and their origins, a mapping from the names
+    of an option, a tuple, to an ``Origin``.
+    """
+    given, origins = [], {}
+    for layer in layers:
+        path = tuple(layer["option"])
+        origin = Origin(layer.get("origin"), layer.get("default", False))
+        if "value" not in layer:
+            origins[path] = origin
+            continue
+        if not isinstance(layer["value"], dict):
+            # What stood there before is gone, with all that was below it.
+            origins = {other: o for other, o in origins.items() if other[: len(path)] != path}
+        origins.update(_below(path, layer["value"], origin))
+        option = layer["value"]
+        for name in reversed(path):
+            option = {name: option}
+        given.append(option)
+    return __salt__["orthanc_json.merge"](given), origins
+
+
+def _below(path: tuple, value, origin: Origin) -> dict:
+    """Return the origin of a value, and of each name below it."""
+    found = {path: origin}
+    for name, item in value.items() if isinstance(value, dict) else ():
+        key = origin.key and f"{origin.key}:{name}"
+        found.update(_below((*path, name), item, origin._replace(key=key)))
+    return found
+
+
 def options(name, wanted, version=None):
     """
     Part of the formula. Return the options of a configuration as a version of Orthanc takes them,
-    with the plugins that they ask for.
+    with the plugins that they ask for; and where each comes from, see ``merge``.
 
     name
         The path of the folder.
@@ -212,11 +253,21 @@ def options(name, wanted, version=None):
     version
         A text; None where it is not known.
     """
-    merged = __salt__["orthanc_json.merge"](wanted["layers"])
+    merged, origins = merge(wanted["layers"])
     found = __salt__["orthanc_options.adapt"](merged, version)
     if wanted["plugin_folder"]:
         found["Plugins"] = [*_choose(name, wanted, found)["load"], *wanted["plugins"]]
-    return found
+    numbers = {path: number for number, path in enumerate(wanted["plugins"])}
+    plugins = found.get("Plugins")
+    for position, item in enumerate(plugins if isinstance(plugins, list) else ()):
+        if isinstance(item, str) and item in numbers:
+            key = f"orthanc:plugins:{numbers[item]}"
+        elif wanted["plugin_folder"]:
+            key = "orthanc:paths:plugins"
+        else:
+            continue
+        origins["Plugins", str(position)] = Origin(key)
+    return found, origins
 
 
 def unused_plugins(name, configuration, of_server=False):
@@ -236,7 +287,7 @@ def unused_plugins(name, configuration, of_server=False):
     wanted = complete(configuration)
     if not wanted["plugin_folder"]:
         return {}
-    found = _choose(name, wanted, options(name, wanted))["unused"]
+    found = _choose(name, wanted, options(name, wanted)[0])["unused"]
     return {path: package for path, package in found.items() if of_server or package != _server()}
 
 
@@ -379,29 +430,7 @@ def differences(old, new, path=""):
     return changes
 
 
-def sources(wanted, options):
-    """
-    Part of the formula. Return the path of the pillar for options, with that of each plugin that is
-    loaded.
-
-    wanted
-        What ``complete`` returned.
-
-    options
-        A mapping from option name to value.
-    """
-    numbers = {path: number for number, path in enumerate(wanted["plugins"])}
-    items = options.get("Plugins")
-    found = dict(wanted["sources"])
-    for position, item in enumerate(items if isinstance(items, list) else ()):
-        if isinstance(item, str) and item in numbers:
-            found[f"Plugins:{position}"] = f"orthanc:plugins:{numbers[item]}"
-        elif wanted["plugin_folder"]:
-            found[f"Plugins:{position}"] = "orthanc:paths:plugins"
-    return found
-
-
-def sentences(pairs, sources):
+def sentences(pairs, origins):
     """
     Part of the formula. Return one line for each pair of an option's path and a sentence, with the
     path of the pillar.
@@ -409,49 +438,37 @@ def sentences(pairs, sources):
     pairs
         A list of such pairs.
 
-    sources
-        What ``sources`` returned.
+    origins
+        What ``options`` returned.
     """
-    lines = []
-    for path, sentence in pairs:
-        origin = f"orthanc:config:{':'.join(path)}"
-        for depth in range(len(path), 0, -1):
-            source = sources.get(":".join(path[:depth]))
-            if source:
-                origin = ":".join([source, *path[depth:]])
-                break
-        lines.append(f"{origin}: {sentence}")
-    return lines
+    return [f"{key_of(path, origins)}: {sentence}" for path, sentence in pairs]
 
 
-def plugins_here(options, folder):
+def key_of(path, origins):
     """
-    Part of the formula. Return the plugins of this host as ``orthanc_options.check`` wants them:
-    the names of the files that Orthanc would load, and the whole paths of those that packages bring
-    and it would not.
+    Part of the formula. Return the path of the pillar that an option, or what is below it, comes
+    from.
 
-    options
-        A mapping from option name to value.
+    path
+        The names of the option, a list.
 
-    folder
-        The path of the folder of the configuration.
+    origins
+        What ``options`` returned.
     """
-    loaded: list = []
-    plugins = options.get("Plugins")
-    for entry in plugins if isinstance(plugins, list) else []:
-        path = os.path.join(folder, str(entry))
-        inside = os.listdir(path) if os.path.isdir(path) else None
-        loaded += [path] if inside is None else [os.path.join(path, name) for name in inside]
-    known = {os.path.realpath(path) for path in loaded}
-    others: dict = {}
-    for place in PLUGIN_FOLDERS:
-        for path in sorted(glob.glob(os.path.join(place, "*.so*"))):
-            others.setdefault(os.path.realpath(path), path)
-    names = [_versioned_name(path) for path in loaded]
-    return names + [path for real, path in others.items() if real not in known]
+    for depth in range(len(path), 0, -1):
+        origin = origins.get(tuple(path[:depth]))
+        if origin and origin.key:
+            return ":".join([origin.key, *path[depth:]])
+    return ":".join(["orthanc:config", *path])
 
 
-def _versioned_name(path: str) -> str:
-    """Return the name of a file, or that behind a link if that only has a version more."""
-    name, behind = os.path.basename(path), os.path.basename(os.path.realpath(path))
-    return behind if behind.startswith(f"{name}.") else name
+def unasked(wanted):
+    """
+    Part of the formula. Return the options that the formula itself sets, whatever the pillar says
+    of them, a mapping from name to value.
+
+    wanted
+        What ``complete`` returned.
+    """
+    layers = wanted["layers"]
+    return merge([one for one in layers if one.get("default") and not one.get("origin")])[0]

@@ -28,6 +28,11 @@ import salt.utils.files
 import salt.utils.hashutils
 from salt.exceptions import CommandExecutionError
 
+# Where packages of Debian and openSUSE have their plugins; not all of these are read by Orthanc.
+PLUGIN_FOLDERS = (
+    *("/usr/share/orthanc/plugins", "/usr/lib64/share/orthanc/plugins"),
+    *("/usr/lib/orthanc", "/usr/lib64/orthanc"),
+)
 FILE_NAME = "lib{}.so"
 # What a shared library begins with, and what stands in one that is a plugin.
 LIBRARY, PLUGIN = b"\x7fELF", b"OrthancPluginInitialize"
@@ -86,6 +91,33 @@ def choose(folder, libraries=(), packages=(), coming=(), downloads=()):
             if entry not in of_somebody
         },
     }
+
+
+def here(options, folder):
+    """
+    Part of the formula. Return the plugins of this host as ``orthanc_options.check`` wants them:
+    the names of the files that Orthanc would load, and the whole paths of those that packages bring
+    and it would not.
+
+    options
+        A mapping from option name to value.
+
+    folder
+        The path of the folder of the configuration.
+    """
+    loaded: list = []
+    plugins = options.get("Plugins")
+    for entry in plugins if isinstance(plugins, list) else []:
+        path = os.path.join(folder, str(entry))
+        inside = os.listdir(path) if os.path.isdir(path) else None
+        loaded += [path] if inside is None else [os.path.join(path, name) for name in inside]
+    known = {os.path.realpath(path) for path in loaded}
+    others: dict = {}
+    for place in PLUGIN_FOLDERS:
+        for path in sorted(glob.glob(os.path.join(place, "*.so*"))):
+            others.setdefault(os.path.realpath(path), path)
+    names = [_versioned_name(path) for path in loaded]
+    return names + [path for real, path in others.items() if real not in known]
 
 
 def sound(name):
@@ -192,6 +224,12 @@ def remove(name, keep):
                 os.rmdir(folder)
     except OSError as err:
         raise CommandExecutionError(f"a plugin cannot be removed: {err}") from err
+
+
+def _versioned_name(path: str) -> str:
+    """Return the name of a file, or that behind a link if that only has a version more."""
+    name, behind = os.path.basename(path), os.path.basename(os.path.realpath(path))
+    return behind if behind.startswith(f"{name}.") else name
 
 
 def _has(name: str, piece: str) -> bool:

@@ -44,7 +44,7 @@ def valid(name, configuration=None, problems=(), warnings=()):
         /etc/orthanc:
           orthanc_conf.valid:
             - configuration:
-                layers: [{HttpPort: 8042}]
+                layers: [{option: [HttpPort], value: 8042}]
                 main_file: orthanc.json
                 option_files: {}
     """
@@ -93,8 +93,10 @@ def managed(name, configuration):
           orthanc_conf.managed:
             - configuration:
                 layers:
-                  - HttpPort: 8042
-                  - RegisteredUsers: {anna: {__pillar__: [orthanc, users, anna, password]}}
+                  - {option: [HttpPort], value: 8042, origin: "orthanc:port"}
+                  - option: [RegisteredUsers, anna]
+                    value: {__pillar__: [orthanc, users, anna, password]}
+                    origin: orthanc:users:anna:password
                 main_file: orthanc.json
                 option_files:
                   credentials.json: [RegisteredUsers]

@@ -71,9 +71,10 @@ def reached(name, configuration=None):
           orthanc_database.reached:
             - configuration:
                 layers:
-                  - PostgreSQL:
-                      EnableIndex: true
-                      ConnectionUri: {__pillar__: [orthanc, postgresql, uri]}
+                  - {option: [PostgreSQL, EnableIndex], value: true}
+                  - option: [PostgreSQL, ConnectionUri]
+                    value: {__pillar__: [orthanc, postgresql, uri]}
+                    origin: orthanc:postgresql:uri
                 main_file: orthanc.json
                 option_files: {}
     """

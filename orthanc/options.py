@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 from urllib.parse import quote
 
 # The options that hold a setting of the pillar as it stands: which one, and what Orthanc does by
@@ -42,13 +41,8 @@ UNIT_PATH = re.compile(r"[A-Za-z0-9/._+-]*")
 # The options that name folders in which Orthanc keeps something, and their names among the paths.
 DATA = {"StorageDirectory": "storage", "IndexDirectory": "index", "TemporaryDirectory": None}
 
-
-class Definition(NamedTuple):
-    """An option that follows from a setting: its value, and the path of that in the pillar."""
-
-    option: str
-    value: object
-    origin: str
+# Stands for the value where a part of one has an origin of its own.
+PART = object()
 
 
 def run() -> dict:
@@ -60,17 +54,10 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
     users = dict(settings["users"])
     if settings["demo_users"]:
         users.update(demo_users)
-    derived = definitions(settings, users)
-    unasked = {one.option for one in derived if one.origin not in settings["asked"]}
-    derived = [
-        one
-        for one in derived
-        if one.option not in unasked or one.value != PLAIN.get(one.option, (None, None))[1]
-    ]
     database, system = settings["postgresql"], settings["system"]
     filter_file = system["own_files"]["users"]
     return {
-        "layers": layers(settings, users, derived),
+        "layers": layers(settings, users),
         "main_file": system["main_file"],
         "option_files": system["option_files"],
         "texts": {
@@ -81,17 +68,6 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "certificates": certificates(settings),
         "pems": pems(settings),
         "site": system["nginx"]["site"],
-        "sources": {
-            **sources(derived, settings["config"]),
-            **{
-                f"RegisteredUsers:{name}": f"orthanc:users:{name}:password"
-                if name in settings["users"]
-                else "orthanc:demo_users"
-                for name in users
-            },
-            **database_sources(settings),
-        },
-        "defaults": sorted({*settings["default_config"], *unasked} - {*settings["config"]}),
         "sections": settings["plugin_sections"],
         "folders": folders(settings),
         "version": settings.get("version"),
@@ -159,24 +135,37 @@ def render(template: str, **values) -> str:
     )
 
 
-def layers(settings: dict, users: dict, derived: list) -> list:
-    """Return the layers of options, last wins: defaults, derived, pillar, and what must hold."""
+def layers(settings: dict, users: dict) -> list[dict]:
+    """
+    Return the layers of the configuration, last wins: defaults, what follows from the settings,
+    the options of the pillar, and what must hold.
+    """
     config = settings["config"]
-    # Each option of the pillar may be a secret; see orthanc_pillar.
-    looked_up = {option: {"__pillar__": ["orthanc", "config", option]} for option in config}
-    follows = {one.option: one.value for one in derived}
-    layers = [settings["default_config"], follows, looked_up]
+    found = [
+        {"option": [option], "value": value, "default": True}
+        for option, value in settings["default_config"].items()
+    ]
+    found += definitions(settings, users)
+    found += [
+        {
+            "option": [option],
+            # Each option of the pillar may be a secret; see orthanc_pillar.
+            "value": {"__pillar__": ["orthanc", "config", option]},
+            "origin": f"orthanc:config:{option}",
+        }
+        for option in config
+    ]
     own = config.get("LuaScripts") or []
     # Anything but a list is refused later on, as it stands in the pillar.
     if users and isinstance(own, list):
         # The filter asks the one that was defined before it: scripts of the pillar come first.
-        layers.append({"LuaScripts": [*own, own_file(settings, "users")]})
+        found.append({"option": ["LuaScripts"], "value": [*own, own_file(settings, "users")]})
     plugins = config.get("Plugins") or []
     # Where the pillar does not set it, the host makes it of what is in the folder of the plugins.
     if settings["plugins"] and "Plugins" in config and isinstance(plugins, list):
         files = [plugin["path"] for plugin in settings["plugins"]]
-        layers.append({"Plugins": [*plugins, *files]})
-    return layers
+        found.append({"option": ["Plugins"], "value": [*plugins, *files]})
+    return found
 
 
 def own_file(settings: dict, what: str) -> str:
@@ -184,26 +173,21 @@ def own_file(settings: dict, what: str) -> str:
     return f"{settings['paths']['config']}/{settings['system']['own_files'][what]}"
 
 
-def sources(derived: list, config: dict) -> dict:
-    """Return the path of the pillar for each option, or name below it, that config leaves alone."""
-    found = {}
-    for option, value, origin in derived:
-        over = config.get(option)
-        if option not in config:
-            found[option] = origin
-        elif isinstance(value, dict) and isinstance(over, dict):
-            names = [name for name in value if name not in over]
-            found.update({f"{option}:{name}": f"{origin}:{name}" for name in names})
-    return found
-
-
-def definitions(settings: dict, users: dict) -> list[Definition]:
-    """Return what follows from the settings, each option once."""
-    passwords = {name: user["password"] for name, user in users.items()}
+def definitions(settings: dict, users: dict) -> list[dict]:
+    """Return a layer for each option, or name below one, that follows from a setting."""
+    own = settings["users"]
     rows = [
         *((option, value_of(settings, key), key) for option, (key, _) in PLAIN.items()),
         ("AuthenticationEnabled", bool(users), "users"),
-        ("RegisteredUsers", passwords, "users"),
+        ("RegisteredUsers", {}, "users"),
+        *(
+            (
+                ("RegisteredUsers", name),
+                user["password"],
+                f"users:{name}:password" if name in own else "demo_users",
+            )
+            for name, user in users.items()
+        ),
         *log_options(settings["deidentify_logs"]),
         *database_options(settings["postgresql"]),
         *https_options(settings),
@@ -212,8 +196,18 @@ def definitions(settings: dict, users: dict) -> list[Definition]:
     if "ca_source" in settings:
         rows.append(("HttpsCACertificates", own_file(settings, "ca"), "ca_source"))
     # The last one wins: behind nginx, a plain setting is that of nginx.
-    found = {option: Definition(option, value, f"orthanc:{key}") for option, value, key in rows}
-    return list(found.values())
+    last = {option: (value, f"orthanc:{key}") for option, value, key in rows}
+    found = []
+    for option, (value, origin) in last.items():
+        default = origin not in settings["asked"]
+        if default and option in PLAIN and value == PLAIN[option][1]:
+            continue
+        path = [option] if isinstance(option, str) else list(option)
+        layer = {"option": path, "origin": origin}
+        layer.update({} if value is PART else {"value": value})
+        layer.update({"default": True} if default else {})
+        found.append(layer)
+    return found
 
 
 def value_of(settings: dict, setting: str):
@@ -237,16 +231,26 @@ def database_options(postgresql: dict) -> list[tuple]:
     """Return the options for the PostgreSQL database."""
     if not postgresql["enabled"]:
         return []
+    uri = "uri" if "uri" in postgresql else ""
     section = {
-        # Without them Orthanc stays with SQLite and files, and does not say so.
-        "EnableIndex": True,
-        "EnableStorage": postgresql["storage"],
-        "ConnectionUri": connection_uri(postgresql),
+        # Without it Orthanc stays with SQLite, and does not say so.
+        "EnableIndex": (True, "enabled"),
+        "EnableStorage": (postgresql["storage"], "storage"),
+        "ConnectionUri": (connection_uri(postgresql), uri),
         # At the start: less than start_timeout, so that its own lines tell why.
-        "MaximumConnectionRetries": 10,
-        "ConnectionRetryInterval": 4,
+        "MaximumConnectionRetries": (10, ""),
+        "ConnectionRetryInterval": (4, ""),
     }
-    return [("PostgreSQL", section, "postgresql")]
+    rows = [
+        (("PostgreSQL", name), value, f"postgresql:{key}".rstrip(":"))
+        for name, (value, key) in section.items()
+    ]
+    parts = {"sslmode": uri or "verify", "password": uri or "password"}
+    rows += [
+        (("PostgreSQL", "ConnectionUri", part), PART, f"postgresql:{key}")
+        for part, key in parts.items()
+    ]
+    return [("PostgreSQL", {}, "postgresql"), *rows]
 
 
 def https_options(settings: dict) -> list[tuple]:
@@ -292,25 +296,6 @@ def connection_uri(database: dict) -> str | dict:
     if "password" not in database:
         return before + behind
     return {**database["password"], "in_url": [f"{before}:", behind]}
-
-
-def database_sources(settings: dict) -> dict:
-    """Return the path of the pillar for what is found wrong with the connection."""
-    over = settings["config"].get("PostgreSQL")
-    if over and not (settings["postgresql"]["enabled"] and isinstance(over, dict)):
-        return {}
-    found = {
-        "ConnectionUri": "uri" if "uri" in settings["postgresql"] else "",
-        "ConnectionUri:sslmode": "verify",
-        "ConnectionUri:password": "uri" if "uri" in settings["postgresql"] else "password",
-        "EnableIndex": "enabled",
-        "EnableStorage": "storage",
-    }
-    return {
-        f"PostgreSQL:{name}": f"orthanc:postgresql:{key}".rstrip(":")
-        for name, key in found.items()
-        if name not in (over or {})
-    }
 
 
 def behind_nginx(settings: dict) -> bool:

@@ -340,10 +340,12 @@ def test_with_a_refused_pillar_every_state_is_there_and_none_is_run(render, stat
 def options(low, pillar=()):
     """Return the options that the layers of the low state give together with a pillar."""
     import orthanc_json
+    import orthanc_layers
     import orthanc_pillar
 
+    orthanc_layers.__salt__ = {"orthanc_json.merge": orthanc_json.merge}
     layers = orthanc_pillar._resolve(configuration(low)["layers"], {"orthanc": pillar})
-    return orthanc_json.merge(layers)
+    return orthanc_layers.merge(layers)[0]
 
 
 def configuration(low):

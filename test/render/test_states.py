@@ -7,10 +7,11 @@ import subprocess
 import time
 
 import pytest
+from layers import layers
 
 FILES = {"credentials.json": ["RegisteredUsers"], "advanced.json": [], "gdcm.json": ["Gdcm"]}
 ACCOUNT = {"user": "orthanc", "group": "root"}
-BARE = {"layers": [{}], "main_file": "orthanc.json", "option_files": {}}
+BARE = {"layers": [], "main_file": "orthanc.json", "option_files": {}}
 FILTER = "orthanc-formula-users.lua"
 TEST_MODES = pytest.mark.parametrize("test", [True, False])
 
@@ -19,11 +20,11 @@ TEST_MODES = pytest.mark.parametrize("test", [True, False])
 def managed(states, tmp_path):
     """A function that applies orthanc_conf.managed to a folder of the test's own."""
 
-    def managed(*layers, test=False, allow_no_users=True, **users):
+    def managed(*options, test=False, allow_no_users=True, **users):
         return states.orthanc_conf.managed(
             str(tmp_path),
             configuration={
-                "layers": list(layers),
+                "layers": [one for given in options for one in layers(given)],
                 "main_file": "orthanc.json",
                 "option_files": FILES,
                 "texts": {FILTER: users["users_lua"]} if users else {},
@@ -357,7 +358,7 @@ def test_valid_fails_and_lists_every_problem(states, tmp_path, test):
     assert "- a: x\n- b: y" in ret.comment
     ret = states.orthanc_conf.valid(
         str(tmp_path),
-        configuration={**BARE, "layers": [{"HttpPrt": 1, "LimitFindResults": 0}]},
+        configuration={**BARE, "layers": layers({"HttpPrt": 1, "LimitFindResults": 0})},
         problems=["a: x"],
         test=test,
     )
@@ -371,8 +372,9 @@ def test_valid_warns_and_does_not_fail(states, tmp_path, test):
         str(tmp_path),
         configuration={
             **BARE,
-            "layers": [{"LimitFindResults": 0}],
-            "sources": {"LimitFindResults": "orthanc:limit_find"},
+            "layers": [
+                {"option": ["LimitFindResults"], "value": 0, "origin": "orthanc:limit_find"}
+            ],
         },
         test=test,
     )
@@ -453,7 +455,7 @@ def test_the_folder_may_be_a_link(states, tmp_path):
     link.symlink_to(folder)
     for name in ("one", "two"):
         ret = states.orthanc_conf.managed(
-            str(link), configuration={**BARE, "layers": [{"Name": name}], "group": "root"}
+            str(link), configuration={**BARE, "layers": layers({"Name": name}), "group": "root"}
         )
         assert ret.result is True
     assert json.loads((folder / "orthanc.json").read_text()) == {"Name": "two"}

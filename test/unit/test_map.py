@@ -3,6 +3,7 @@
 import copy
 import re
 
+import orthanc_layers
 import orthanc_tables
 import pytest
 from hypothesis import given
@@ -632,7 +633,7 @@ def test_null_takes_an_option_out(load_settings, problems_of, options_file, pill
     pillar = {"postgresql": database, "config": {"PostgreSQL": section}}
     settings, problems = load_settings(pillar)
     assert problems == []
-    given = {one.option: one.value for one in options_file.definitions(settings, {})}["PostgreSQL"]
+    given = orthanc_layers.merge(options_file.definitions(settings, {}))[0]["PostgreSQL"]
     config = pillar_files["tables"]["SHAPE"]["keys"]["config"]
     assert config["keys"]["PostgreSQL"]["keys"].keys() == section.keys()
     assert set(section) < set(given)
@@ -724,10 +725,12 @@ def test_what_people_write_has_a_place_that_is_there(load_settings, pillar_files
                 shape = below(shape, key, tables["KINDS"])
                 assert shape, place
     # An option that follows from a setting is told that one.
+    asked = [f"orthanc:{key}" for key, _ in options_file.PLAIN.values()]
     derived = {
-        option: origin
+        layer["option"][0]: layer["origin"]
         for pillar in ALL_OPTIONS
-        for option, _, origin in options_file.definitions(load_settings(pillar)[0], {})
+        for layer in options_file.definitions({**load_settings(pillar)[0], "asked": asked}, {})
+        if len(layer["option"]) == 1
     }
     assert len(derived) == 26
     for option, origin in derived.items():
@@ -934,7 +937,7 @@ def test_what_the_pillar_says_of_plugins_holds(
 ):
     settings, _ = load_settings({"plugins": [PLUGIN], "config": config})
     arguments = options_file.configuration(settings, {}, pillar_files["tables"]["DEMO_USERS"])
-    merged = {name: value for layer in arguments["layers"] for name, value in layer.items()}
+    merged = {layer["option"][0]: layer["value"] for layer in arguments["layers"]}
     (path,) = arguments["plugins"]
     if expected is None:
         assert arguments["plugin_folder"] == settings["paths"]["plugins"]
@@ -952,23 +955,17 @@ def test_what_the_pillar_says_of_plugins_holds(
 def test_an_option_that_is_one_setting_takes_one_row(load_settings, options_file, monkeypatch):
     monkeypatch.setitem(options_file.PLAIN, "JobsHistorySize", ("start_timeout", 60))
 
-    def configuration(pillar):
-        made = options_file.configuration(load_settings(pillar)[0], {}, {})
-        values = [layer.get("JobsHistorySize") for layer in made["layers"]]
-        return values, made["sources"].get("JobsHistorySize"), "JobsHistorySize" in made["defaults"]
+    def layers(pillar):
+        made = options_file.configuration(load_settings(pillar)[0], {}, {})["layers"]
+        return [layer for layer in made if layer["option"] == ["JobsHistorySize"]]
 
-    assert configuration({"start_timeout": 70}) == (
-        [None, 70, None],
-        "orthanc:start_timeout",
-        False,
-    )
+    layer = {"option": ["JobsHistorySize"], "origin": "orthanc:start_timeout"}
+    assert layers({"start_timeout": 70}) == [{**layer, "value": 70}]
     # Asked for, Orthanc's own default is written; otherwise it is left to Orthanc.
-    assert configuration({"start_timeout": 60}) == (
-        [None, 60, None],
-        "orthanc:start_timeout",
-        False,
-    )
-    assert configuration({}) == ([None, None, None], None, True)
+    assert layers({"start_timeout": 60}) == [{**layer, "value": 60}]
+    assert layers({}) == []
+    monkeypatch.setitem(options_file.PLAIN, "JobsHistorySize", ("start_timeout", None))
+    assert layers({}) == [{**layer, "value": 60, "default": True}]
 
 
 def test_a_wrong_list_of_plugins_is_refused_as_it_stands(problems_of):

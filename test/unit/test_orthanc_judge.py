@@ -7,20 +7,22 @@ import orthanc_tables
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from layers import layers
 
 NAMES = st.text("abcABC", min_size=1, max_size=3)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5)
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3)
 )
-BARE = {"layers": [{}], "main_file": "orthanc.json", "option_files": {}}
+BARE = {"layers": [], "main_file": "orthanc.json", "option_files": {}}
+FROM, OVER = "orthanc:modalities", "orthanc:config:DicomModalities"
 OPTION_NAMES = sorted({*orthanc_tables.OPTIONS, *orthanc_tables.SECTIONS})
 
 
 @given(st.dictionaries(st.sampled_from(OPTION_NAMES) | st.text(max_size=5), VALUES, max_size=4))
 def test_any_options_are_judged_and_stay_as_they_are(options):
     before = copy.deepcopy(options)
-    case = orthanc_judge.case("/nonexistent", {**BARE, "layers": [options]}, host=False)
+    case = orthanc_judge.case("/nonexistent", {**BARE, "layers": layers(options)}, host=False)
     found = orthanc_judge.judge(case)
     assert options == before
     for sentence in found["problems"] + found["warnings"]:
@@ -40,11 +42,19 @@ def test_any_options_are_judged_and_stay_as_they_are(options):
 def test_a_problem_is_named_by_the_pillar_path_it_comes_from(path, origin, monkeypatch):
     found = {"orthanc_options.check": lambda *_, **__: [(path, "x")]}
     monkeypatch.setattr(orthanc_judge, "__salt__", {**orthanc_judge.__salt__, **found})
-    sources = {
-        "HttpPort": "orthanc:port",
-        "DicomModalities:ct": "orthanc:modalities:ct",
-        "RegisteredUsers:anna": "orthanc:users:anna:password",
-    }
-    case = orthanc_judge.case("/nonexistent", {**BARE, "sources": sources}, host=False)
-    found = orthanc_judge.judge(case)
-    assert found["problems"] == [f"{origin}: x"]
+    of = [
+        {"option": ["HttpPort"], "value": 1, "origin": "orthanc:port"},
+        {
+            "option": ["DicomModalities"],
+            "value": {"ct": [], "mr": 1},
+            "origin": "orthanc:modalities",
+        },
+        {"option": ["RegisteredUsers", "anna"], "origin": "orthanc:users:anna:password"},
+        {
+            "option": ["DicomModalities"],
+            "value": {"mr": []},
+            "origin": "orthanc:config:DicomModalities",
+        },
+    ]
+    case = orthanc_judge.case("/nonexistent", {**BARE, "layers": of}, host=False)
+    assert orthanc_judge.judge(case)["problems"] == [f"{origin}: x"]

@@ -8,6 +8,7 @@ import orthanc_layers as layers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from salt.exceptions import SaltInvocationError
 
 NAMES = st.text("abcABC", min_size=1, max_size=3)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5)
@@ -16,6 +17,7 @@ VALUES = st.recursive(
 )
 OPTIONS = st.dictionaries(NAMES, VALUES, max_size=4)
 FILES = {"credentials.json": ["RegisteredUsers", "a"], "empty.json": [], "b.json": ["b", "c"]}
+CONFIG = "orthanc:config:a"
 WANTED = {"main_file": "main.json", "option_files": FILES}
 
 
@@ -55,6 +57,88 @@ def test_merging_what_is_merged_changes_nothing(options):
     merged = orthanc_json.merge([options])
     assert orthanc_json.merge([merged]) == merged
     assert orthanc_json.merge([merged, merged]) == merged
+
+
+def layer(*option, **more):
+    return {"option": list(option), **more}
+
+
+@pytest.mark.parametrize(
+    ("given_layers", "options", "keys"),
+    [
+        ([layer("a", value=1, origin="x")], {"a": 1}, {"a": "x"}),
+        # What wins is the last one's, and the rest of a mapping stays that of who said it.
+        ([layer("a", value=1, origin="x"), layer("a", value=2)], {"a": 2}, {"a": CONFIG}),
+        (
+            [
+                layer("a", value={"b": 1, "c": 2}, origin="x"),
+                layer("a", value={"c": 3}, origin="y"),
+            ],
+            {"a": {"b": 1, "c": 3}},
+            {"a": "y", "a:b": "x:b", "a:c": "y:c", "a:b:0": "x:b:0", "a:d": "y:d"},
+        ),
+        # One name below an option.
+        (
+            [layer("a", value={}, origin="x"), layer("a", "b", value=1, origin="z")],
+            {"a": {"b": 1}},
+            {"a": "x", "a:b": "z", "a:c": "x:c"},
+        ),
+        # A part of a value, as long as it is that value.
+        (
+            [layer("a", value="u", origin="x"), layer("a", "part", origin="z")],
+            {"a": "u"},
+            {"a": "x", "a:part": "z", "a:other": "x:other"},
+        ),
+        (
+            [
+                *(layer("a", value="u", origin="x"), layer("a", "part", origin="z")),
+                layer("a", value="v", origin="y"),
+            ],
+            {"a": "v"},
+            {"a:part": "y:part"},
+        ),
+        # What is taken out, and what was below it.
+        (
+            [layer("a", value={"b": 1}, origin="x"), layer("a", value=None, origin="y")],
+            {},
+            {"a": "y", "a:b": "y:b"},
+        ),
+        ([], {}, {"a": "orthanc:config:a", "a:b": "orthanc:config:a:b"}),
+    ],
+)
+def test_a_value_keeps_where_it_comes_from(given_layers, options, keys):
+    found, origins = layers.merge(given_layers)
+    assert found == options
+    assert {path: layers.key_of(path.split(":"), origins) for path in keys} == keys
+    sentences = layers.sentences([(path.split(":"), "s") for path in keys], origins)
+    assert sentences == [f"{key}: s" for key in keys.values()]
+
+
+@given(st.lists(OPTIONS, max_size=3))
+def test_layers_give_what_their_options_give(given_options):
+    made = [layer(name, value=value) for each in given_options for name, value in each.items()]
+    assert layers.merge(made)[0] == orthanc_json.merge(given_options)
+
+
+def test_what_nobody_asked_for_is_known():
+    made = [
+        layer("own", value=1, default=True),
+        layer("derived", value=2, origin="orthanc:x", default=True),
+        layer("asked", value=3, origin="orthanc:y"),
+        layer("over", value=4, default=True),
+        layer("over", value=5, origin="orthanc:config:over"),
+    ]
+    _, origins = layers.merge(made)
+    assert [name for (name,), origin in origins.items() if origin.default] == ["own", "derived"]
+    assert layers.unasked({"layers": made}) == {"own": 1, "over": 4}
+
+
+@pytest.mark.parametrize(
+    "wrong", ["x", {}, {"option": []}, {"HttpPort": 1}, {"option": ["a"], "valeu": 1}]
+)
+def test_a_layer_that_is_none_is_refused(wrong):
+    with pytest.raises(SaltInvocationError, match="each layer must be a mapping with an option"):
+        layers.complete({**WANTED, "layers": [wrong]})
 
 
 @given(OPTIONS)

@@ -37,7 +37,7 @@ OWN = "a word of our own"
 def judge(options, before=None, **configuration):
     """Return the paths that are refused, and those that are warned about."""
     wanted = {**orthanc_layers.defaults(), **configuration}
-    case = orthanc_judge.Case("/x", wanted, {}, None, options, before or {}, host=True)
+    case = orthanc_judge.Case("/x", wanted, {}, None, options, {}, before or {}, host=True)
     found = orthanc_judge._secrets(case)
     return tuple([":".join(path) for path, _ in pairs] for pairs in found)
 
