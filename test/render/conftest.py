@@ -1,14 +1,22 @@
 """Salt's own compiler on the formula, without a host: from pillar and grains to the low state."""
 
+import copy
 import pathlib
 
 import pytest
 import salt._logging
+import salt.state
 import yaml
 from saltfactories.utils.functional import Loaders
 
 # Otherwise Salt repeats on stderr, after pytest's last line, what states logged on purpose.
 salt._logging.shutdown_temp_handler()
+
+try:
+    from salt.utils.secret import hide
+except ImportError:
+    # Before 3008, Salt hides nothing of a pillar.
+    hide = dict
 
 FORMULA = pathlib.Path(__file__).resolve().parents[2]
 GRAINS = {
@@ -26,11 +34,15 @@ def salt_factories_config(tmp_path_factory):
 @pytest.fixture(scope="session")
 def minion(salt_factories):
     """A masterless minion of pytest-salt-factories that serves the formula."""
-    defaults = {"file_client": "local", "fileserver_list_cache_time": 0}
+    # With a pillar that it has at its start, as salt-call does it, no call compiles one of its own.
+    defaults = {"file_client": "local", "fileserver_list_cache_time": 0, "__cli": "salt-call"}
     daemon = salt_factories.salt_minion_daemon("render", defaults=defaults)
     roots = pathlib.Path(daemon.config["file_roots"]["base"][0])
     for part in ("orthanc", "_modules", "_states"):
         (roots / part).symlink_to(FORMULA / part)
+    pillar = pathlib.Path(daemon.config["pillar_roots"]["base"][0])
+    (pillar / "top.sls").write_text("base: {'*': [orthanc]}")
+    (pillar / "orthanc.sls").write_text("orthanc: {}")
     return daemon
 
 
@@ -42,21 +54,27 @@ def loaders(minion):
 
 @pytest.fixture
 def render(loaders):
-    """A function that compiles an SLS and returns its low state, in order."""
+    """A function that compiles an SLS and returns its low state, in order.
+
+    As ``state.show_low_sls`` of ``salt-call`` does it, which has compiled the pillar already.
+    """
     tree = pathlib.Path(loaders.opts["pillar_roots"]["base"][0])
-    (tree / "top.sls").write_text("base: {'*': [orthanc]}")
 
     def render(sls, pillar, family="Debian", init="systemd"):
+        # For what compiles it anew.
         (tree / "orthanc.sls").write_text(yaml.safe_dump({"orthanc": pillar}))
-        grains = {**GRAINS[family], "init": init}
-        if not grains.items() <= loaders.opts["grains"].items():
-            # Salt 3006 copies the grains into the modules when it loads them.
-            loaders.reload_all()
-            loaders.opts["grains"].update(grains)
-        # An empty mapping would leave what the loaders found in the pillar when they began.
-        loaders.opts["pillar"].clear()
-        low = loaders.modules.state.show_low_sls(sls)
-        assert all(isinstance(chunk, dict) for chunk in low), low
+        opts = copy.deepcopy(loaders.opts)
+        opts["grains"].update(GRAINS[family], init=init)
+        given = hide({"orthanc": copy.deepcopy(pillar)})
+        with salt.state.HighState(opts, initial_pillar=given) as compiler:
+            high, errors = compiler.render_highstate({"base": [sls]})
+            errors += compiler.state.verify_high(high)
+            assert not errors
+            low = compiler.state.compile_high_data(high)
+        if isinstance(low, tuple):
+            # Since Salt 3008, with what is wrong of it.
+            low, errors = low
+            assert not errors
         return low
 
     return render
