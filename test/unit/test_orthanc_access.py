@@ -13,6 +13,8 @@ import orthanc_folder
 import pytest
 from salt.exceptions import CommandExecutionError
 
+pytestmark = pytest.mark.each_salt
+
 # The number of Orthanc's account, of its group, and those of all of its groups.
 ORTHANC = (900, 901, {901, 902})
 ME = {"user": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}

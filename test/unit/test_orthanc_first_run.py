@@ -8,6 +8,8 @@ import orthanc_first_run as first_run
 import pytest
 from salt.exceptions import CommandExecutionError
 
+pytestmark = pytest.mark.each_salt
+
 
 class Machine:
     """What the package manager and systemd of a host would say."""

@@ -4,6 +4,8 @@ import orthanc_packages
 import pytest
 from salt.exceptions import CommandExecutionError
 
+pytestmark = pytest.mark.each_salt
+
 
 @pytest.fixture
 def packages(monkeypatch):

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from salt.exceptions import SaltInvocationError
 
+pytestmark = pytest.mark.each_salt
+
 PILLAR = {
     "orthanc": {
         "users": {"anna": {"password": "Geheim"}, "x:y": {"password": "with a colon"}},

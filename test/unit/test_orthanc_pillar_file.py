@@ -3,6 +3,8 @@
 import orthanc_pillar_file
 import pytest
 
+pytestmark = pytest.mark.each_salt
+
 
 @pytest.fixture
 def check(tmp_path, monkeypatch):

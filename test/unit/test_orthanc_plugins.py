@@ -5,6 +5,8 @@ import orthanc_plugins as engine
 import orthanc_tables
 import pytest
 
+pytestmark = pytest.mark.each_salt
+
 PLUGIN = b"\x7fELF\0OrthancPluginInitialize\0"
 OWNED = (
     *("libHousekeeper.so", "libModalityWorklists.so", "libOrthancDicomWeb.so"),

@@ -5,6 +5,8 @@ import pki
 import pytest
 from salt.exceptions import SaltInvocationError
 
+pytestmark = pytest.mark.each_salt
+
 PLACE = "orthanc:https"
 ROOT = pki.make("Test CA", authority=True)
 MIDDLE = ROOT.sign("Intermediate CA", authority=True)

@@ -5,6 +5,8 @@ import pathlib
 import pytest
 import salt.utils.templates
 
+pytestmark = pytest.mark.each_salt
+
 PART = pathlib.Path(__file__).resolve().parents[2] / "orthanc/part.py"
 PILLAR = [{"orthanc_conf": "orthanc-pillar"}]
 
