@@ -282,6 +282,36 @@ def close_network() -> None:
         network.cache_clear()
 
 
+def make_cgroup(name: str) -> pathlib.Path:
+    """
+    Return the folder of a new control group within that of this process.
+
+    Otherwise the services of one name on all hosts are in one, and systemd kills, or freezes, what
+    is in the group of a service on all of them.
+    """
+    mounts = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+    point = next(line.split()[4] for line in mounts if " - cgroup2 " in line)
+    groups = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
+    own = next(line[len("0::/") :] for line in groups if line.startswith("0::/"))
+    folder = pathlib.Path(point, own, name)
+    folder.mkdir()
+    return folder
+
+
+def remove_cgroup(folder: pathlib.Path) -> None:
+    """Remove a control group, and those within, as soon as nothing runs in them any more."""
+    deadline = time.monotonic() + 10
+    for inside, _, _ in os.walk(folder, topdown=False):
+        while True:
+            try:
+                os.rmdir(inside)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+
 class Host:
     """A machine that is booted on entry and thrown away on exit.
 
@@ -324,11 +354,13 @@ class Host:
         local(*inside, "address", "add", f"{self.address}/24", "dev", "eth0")
         local(*inside, "link", "set", "eth0", "up")
         local(*inside, "route", "add", "default", "via", network().gateway)
+        self.cgroup = make_cgroup(self.name)
         self.boot()
         return self
 
     def __exit__(self, *_) -> None:
         self.power_off()
+        remove_cgroup(self.cgroup)
         # systemd-nspawn from Debian 13 on leaves the last of these behind when it is killed.
         for mounted in (self.tree, self.folder, EXPORTS / self.name):
             subprocess.run(["umount", "-l", str(mounted)], capture_output=True, check=False)
@@ -340,6 +372,7 @@ class Host:
         begin = ["--boot"] if self.booted else ["--as-pid2", "sleep", "infinity"]
         self.process = subprocess.Popen(
             [
+                *("sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(self.cgroup)),
                 *("systemd-nspawn", "-q", "-D", str(self.tree), "--register=no", "--keep-unit"),
                 *("--console=pipe", "--resolv-conf=off", "--timezone=off", "--hostname=testhost"),
                 f"--machine={self.name}",
