@@ -2,6 +2,9 @@
 # Makes this machine an Orthanc server, without a Salt master:
 #
 #     bash orthanc/masterless.sh [PILLAR FILE] [further arguments of salt-call, such as test=True]
+#     bash orthanc/masterless.sh FUNCTION [ARGUMENTS]
+#
+# The second line calls a function, such as orthanc.access or state.apply, in the place of salt-call.
 #
 # Uses the salt-call that is installed, or brings Salt into a folder of its own. Without a pillar
 # file it takes that of the last run; the first time it makes one for trying out. Applied again, it
@@ -37,7 +40,7 @@ install_packages() {
 bring_salt() {
   if command -v salt-call >/dev/null; then
     salt_call=$(command -v salt-call)
-    say "Using the installed $("$salt_call" --version)."
+    [ -n "$function" ] || say "Using the installed $("$salt_call" --version)."
     return
   fi
   salt_call=$venv/bin/salt-call
@@ -82,8 +85,11 @@ call() { "$salt_call" --local --config-dir="$1" "${@:2}"; }
 access() { sed -n "s/.*\"$1\": \"\(.*\)\",*$/\1/p" "$work/access"; }
 
 [ "$(id -u)" = 0 ] || fail "This needs root: sudo bash $0 $*"
-pillar=''
-if [ $# -gt 0 ] && [[ $1 != *=* ]]; then
+pillar='' function=''
+if [[ ${1-} =~ ^(orthanc[a-z_]*|state|sys)\.[a-z_]+$ && ! $1 =~ \.(sls|ya?ml)$ && ! -e $1 ]]; then
+  function=$1
+fi
+if [ -z "$function" ] && [ $# -gt 0 ] && [[ $1 != *=* ]]; then
   [ -f "$1" ] || fail "There is no file $1."
   pillar=$(realpath "$1")
   shift
@@ -94,6 +100,8 @@ bash $0 PILLAR-FILE"
 elif [ -f "$default_pillar" ]; then
   pillar=$default_pillar
 fi
+[ -n "$pillar" ] || [ -z "$function" ] ||
+  fail "$function takes the pillar of the last run, and there was none. Begin with: bash $0"
 tries=''
 [[ " $* " != *' test=True '* ]] || tries=yes
 bring_salt
@@ -130,7 +138,7 @@ if ! call "$work/bare" --log-level=quiet --no-color orthanc_pillar_file.check "$
   exit 1
 fi
 sed -n 's/^ *- /Note: /p' "$work/checked"
-[ -n "$tries" ] || (umask 077; printf '%s\n' "$pillar" > "$last")
+[ -n "$tries$function" ] || (umask 077; printf '%s\n' "$pillar" > "$last")
 
 # A pillar tree of this one file, readable by root only, for as long as this script runs.
 cp "$pillar" "$work/pillar/orthanc.sls"
@@ -149,6 +157,10 @@ fileserver_followsymlinks: true
 fileserver_list_cache_time: 0
 MINION
 
+if [ -n "$function" ]; then
+  call "$work" --retcode-passthrough "$@"
+  exit
+fi
 say "Applying the formula with the pillar $pillar."
 code=0
 call "$work" --retcode-passthrough --state-output=changes \

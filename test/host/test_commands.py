@@ -51,6 +51,7 @@ def fail_the_first_run(machine: Machine, start: str):
     assert machine.pid() == 0
     assert machine.ask("GET", "/system").code == 0
     machine.run("rm /var/lib/orthanc-formula/pillar")
+    assert "there was none" in machine.command("orthanc.access", check=False).err
 
 
 def hold_what_salt_cannot_read(machine: Machine):
@@ -67,6 +68,22 @@ def hold_what_salt_cannot_read(machine: Machine):
         assert words in wrong.err, wrong
         assert "Traceback" not in wrong.out + wrong.err
         assert len(wrong.err.strip().splitlines()) == 3
+
+
+def call_what_salt_call_would(machine: Machine):
+    """What the README has for daily work is done with the pillar of the last run."""
+    assert "'users': 'admin'" in machine.command("orthanc.access --out=raw").out
+    assert machine.command("orthanc.answers --out=newline_values_only").out == "True\n"
+    assert "Succeeded: 1\n" in machine.command("state.apply orthanc.validation").out
+    last, other = machine.read("/var/lib/orthanc-formula/pillar"), "/root/other.sls"
+    machine.write(other, "orthanc: {prot: 8043}")
+    machine.write("/var/lib/orthanc-formula/pillar", other)
+    wrong = machine.command("orthanc_conf.validate", check=False)
+    assert wrong.code == 1
+    assert "orthanc:prot" in wrong.out
+    machine.write("/var/lib/orthanc-formula/pillar", last)
+    for name in ("orthanc.sls", "/root/none.sls"):
+        assert f"no file {name}" in machine.command(name, check=False).err
 
 
 @pytest.mark.parametrize("system", ["bookworm", "trixie", "leap"])
@@ -86,6 +103,7 @@ def test_on_a_pristine_booted_machine(system):
 
         assert "Nothing changed" in machine.command().out
         assert machine.pid() == pid
+        call_what_salt_call_would(machine)
 
         # A pillar for trying out would take the users of this server away.
         machine.run(f"mv {pillar} {last} /root")
@@ -126,7 +144,6 @@ def test_on_a_pristine_booted_machine(system):
         assert "http://127.0.0.1:8044/" in machine.command("/root/mine.sls").out
         machine.write("/root/mine.sls", "port: 8043")
         assert "no key orthanc:" in machine.command("/root/mine.sls", check=False).err
-        assert "no file /root/none.sls" in machine.command("/root/none.sls", check=False).err
 
 
 @pytest.mark.parametrize("policy", ["", POLICY], ids=["no policy-rc.d", "policy-rc.d"])
