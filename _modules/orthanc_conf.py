@@ -99,7 +99,7 @@ def _validate_pillar(environments: dict) -> dict:
             configuration = __salt__["orthanc_pillar.resolve"](chunk["configuration"], environments)
             case = __salt__["orthanc_judge.case"]
             found = __salt__["orthanc_judge.judge"](
-                case(chunk["name"], configuration, host=not problems)
+                case(chunk["name"], configuration, host=not problems), problems
             )
             return {
                 "problems": problems + found["problems"] + found["paths"],

@@ -73,12 +73,16 @@ def case(name, configuration, host=True):
     return Case(name, wanted, here, expected, options, origins, before, host)
 
 
-def judge(case):
+def judge(case, refused=()):
     """
     Part of the formula. Say what is wrong with a configuration, for this host and its Orthanc.
 
     case
         What ``case`` returned.
+
+    refused
+        What was found while the pillar was read, a list of sentences. Of the keys in them a default
+        may have taken the place: it is not warned about.
 
     Returns ``problems`` and ``warnings``, each a list of sentences with pillar path and remedy; and
     ``paths``, the problems with files and folders that another state may bring until Orthanc is
@@ -90,9 +94,18 @@ def judge(case):
     warnings = [warning for part in [*found, paths] for warning in part[1]]
     return {
         "problems": lines(case, problems),
-        "warnings": lines(case, warnings),
+        "warnings": _as_written(lines(case, warnings), refused),
         "paths": lines(case, paths[0]),
     }
+
+
+def _as_written(warnings: list, refused) -> list:
+    """Return the warnings that tell of no key which was refused; the options are judged as ever."""
+    keys = {":".join(line.partition(": ")[0].split(":")[:2]) for line in refused}
+    keys.discard("orthanc:config")
+    return [
+        line for line in warnings if not any(re.search(rf"{re.escape(k)}\b", line) for k in keys)
+    ]
 
 
 def lines(case, found):

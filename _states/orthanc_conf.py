@@ -57,7 +57,7 @@ def valid(name, configuration=None, problems=(), warnings=()):
         if configuration is not None:
             configuration = __salt__["orthanc_pillar.resolve"](configuration)
             case = __salt__["orthanc_judge.case"](name, configuration, host=not problems)
-            found = __salt__["orthanc_judge.judge"](case)
+            found = __salt__["orthanc_judge.judge"](case, problems)
             problems += found["problems"]
             warnings += found["warnings"]
     except (CommandExecutionError, SaltInvocationError) as err:

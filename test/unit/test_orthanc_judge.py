@@ -30,6 +30,28 @@ def test_any_options_are_judged_and_stay_as_they_are(options):
 
 
 @pytest.mark.parametrize(
+    ("refused", "warned"),
+    [
+        ([], ["remote_access", "users"]),
+        (["orthanc:users:ward:role: must be admin, writer or reader"], ["remote_access"]),
+        # The remedy is there already, with a mistake in it.
+        (["orthanc:https:key: is an empty text"], ["users"]),
+        (["orthanc:config:HttpPrt: unknown option", "orthanc:port: x"], ["remote_access", "users"]),
+        (["orthanc: must be a mapping"], []),
+    ],
+)
+def test_no_warning_tells_of_a_default_in_the_place_of_what_was_refused(refused, warned):
+    asked = {"RemoteAccessAllowed": "remote_access", "AuthenticationEnabled": "users"}
+    of = [
+        {"option": [option], "value": option.startswith("R"), "origin": f"orthanc:{key}"}
+        for option, key in asked.items()
+    ]
+    case = orthanc_judge.case("/nonexistent", {**BARE, "layers": of}, host=False)
+    warnings = orthanc_judge.judge(case, refused)["warnings"]
+    assert [line.split(":")[1] for line in warnings] == warned
+
+
+@pytest.mark.parametrize(
     ("path", "origin"),
     [
         (["HttpPort"], "orthanc:port"),
