@@ -72,7 +72,7 @@ def descriptions(text: str, is_key) -> dict[str, str]:
     """Return what pillar.example says of each key, by its path: the lines above or behind it."""
     found: dict[str, str] = {}
     stack: list[tuple[int, str]] = []
-    above = ""
+    above, row = "", ""
     for line in text.splitlines():
         key, prose = KEY.fullmatch(line), PROSE.fullmatch(line)
         level = len(key[1] + key[2]) if key else 0
@@ -82,11 +82,14 @@ def descriptions(text: str, is_key) -> dict[str, str]:
             stack = [*outer, (level, key[3])]
             # Of several examples the first one tells.
             found.setdefault(":".join(path), sentence(key[4] or above))
-            above = ""
-        elif prose and not prose[2].startswith("- "):
-            above += ("\n" if prose[1] else " ") + " ".join(prose[2].split())
+            above, row = "", ""
+        # Rows below an example are its value, but for comments.
+        elif prose and (above or not prose[1] or prose[2][0] == "#") and prose[2][:2] != "- ":
+            # What follows a row of a table stands on a line of its own, as the rows do.
+            above += ("\n" if prose[1] or row else " ") + " ".join(prose[2].lstrip("#").split())
+            row = prose[1]
         else:
-            above = ""
+            above, row = "", ""
     return found
 
 

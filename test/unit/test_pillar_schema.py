@@ -74,6 +74,15 @@ def test_every_key_has_a_description_and_what_it_must_be():
     assert [path for path, schema in found if not {"type", "enum", "anyOf"} & schema.keys()] == []
 
 
+def test_a_description_is_no_value_of_an_example_and_keeps_its_lines():
+    found = dict(keys(PILLAR.schema()["properties"]["orthanc"]))
+    told = {
+        path: schema["description"] for path, schema in found.items() if "description" in schema
+    }
+    assert [path for path, text in told.items() if text[0] in "#-" or "BEGIN" in text] == []
+    assert "any rest of it\nWithout any user" in told["orthanc:users"]
+
+
 def fields(form, path=()):
     """Return each field of a form, with its path."""
     for key, below in form.items():
