@@ -1,6 +1,7 @@
 """The Lua filter, in a real Lua: who may do what."""
 
 import pathlib
+import re
 
 import jinja2
 import lupa
@@ -25,6 +26,15 @@ def allows(read_yaml, read_file):
         return lambda user, method, path: check(method, path, "127.0.0.1", user, {})
 
     return make
+
+
+def test_the_pillar_takes_the_roles_that_there_are(read_yaml, pillar_files):
+    roles, mistakes = read_yaml("roles.yaml"), pillar_files["reader"]["mistakes"]
+    for role in roles:
+        assert mistakes({"users": {"x": {"password": "x", "role": role}}}) == []
+    (refused,) = mistakes({"users": {"x": {"password": "x", "role": "y"}}})
+    named = re.findall(r"\w+", refused.partition("must be ")[2].partition(", but")[0])
+    assert {*named} - {"or"} == {*roles}
 
 
 @pytest.mark.parametrize(
