@@ -4,6 +4,7 @@ import pathlib
 import re
 
 import documentation
+import orthanc_options
 import orthanc_passwords
 import pytest
 import yaml
@@ -37,6 +38,15 @@ def test_the_documentations_passwords_are_refused_where_others_reach_the_server(
             assert all("example of the formula's documentation" in line for line in problems)
             refused += problems
     assert refused
+
+
+def test_the_refusal_in_the_readme_is_what_the_formula_says():
+    (text,) = (text for _, _, text in documentation.section("When a run is refused"))
+    device = {"AET": "CT1", "Host": "192.0.2.17", "Port": 70000}
+    options = {"HttpPrt": 8043, "DicomModalities": {"ct": device}, "DicomWeb": {"Enable": True}}
+    found = orthanc_options.check(options, "1.12.7", plugins=[])
+    told = re.findall(r"- orthanc:[\w:]+:(\w+): (.*)", text)
+    assert sorted(told) == sorted((path[-1], sentence) for path, sentence in found)
 
 
 def test_formula_and_documentation_name_the_same_version():
