@@ -353,6 +353,84 @@ def access(config=None):
     }
 
 
+def verify(sample=100, rate=50, config=None):
+    """
+    Say which files of the images are lost or damaged, and which no index knows, while the server
+    runs and goes on serving.
+
+    sample
+        Of how many per cent of the files the content is read and held against its MD5. All are
+        looked at, whether they are there and have their size.
+
+    rate
+        How many megabytes are read in a second at most; 0 for as many as the disk gives.
+
+    config
+        The path of the folder of the configuration; by default the one of the pillar.
+
+    Returns a mapping: how many ``files`` the index knows, of how many the content was ``read``;
+    which of them are ``missing``, ``empty`` or ``wrong``; the ``orphans``, files that the index
+    does not know; and the ``studies`` with damaged files, by their Orthanc identifiers: let the
+    devices send these again, with ``overwrite_instances: true``. The exit code of salt-call is 1 if
+    files are damaged.
+
+    Raises CommandExecutionError if the index cannot be read, or if it is not root who asks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.verify
+        salt '*' orthanc.verify sample=5 rate=20
+    """
+    name, options = _images(config)
+    found = __salt__["orthanc_images.verify"](options, _account(), sample, rate)
+    __salt__["orthanc_images.note"](name, found)
+    if found["missing"] or found["empty"] or found["wrong"]:
+        __context__["retcode"] = 1
+    return found
+
+
+def repair(test=True, rate=50, config=None):
+    """
+    Put right what is certain among what ``orthanc.verify`` finds: a damaged file is put back where
+    an orphan has its content, and an orphan with the content of a sound file goes.
+
+    test
+        False does it; otherwise it is only said what would be done.
+
+    rate, config
+        See ``orthanc.verify``.
+
+    Returns a mapping: the files that are ``put back``, each with the orphan; the orphans that are
+    ``removed``; the files that are ``left``, of which nothing is certain; and the ``studies`` whose
+    files are still damaged.
+
+    Raises CommandExecutionError if the index cannot be read, or if it is not root who asks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.repair
+    """
+    _, options = _images(config)
+    return __salt__["orthanc_images.repair"](options, _account(), test, rate)
+
+
+def _images(config) -> tuple:
+    """Return the folder of the configuration, and its options with the places of the images."""
+    _as_root()
+    name = _folder(config)
+    options = __salt__["orthanc_folder.effective"](name)
+    return name, __salt__["orthanc_folder.with_places"](options, name)
+
+
+def _account() -> dict:
+    """Return the names of Orthanc's user and group."""
+    return dict.fromkeys(("user", "group"), _server())
+
+
 def backup_key(path=None, remote_user=None, saltenv=None, pillarenv=None):
     """
     Return the public key with which Orthanc's account logs in to the backup host, and how to use

@@ -143,6 +143,21 @@ def images(storage):
     return found
 
 
+def uuids(storage):
+    """
+    Part of the formula. Return the names of all files in the folder of the images that Orthanc has
+    put there, one after the other.
+
+    storage
+        The path of the folder.
+    """
+    for outer in _entries(storage, FOLDER):
+        for inner in _entries(os.path.join(storage, outer), FOLDER):
+            for uuid in _entries(os.path.join(storage, outer, inner), UUID):
+                if uuid.startswith(outer + inner):
+                    yield uuid
+
+
 def _entries(folder: str, pattern: re.Pattern) -> list[str]:
     """Return the names in a folder that are as they should be; it may go meanwhile."""
     with contextlib.suppress(OSError):

@@ -55,13 +55,14 @@ def _placed(name: str) -> dict:
 
 def notes(name):
     """
-    Part of the formula. Return the paths of what is noted, which may be there: ``as_read`` and
-    ``identity``.
+    Part of the formula. Return the paths of what is noted, which may be there: ``as_read``,
+    ``identity`` and ``verified``.
 
     name
         The path of the folder.
     """
-    return {"as_read": name + AS_READ, "identity": name + IDENTITY}
+    verified = __salt__["orthanc_images.note_path"](name)
+    return {"as_read": name + AS_READ, "identity": name + IDENTITY, "verified": verified}
 
 
 def identity(name):

@@ -284,6 +284,23 @@ def test_a_database_on_the_host(local, image):
     assert local.images() == stored
 
 
+def test_images_are_held_against_the_database(local, image):
+    name = local.store(image())
+    study = local.ask(f"/instances/{name}/study")["ID"]
+    uuid = local.ask(f"/instances/{name}/attachments/dicom/info")["Uuid"]
+    (path,) = local.host.run(f"find /var/lib/orthanc -name {uuid}").out.split()
+
+    def verified():
+        return json.loads(local.host.call("orthanc.verify", "--out=json", check=False).out)["local"]
+
+    assert [verified()[kind] for kind in ("missing", "studies", "orphans")] == [[], [], []]
+    local.host.run(f"mv {path} /srv/")
+    found = verified()
+    assert (found["missing"], found["studies"]) == ([uuid], [study])
+    local.host.run(f"mv /srv/{uuid} {path}")
+    assert verified()["missing"] == []
+
+
 def test_both_come_back_after_a_boot(local, image):
     """Orthanc's account in the database is of no use before that is up."""
     stored = sorted([*local.images(), local.store(image())])

@@ -27,7 +27,9 @@ ARCHITECTURE = PAGES["docs/architecture.md"]
 CALL = re.compile(r"""__salt__\[\s*["'](orthanc\w*)\.(\w+)""")
 # What people call; all else is part of the formula.
 PEOPLE = {
-    "orthanc": {"access", "answers", "backend", "backup_key", "errors", "restart"},
+    "orthanc": {
+        *("access", "answers", "backend", "backup_key", "errors", "repair", "restart", "verify"),
+    },
     "orthanc_conf": {"effective", "restore", "validate"},
     "orthanc_pillar_file": {"check"},
 }

@@ -1,0 +1,262 @@
+"""
+The files of Orthanc, held against what its index knows of them.
+
+A file is written once, and never changed; so one that is missing, empty or not what the index says
+is lost there, although Orthanc goes on to show the image in its lists, and to leave it out of
+archives without a word. A file that no index knows is an *orphan*: Orthanc never looks at it again.
+
+https://orthanc.uclouvain.be/book/faq/orthanc-storage.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import random
+import shutil
+import sys
+import time
+
+import salt.utils.files
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+# Beside the folder of the configuration: what was found last.
+NOTE = ".verified"
+# What was written so many seconds before the index was read may not be known to it yet.
+IN_FLIGHT = 60
+# Every so many seconds the log says how far it is.
+TELL = 10
+CHUNK = 1024 * 1024
+DAMAGED = ("missing", "empty", "wrong")
+
+
+def verify(options, account, sample=100, rate=50):
+    """
+    Part of the formula. Say which files are not what the index knows of them.
+
+    options
+        A mapping from option name to value, with the places of images and index.
+
+    account
+        A mapping with the names of Orthanc's ``user`` and ``group``.
+
+    sample
+        Of how many per cent of the files the content is read. All are looked at.
+
+    rate
+        How many megabytes are read in a second at most; 0 for as many as the disk gives.
+
+    Returns a mapping: how many ``files`` the index knows, of how many the content was ``read``; the
+    UUIDs that are ``missing``, ``empty``, or ``wrong``, and the ``orphans``, each a sorted list;
+    and the ``studies`` that damaged files are of.
+
+    Raises CommandExecutionError if the images are no files in a folder, or the index cannot be
+    read.
+    """
+    storage = _storage(options)
+    began = time.time()
+    with _opened(options, account) as index:
+        known = index.files()
+    found = _look(storage, known, _chosen(known, sample), rate)
+    found["orphans"] = _orphans(storage, known, began - IN_FLIGHT)
+    damaged = [uuid for kind in DAMAGED for uuid in found[kind]]
+    if damaged:
+        # Some were deleted meanwhile, as they may be.
+        with _opened(options, account) as index:
+            left = index.files()
+            found["studies"] = index.studies({left[uuid][2] for uuid in damaged if uuid in left})
+        for kind in DAMAGED:
+            found[kind] = [uuid for uuid in found[kind] if uuid in left]
+    return found
+
+
+def _opened(options: dict, account: dict):
+    return __salt__["orthanc_index.opened"](options, account)
+
+
+def _storage(options: dict) -> str:
+    storage = options["StorageDirectory"]
+    if not __salt__["orthanc_identity.in_folder"](options):
+        raise CommandExecutionError(
+            "the images are no files in StorageDirectory, but in a database or with a plugin, which"
+            " looks after them itself"
+        )
+    if not os.path.isdir(storage):
+        raise CommandExecutionError(f"the folder of the images, {storage}, is not there")
+    return storage
+
+
+def path_of(storage, uuid):
+    """
+    Part of the formula. Return the path of a file.
+
+    storage
+        The path of the folder of the images.
+
+    uuid
+        The name of the file.
+    """
+    return os.path.join(storage, uuid[:2], uuid[2:4], uuid)
+
+
+def _chosen(known: dict, sample) -> set:
+    """Return the files whose content is read; of a sample, others each time."""
+    if sample >= 100:
+        return set(known)
+    number = min(len(known), -(-len(known) * sample // 100))
+    return set(random.sample(sorted(known), int(number)))
+
+
+def _look(storage: str, known: dict, chosen: set, rate) -> dict:
+    found: dict = {"files": len(known), "read": 0, "studies": []}
+    found.update({kind: [] for kind in DAMAGED})
+    pace = _Pace(rate)
+    for number, (uuid, (size, md5, _)) in enumerate(sorted(known.items())):
+        pace.tell("%s of %s files looked at", number, len(known))
+        kind = _wrong(path_of(storage, uuid), size)
+        if not kind and uuid in chosen and md5:
+            found["read"] += 1
+            kind = "" if _md5(path_of(storage, uuid), pace) == md5 else "wrong"
+        if kind:
+            found[kind].append(uuid)
+    return found
+
+
+def _wrong(path: str, size: int) -> str:
+    """Return what is wrong with a file as far as its size tells; nothing where it is right."""
+    try:
+        there = os.stat(path).st_size
+    except OSError:
+        return "missing"
+    if there == size:
+        return ""
+    return "wrong" if there else "empty"
+
+
+class _Pace:
+    """Keeps reading at a rate of megabytes in a second."""
+
+    def __init__(self, rate) -> None:
+        self.rate, self.read = rate, 0
+        self.began = self.told = time.monotonic()
+
+    def tell(self, *words) -> None:
+        if time.monotonic() - self.told > TELL:
+            self.told = time.monotonic()
+            log.info(*words)
+
+    def have_read(self, length: int) -> None:
+        self.read += length
+        if self.rate:
+            ahead = self.read / (self.rate * 1e6) - (time.monotonic() - self.began)
+            time.sleep(max(0, ahead))
+
+
+def _md5(path: str, pace: _Pace) -> str:
+    """Return the MD5 of a file; nothing of one that goes meanwhile, or cannot be read."""
+    # No matter of security, which Python wants to be told where only secure sums are allowed.
+    told = {} if sys.version_info < (3, 9) else {"usedforsecurity": False}
+    md5 = hashlib.new("md5", **told)  # noqa: S324
+    with contextlib.suppress(OSError), salt.utils.files.fopen(path, "rb") as file:
+        for piece in iter(lambda: file.read(CHUNK), b""):
+            md5.update(piece)
+            pace.have_read(len(piece))
+        return md5.hexdigest()
+    return ""
+
+
+def _orphans(storage: str, known: dict, before: float) -> list:
+    """Return the files that no index knows, and that are older than a time."""
+    found = []
+    for uuid in __salt__["orthanc_identity.uuids"](storage):
+        if uuid in known:
+            continue
+        with contextlib.suppress(OSError):
+            if os.stat(path_of(storage, uuid)).st_mtime < before:
+                found.append(uuid)
+    return sorted(found)
+
+
+def note(name, found):
+    """
+    Part of the formula. Note what ``verify`` found, for those who watch over the server.
+
+    name
+        The path of the folder of the configuration.
+
+    found
+        What ``verify`` returned.
+    """
+    counts = {kind: len(found[kind]) for kind in (*DAMAGED, "orphans")}
+    noted = {"time": int(time.time()), "files": found["files"], "read": found["read"], **counts}
+    __salt__["orthanc_files.write"](note_path(name), json.dumps(noted) + "\n", 0o600)
+
+
+def note_path(name):
+    """
+    Part of the formula. Return the path of what ``note`` wrote.
+
+    name
+        The path of the folder of the configuration.
+    """
+    return name + NOTE
+
+
+def repair(options, account, test=True, rate=50):
+    """
+    Part of the formula. Put right what is certain: a damaged file of which an orphan has the
+    content is put back, and an orphan with the content of a sound file goes.
+
+    options, account, rate
+        See ``verify``.
+
+    test
+        True only says what would be done.
+
+    Returns a mapping: UUIDs that are ``put back``, each with that of the orphan; orphans that are
+    ``removed``; the UUIDs of damaged files and of orphans that are ``left``; and the ``studies``
+    that damaged ones are of, which have to be sent again.
+    """
+    storage = _storage(options)
+    found, pace = verify(options, account, rate=rate), _Pace(rate)
+    with _opened(options, account) as index:
+        known = index.files()
+        damaged = {uuid for kind in DAMAGED for uuid in found[kind]} & set(known)
+        content = {}
+        for uuid in found["orphans"]:
+            with contextlib.suppress(OSError):
+                path = path_of(storage, uuid)
+                content[os.path.getsize(path), _md5(path, pace)] = uuid
+        sound = {known[uuid][:2] for uuid in set(known) - damaged}
+        back = {uuid: content[known[uuid][:2]] for uuid in damaged if known[uuid][:2] in content}
+        gone = [uuid for what, uuid in content.items() if what in sound]
+        left = damaged - set(back)
+        studies = index.studies({known[uuid][2] for uuid in left})
+    if not test:
+        for uuid, orphan in back.items():
+            _put_back(path_of(storage, orphan), path_of(storage, uuid))
+        for uuid in gone:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path_of(storage, uuid))
+    return {
+        "put back": back,
+        "removed": sorted(gone),
+        "left": sorted(left | (set(found["orphans"]) - set(gone))),
+        "studies": studies,
+    }
+
+
+def _put_back(source: str, target: str) -> None:
+    """Put the content of a file at another place, whole or not at all; the source stays."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    unfinished = f"{target}.new"
+    shutil.copyfile(source, unfinished)
+    shutil.copymode(source, unfinished)
+    owner = os.stat(source)
+    os.chown(unfinished, owner.st_uid, owner.st_gid)
+    os.rename(unfinished, target)
