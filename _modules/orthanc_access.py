@@ -104,7 +104,7 @@ def why_open(folder, place, user, group):
     user, group
         The names of the service's account and of its group.
     """
-    parent, uid = os.path.dirname(folder), __salt__["file.user_to_uid"](user)
+    parent, uid = os.path.dirname(os.path.abspath(folder)), __salt__["file.user_to_uid"](user)
     while not os.path.isdir(parent):
         parent = os.path.dirname(parent)
     if os.path.islink(folder):

@@ -68,10 +68,12 @@ def check(path):
 
         salt-call --local orthanc_pillar_file.check /srv/pillar/orthanc.sls
     """
+    # A number would be that of a file which is open already.
+    path = str(path)
     try:
         with salt.utils.files.fopen(path, encoding="utf-8", errors="strict") as file:
             text = file.read()
-    except (OSError, UnicodeDecodeError) as err:
+    except (OSError, ValueError) as err:
         raise SaltInvocationError(f"{path} cannot be read: {err}") from err
     problems = _problems(path, text)
     if problems:

@@ -2,6 +2,7 @@
 
 import orthanc_pillar_file
 import pytest
+from salt.exceptions import SaltInvocationError
 
 pytestmark = pytest.mark.each_salt
 
@@ -63,3 +64,9 @@ def test_a_comment_in_a_password_is_asked_about(check):
     (found,), code = check(USER + "abc #123\n")
     assert code == 0
     assert "line 5" in found and "abc" not in found
+
+
+@pytest.mark.parametrize("path", [0, -1, True, None, "a\0b", [], "/nonexistent/\u2603"])
+def test_what_is_no_path_cannot_be_read(path):
+    with pytest.raises(SaltInvocationError, match="cannot be read"):
+        orthanc_pillar_file.check(path)
