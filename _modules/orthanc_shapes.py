@@ -133,7 +133,7 @@ def resolved(shape, kinds: dict) -> dict:
 
 def fits(value, shape, kinds):
     """
-    Part of the formula. Part of the formula: return whether a value is of a shape.
+    Part of the formula. Return whether a value is of a shape.
 
     value
         Anything.
@@ -149,7 +149,7 @@ def fits(value, shape, kinds):
 
 def mistakes(value, shape, path, reader):
     """
-    Part of the formula. Part of the formula: return what is wrong with a value, as a list of pairs:
+    Part of the formula. Return what is wrong with a value, as a list of pairs:
     the path of each place where it is not of its shape, as a list of names, and a sentence.
 
     value
@@ -345,7 +345,7 @@ def below(shape, key, kinds: dict):
 
 def mappings(shape, path, kinds):
     """
-    Part of the formula. Part of the formula: return the mappings in a shape, as a list of pairs:
+    Part of the formula. Return the mappings in a shape, as a list of pairs:
     the path of each, as a list of names, and the names that are known of it.
 
     shape, kinds
@@ -368,7 +368,7 @@ def mappings(shape, path, kinds):
 
 def is_before(version, other):
     """
-    Part of the formula. Part of the formula: return whether a version is older than another one;
+    Part of the formula. Return whether a version is older than another one;
     None is the newest.
 
     version, other
@@ -383,11 +383,13 @@ def _numbers(version: str) -> tuple:
 
 # How many names there may be that are equally near.
 SEVERAL = 3
+# How long a name may be that can be a misspelt one: to look at longer ones takes long.
+LONGEST = 100
 
 
 def near(name, known):
     """
-    Part of the formula. Part of the formula: return which of the known names a name is a
+    Part of the formula. Return which of the known names a name is a
     misspelling or an abbreviation of: the best of them, if they are not too many.
 
     A wrong suggestion costs more than none: whoever follows it switches something else on. So a
@@ -399,6 +401,8 @@ def near(name, known):
     known
         The names that are known.
     """
+    if len(name) > LONGEST:
+        return []
     distances = [(_distance(name.lower(), one.lower()), one) for one in known if _close(name, one)]
     if distances:
         least = min(distance for distance, _ in distances)

@@ -282,3 +282,9 @@ def test_a_reader_may_refuse_what_is_empty():
     assert told(value, shape, empty=lambda value, path: "is empty") == ["x:a: is empty"]
     assert told({"b": ""}, shape, empty=lambda value, path: "is empty") == ["x:b: is empty"]
     assert told(None, shape, empty=lambda value, path: "is empty") == ["x: is empty"]
+
+
+def test_nobody_waits_for_the_nearest_of_a_very_long_name():
+    known = ["DicomAlwaysAllowFindWorklist", "DicomModalitiesInDatabase"]
+    assert shapes.near("x" * 70000, known) == []
+    assert shapes.near("DicomAlwaysAlowFindWorklist", known) == known[:1]
