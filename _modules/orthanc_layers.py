@@ -77,8 +77,7 @@ allow_no_users
     False refuses where a server that has users would lose all of them.
 
 remote_access
-    Whether other hosts reach the server; None leaves it to the options. (Behind nginx they do not
-    tell.)
+    Whether other hosts reach the server; None leaves it to the options.
 
 https://orthanc.uclouvain.be/book/users/configuration.html
 """
@@ -91,21 +90,45 @@ from typing import NamedTuple
 
 from salt.exceptions import SaltInvocationError
 
+ONE_NAME = ("command", "version", "site", "plugin_folder")
+SOME_NAMES = ("sections", "packages", "plugins", "databases")
 # What a configuration may hold, and the value of what it lacks.
 CONFIGURATION = {
     **{name: {} for name in ("texts", "certificates", "pems", "folders")},
-    **dict.fromkeys(("sections", "packages", "plugins", "databases"), ()),
-    **dict.fromkeys(("command", "version", "site", "plugin_folder")),
+    **dict.fromkeys(SOME_NAMES, ()),
+    **dict.fromkeys((*ONE_NAME, "remote_access")),
     **dict.fromkeys(("preflight", "allow_no_users"), True),
     "installed": False,
     "saltenv": "base",
-    "remote_access": None,
 }
-# What it may not lack.
-REQUIRED = ("layers", "main_file", "option_files")
 # What has the name of the server's package, where it is lacking.
 NAMED = ("user", "group", "service")
-LAYER = {"option", "value", "origin", "default"}
+EMPTY = {"empty": ["nothing", "text"]}
+NAMES, ANYTHING = {"items": "name"}, {"kind": "anything", **EMPTY}
+# Of what is no text, the judgement of the options has something to say.
+SCALARS = [{"type": word} for word in ("string", "integer", "boolean")]
+KEY = {"wanted": "a name", "anyOf": SCALARS, **EMPTY}
+LAYER = {"option": {"items": KEY}, "value": ANYTHING, "origin": "name", "default": "flag"}
+# What it holds, in the language of orthanc_shapes; None may stand where that is the default.
+SHAPE = {
+    "keys": {
+        "layers": {"items": {"keys": LAYER}},
+        "option_files": {"each": NAMES},
+        "texts": {"each": {"type": "string", "wanted": "a text", **EMPTY}},
+        "pems": {"each": {"each": ANYTHING, **EMPTY}},
+        **{"certificates": {"each": {"each": "name"}}, "folders": {"each": "name"}},
+        **dict.fromkeys(SOME_NAMES, NAMES),
+        **dict.fromkeys(("preflight", "allow_no_users", "installed", "remote_access"), "flag"),
+        **dict.fromkeys((*ONE_NAME, "main_file", "saltenv", *NAMED), "name"),
+    },
+    "required": [["layers"], ["main_file"], ["option_files"]],
+}
+# It tells no value, which may be a secret.
+READER = {
+    **{"kinds": {}, "noun": "name", "unknown": lambda *_: "unknown"},
+    "shown": lambda value, *_: type(value).__name__,
+    "empty": lambda *_: "must not be empty",
+}
 
 
 class Origin(NamedTuple):
@@ -125,17 +148,19 @@ def complete(configuration):
     Raises SaltInvocationError if something in it is missing, unknown or no mapping.
     """
     known = defaults()
-    unknown = sorted(set(configuration) - {*known, *REQUIRED})
-    missing = [key for key in REQUIRED if key not in configuration]
-    if unknown or missing:
-        what = f"unknown: {', '.join(unknown)}" if unknown else f"missing: {', '.join(missing)}"
-        raise SaltInvocationError(f"in the configuration, {what}")
-    for layer in configuration["layers"]:
-        if not isinstance(layer, dict) or not layer.get("option") or set(layer) - LAYER:
+    given = configuration if isinstance(configuration, dict) else {}
+    layers = given.get("layers")
+    for layer in layers if isinstance(layers, (list, tuple)) else ():
+        if not isinstance(layer, dict) or not layer.get("option") or set(layer) - {*LAYER}:
             raise SaltInvocationError(
                 "each layer must be a mapping with an option, and a value, an origin or a default"
             )
-    return {**known, **configuration}
+    told = {k: v for k, v in given.items() if v is not None or known.get(k, 0) is not None}
+    wrong = __salt__["orthanc_shapes.mistakes"](told, SHAPE, [], READER)
+    if wrong:
+        lines = [f"{':'.join(path)}: {sentence}" for path, sentence in wrong]
+        raise SaltInvocationError("in the configuration, " + "; ".join(lines))
+    return {**known, **given}
 
 
 def defaults():

@@ -59,6 +59,7 @@ def redact(name: str, value):
     value
         Its value.
     """
+    name = str(name)
     if isinstance(value, dict):
         return {key: redact(f"{name}:{key}", item) for key, item in value.items()}
     hidden = _table("HIDDEN_OPTIONS")

@@ -72,6 +72,8 @@ def _resolve(value, pillar):
 
 
 def _look_up(path: list, pillar):
+    if not isinstance(path, list):
+        raise SaltInvocationError(f"what stands behind {PATH} must be a list of keys of the pillar")
     found = pillar
     for key in path:
         pairs = list(enumerate(found)) if isinstance(found, list) else []

@@ -296,7 +296,7 @@ def test_one_run_after_the_other_writes(managed, tmp_path):
 
 
 def test_an_unknown_part_of_a_configuration_is_refused(states, tmp_path):
-    for wrong, words in (({**BARE, "layer": []}, "unknown: layer"), ({}, "missing: layers")):
+    for wrong, words in (({**BARE, "layer": []}, "layer: unknown"), ({}, "layers: missing")):
         ret = states.orthanc_conf.managed(str(tmp_path), configuration=wrong)
         assert ret.result is False
         assert words in ret.comment

@@ -29,6 +29,15 @@ def test_any_options_are_judged_and_stay_as_they_are(options):
         assert sentence.startswith("orthanc:config:")
 
 
+@pytest.mark.parametrize("name", [5, True, None, ""])
+@pytest.mark.parametrize("value", [1, "x", {None: 1, 3: {4: None}}])
+def test_a_name_that_is_no_text_is_an_unknown_option(name, value):
+    of = [{"option": [name], "value": value}]
+    case = orthanc_judge.case("/nonexistent", {**BARE, "layers": of}, host=False)
+    (problem,) = orthanc_judge.judge(case)["problems"]
+    assert problem.startswith(f"orthanc:config:{name}: unknown option")
+
+
 @pytest.mark.parametrize(
     ("refused", "warned"),
     [

@@ -141,6 +141,39 @@ def test_a_layer_that_is_none_is_refused(wrong):
         layers.complete({**WANTED, "layers": [wrong]})
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (None, "layers: missing; main_file: missing; option_files: missing"),
+        ({"layers": 5}, "layers: must be a list, but is int"),
+        ({"layers": None}, "layers: must not be empty"),
+        ({"layers": [{"option": "HttpPort"}]}, "layers:0:option: must be a list, but is str"),
+        ({"layers": [{"option": ["a", []]}]}, "layers:0:option:1: must be a name, but is list"),
+        ({"layers": [{"option": ["a"], "origin": 5}]}, "layers:0:origin: must be a name"),
+        ({"option_files": {"a.json": 1}}, "option_files:a.json: must be a list, but is int"),
+        ({"texts": {"a": {"secret": 1}}}, "texts:a: must be a text, but is dict"),
+        ({"pems": {"a": "x"}}, "pems:a: must be a mapping, but is str"),
+        ({"plugins": [None]}, "plugins:0: must not be empty"),
+        ({"preflight": "no"}, "preflight: must be true or false, but is str"),
+        ({"version": 1.12}, "version: must be a name, but is float"),
+        ({5: 1, None: 2}, "5: unknown; None: unknown"),
+    ],
+)
+def test_a_configuration_that_is_none_is_refused_in_words(wrong, words):
+    """A state of an administrator's own may hand over anything."""
+    with pytest.raises(SaltInvocationError) as refused:
+        layers.complete(wrong and {**WANTED, **wrong})
+    assert words in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_what_may_be_lacking_may_be_nothing():
+    lacking = dict.fromkeys(("command", "version", "site", "plugin_folder", "remote_access"))
+    layer_of_nothing = {"option": ["a"], "value": {"b": [None, ""]}}
+    given = {**WANTED, **lacking, "texts": {"x": None, "y": ""}, "pems": {"z": None}}
+    assert layers.complete({**given, "layers": [layer_of_nothing]})["texts"] == given["texts"]
+
+
 @given(OPTIONS)
 def test_each_option_has_one_file_and_none_is_lost(options):
     files = layers.place(WANTED, options)

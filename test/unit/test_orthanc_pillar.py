@@ -140,3 +140,9 @@ def test_it_is_found_in_what_salt_ssh_hands_over(key):
     """The pillar goes over as JSON, and so do the states: a key of a mapping is a text then."""
     pillar, wanted = json.loads(json.dumps([{"orthanc": {key: "Geheim"}}, reference(key)]))
     assert resolve(wanted, pillar) == "Geheim"
+
+
+@pytest.mark.parametrize("path", [None, 5, "orthanc:port", {"orthanc": 1}])
+def test_a_reference_that_is_none_is_refused(path):
+    with pytest.raises(SaltInvocationError, match="must be a list of keys of the pillar"):
+        resolve({"__pillar__": path}, {"orthanc": {}})
