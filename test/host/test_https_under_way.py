@@ -40,7 +40,7 @@ def servers(salt_version, users):
     with contextlib.ExitStack() as hosts:
         found = []
         for system in NGINX:
-            host = hosts.enter_context(Minion(testbed.root_with_salt(system, salt_version)))
+            host = hosts.enter_context(Minion(testbed.deployed(system, salt_version)))
             serve_another_site(host, system)
             put(host, PAIR)
             found.append(host)
