@@ -31,6 +31,8 @@ from collections.abc import Callable
 import suse
 
 CACHE = pathlib.Path(os.environ.get("ORTHANC_TEST_CACHE", "/var/cache/orthanc-formula-test"))
+# What pip downloaded and built on a host, the others need not download and build again.
+PIP_CACHE = CACHE / "pip"
 FORMULA = pathlib.Path(__file__).resolve().parent.parent
 DAY = 24 * 60 * 60
 EXPORTS = pathlib.Path("/run/systemd/nspawn/unix-export")
@@ -369,13 +371,14 @@ class Host:
 
     def boot(self) -> None:
         """Start the machine and wait until it takes commands and its systemd has settled."""
+        PIP_CACHE.mkdir(parents=True, exist_ok=True)
         begin = ["--boot"] if self.booted else ["--as-pid2", "sleep", "infinity"]
         self.process = subprocess.Popen(
             [
                 *("sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(self.cgroup)),
                 *("systemd-nspawn", "-q", "-D", str(self.tree), "--register=no", "--keep-unit"),
                 *("--console=pipe", "--resolv-conf=off", "--timezone=off", "--hostname=testhost"),
-                f"--machine={self.name}",
+                *(f"--machine={self.name}", f"--bind={PIP_CACHE}:/root/.cache/pip"),
                 *(f"--network-namespace-path=/run/netns/{self.name}", *begin),
             ],
             env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},

@@ -15,13 +15,21 @@ USERS = {
 }
 
 
+# Of these systems each worker of a test run makes another one ready first, where it is not yet.
+# Otherwise they all wait for the one that builds what all of them need.
+FIRST = ("bookworm", "trixie", "sid")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _network():
+def _network(salt_version):
     why_not = testbed.missing()
     if why_not and os.environ.get("CI"):
         pytest.fail(f"the host tests cannot run: {why_not}")
     if why_not:
         pytest.skip(f"the host tests cannot run: {why_not}")
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        testbed.root_with_salt(FIRST[int(worker[2:]) % len(FIRST)], salt_version)
     yield
     testbed.close_network()
 
