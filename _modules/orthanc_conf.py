@@ -68,7 +68,8 @@ def validate(path=None, saltenv=None, pillarenv=None):
     are not; each a list of sentences. The exit code of salt-call is 1 if there are problems.
 
     Raises SaltInvocationError if there is no such path, CommandExecutionError if the formula
-    cannot be rendered here (over salt-ssh: use ``state.apply orthanc test=True``).
+    cannot be rendered here (over salt-ssh: use ``state.apply orthanc test=True``), or if it is not
+    root who asks about the pillar.
 
     CLI Example:
 
@@ -90,6 +91,7 @@ def validate(path=None, saltenv=None, pillarenv=None):
 
 
 def _validate_pillar(environments: dict) -> dict:
+    _as_root()
     low = __salt__["state.show_low_sls"]("orthanc.validation", **environments)
     for chunk in low:
         if isinstance(chunk, dict) and chunk.get("state") == "orthanc_conf":
@@ -106,6 +108,11 @@ def _validate_pillar(environments: dict) -> dict:
                 "warnings": warnings + found["warnings"],
             }
     raise CommandExecutionError("\n".join(str(line) for line in low))
+
+
+def _as_root() -> None:
+    if os.geteuid():
+        raise CommandExecutionError("only root may do this; call it with sudo")
 
 
 def _validate_path(path: str) -> dict:
@@ -342,10 +349,12 @@ def restore(name, group=None):
 
     Returns the names of the files that were put back; none where all of them are as they were.
 
-    Raises CommandExecutionError if there is no such group, or if writing failed.
+    Raises CommandExecutionError if there is no such group, if writing failed, or if it is not root
+    who asks.
 
     No example, because it replaces the configuration of the server that it is typed on.
     """
+    _as_root()
     group = group or __salt__["orthanc_layers.defaults"]()["group"]
     return __salt__["orthanc_files.restore"](name, __salt__["orthanc_host.gid"](group))
 

@@ -93,7 +93,10 @@ def effective(name):
     found: dict = {}
     for entry, content in contents(name).items():
         if content is None:
-            raise CommandExecutionError(f"{os.path.join(name, entry)} is not valid JSON")
+            path = os.path.join(name, entry)
+            closed = not os.access(path, os.R_OK)
+            why = "cannot be read; call it as root, with sudo" if closed else "is not valid JSON"
+            raise CommandExecutionError(f"{path} {why}")
         for option in content:
             if option in found:
                 raise CommandExecutionError(f"{option} is set in two files below {name}")

@@ -1,7 +1,9 @@
 """What ``validate`` says of the files of a folder."""
 
 import orthanc_conf
+import orthanc_folder
 import pytest
+from salt.exceptions import CommandExecutionError
 
 
 @pytest.fixture
@@ -62,3 +64,21 @@ def test_the_formulas_own_words_are_never_hidden(validate):
     assert len(found["problems"]) == 2
     assert found["warnings"]
     assert "(hidden)" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"), [("validate", ()), ("restore", ("/etc/orthanc",))]
+)
+def test_what_only_root_may_do_says_so(function, arguments, monkeypatch):
+    monkeypatch.setattr(orthanc_conf.os, "geteuid", lambda: 1000)
+    with pytest.raises(CommandExecutionError, match="only root may do this; call it with sudo"):
+        getattr(orthanc_conf, function)(*arguments)
+
+
+def test_a_file_that_is_closed_to_who_asks_is_not_called_wrong(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(CommandExecutionError, match=r"a\.json is not valid JSON"):
+        orthanc_folder.effective(str(tmp_path))
+    monkeypatch.setattr(orthanc_folder.os, "access", lambda *_: False)
+    with pytest.raises(CommandExecutionError, match=r"a\.json cannot be read; call it as root"):
+        orthanc_folder.effective(str(tmp_path))
