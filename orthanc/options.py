@@ -41,6 +41,8 @@ UNIT_PATH = re.compile(r"[A-Za-z0-9/._+-]*")
 # The options that name folders in which Orthanc keeps something, and their names among the paths.
 DATA = {"StorageDirectory": "storage", "IndexDirectory": "index", "TemporaryDirectory": None}
 
+# What says whether images are in the database, and by which keys of the pillar.
+SWITCHES = {"EnableIndex": "enabled", "EnableStorage": "storage"}
 # Stands for the value where a part of one has an origin of its own.
 PART = object()
 
@@ -189,7 +191,7 @@ def definitions(settings: dict, users: dict) -> list[dict]:
             for name, user in users.items()
         ),
         *log_options(settings["deidentify_logs"]),
-        *database_options(settings["postgresql"]),
+        *database_options(settings["postgresql"], settings["config"]),
         *https_options(settings),
         *dicom_tls_options(settings),
     ]
@@ -227,10 +229,12 @@ def log_options(setting) -> list[tuple]:
     ]
 
 
-def database_options(postgresql: dict) -> list[tuple]:
-    """Return the options for the PostgreSQL database."""
+def database_options(postgresql: dict, config: dict) -> list[tuple]:
+    """Return the options for the PostgreSQL database; without one, where it would be said."""
     if not postgresql["enabled"]:
-        return []
+        # An administrator's own section says it by itself.
+        said = {} if config.get("PostgreSQL") else SWITCHES
+        return [(("PostgreSQL", name), PART, f"postgresql:{key}") for name, key in said.items()]
     uri = "uri" if "uri" in postgresql else ""
     section = {
         # Without it Orthanc stays with SQLite, and does not say so.

@@ -4,6 +4,7 @@ import copy
 import re
 
 import orthanc_layers
+import orthanc_pillar
 import orthanc_tables
 import pytest
 from hypothesis import given
@@ -937,7 +938,7 @@ def test_what_the_pillar_says_of_plugins_holds(
 ):
     settings, _ = load_settings({"plugins": [PLUGIN], "config": config})
     arguments = options_file.configuration(settings, {}, pillar_files["tables"]["DEMO_USERS"])
-    merged = {layer["option"][0]: layer["value"] for layer in arguments["layers"]}
+    merged = {layer["option"][0]: layer.get("value") for layer in arguments["layers"]}
     (path,) = arguments["plugins"]
     if expected is None:
         assert arguments["plugin_folder"] == settings["paths"]["plugins"]
@@ -966,6 +967,30 @@ def test_an_option_that_is_one_setting_takes_one_row(load_settings, options_file
     assert layers({}) == []
     monkeypatch.setitem(options_file.PLAIN, "JobsHistorySize", ("start_timeout", None))
     assert layers({}) == [{**layer, "value": 60, "default": True}]
+
+
+@pytest.mark.parametrize(
+    ("pillar", "key"),
+    [
+        ({}, "orthanc:postgresql:enabled"),
+        ({"postgresql": {"enabled": True}}, "orthanc:postgresql:enabled"),
+        ({"config": {"PostgreSQL": {"Host": "db"}}}, "orthanc:config:PostgreSQL:EnableIndex"),
+        (
+            {"postgresql": {"enabled": True}, "config": {"PostgreSQL": {"EnableIndex": False}}},
+            "orthanc:config:PostgreSQL:EnableIndex",
+        ),
+        (
+            {"postgresql": {"enabled": True}, "config": {"PostgreSQL": {"Lock": False}}},
+            "orthanc:postgresql:enabled",
+        ),
+    ],
+)
+def test_where_it_is_said_that_the_index_is_in_a_database(load_settings, options_file, pillar, key):
+    """Also where it is not: images would be left behind in one."""
+    made = options_file.configuration(load_settings(pillar)[0], {}, {})
+    resolved = orthanc_pillar._resolve(made["layers"], {"orthanc": pillar})
+    _, origins = orthanc_layers.merge(resolved)
+    assert orthanc_layers.key_of(["PostgreSQL", "EnableIndex"], origins) == key
 
 
 def test_a_wrong_list_of_plugins_is_refused_as_it_stands(problems_of):
