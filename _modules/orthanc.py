@@ -107,7 +107,7 @@ def restart(service=None):
 
     No example, because it interrupts the server that it is typed on.
     """
-    _as_root()
+    __salt__["orthanc_host.require_root"]()
     service = service or _server()
     _settle()
     if salt.utils.systemd.booted(__context__):
@@ -120,11 +120,6 @@ def restart(service=None):
 def _server() -> str:
     """Return how the packages call the service and its account."""
     return __salt__["orthanc_tables.get"]("SERVER")
-
-
-def _as_root() -> None:
-    if os.geteuid():
-        raise CommandExecutionError("only root may do this; call it with sudo")
 
 
 def _settle() -> None:
@@ -215,18 +210,11 @@ def backend(config):
                 mapped = file.read()
         except OSError:
             continue  # it has ended meanwhile
-        if any(_is_same(link, index) for link in __salt__["orthanc_host.opened"](process)):
+        if __salt__["orthanc_host.has_open"](process, index):
             return "SQLite"
         if "PostgreSQLIndex" in mapped:
             found = "PostgreSQL"
     return found
-
-
-def _is_same(link: str, path: str) -> bool:
-    # Closed meanwhile, or there is no such file.
-    with contextlib.suppress(OSError):
-        return os.path.samefile(link, path)
-    return False
 
 
 def require_postgresql(config):
@@ -420,7 +408,7 @@ def repair(test=True, rate=50, config=None):
 
 def _images(config) -> tuple:
     """Return the folder of the configuration, and its options with the places of the images."""
-    _as_root()
+    __salt__["orthanc_host.require_root"]()
     name = _folder(config)
     options = __salt__["orthanc_folder.effective"](name)
     return name, __salt__["orthanc_folder.with_places"](options, name)
@@ -455,7 +443,7 @@ def backup_key(path=None, remote_user=None, saltenv=None, pillarenv=None):
         salt '*' orthanc.backup_key
         salt-ssh '*' orthanc.backup_key /var/lib/orthanc/.ssh/id_ed25519 backup
     """
-    _as_root()
+    __salt__["orthanc_host.require_root"]()
     environments = {"saltenv": saltenv, "pillarenv": pillarenv}
     given = {} if path and remote_user else _backup_key_of_pillar(environments)
     path, remote_user = path or given["name"], remote_user or given["remote_user"]

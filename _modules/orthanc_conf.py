@@ -91,7 +91,7 @@ def validate(path=None, saltenv=None, pillarenv=None):
 
 
 def _validate_pillar(environments: dict) -> dict:
-    _as_root()
+    __salt__["orthanc_host.require_root"]()
     low = __salt__["state.show_low_sls"]("orthanc.validation", **environments)
     for chunk in low:
         if isinstance(chunk, dict) and chunk.get("state") == "orthanc_conf":
@@ -108,11 +108,6 @@ def _validate_pillar(environments: dict) -> dict:
                 "warnings": warnings + found["warnings"],
             }
     raise CommandExecutionError("\n".join(str(line) for line in low))
-
-
-def _as_root() -> None:
-    if os.geteuid():
-        raise CommandExecutionError("only root may do this; call it with sudo")
 
 
 def _validate_path(path: str) -> dict:
@@ -354,7 +349,7 @@ def restore(name, group=None):
 
     No example, because it replaces the configuration of the server that it is typed on.
     """
-    _as_root()
+    __salt__["orthanc_host.require_root"]()
     group = group or __salt__["orthanc_layers.defaults"]()["group"]
     return __salt__["orthanc_files.restore"](name, __salt__["orthanc_host.gid"](group))
 

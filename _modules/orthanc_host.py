@@ -95,6 +95,36 @@ def opened(process):
     return found
 
 
+def has_open(process, path):
+    """
+    Part of the formula. Return whether a process has a file open.
+
+    process
+        Its folder below /proc.
+
+    path
+        The path of the file.
+    """
+    return any(_is_same(link, path) for link in opened(process))
+
+
+def _is_same(link: str, path: str) -> bool:
+    # Closed meanwhile, or there is no such file.
+    with contextlib.suppress(OSError):
+        return os.path.samefile(link, path)
+    return False
+
+
+def require_root():
+    """
+    Part of the formula. Return nothing where root asks.
+
+    Raises CommandExecutionError where it is somebody else.
+    """
+    if os.geteuid():
+        raise CommandExecutionError("only root may do this; call it with sudo")
+
+
 def listening(port=None):
     """
     Part of the formula. Return the sockets that listen, as a mapping from what a link to each leads

@@ -227,36 +227,49 @@ def repair(options, account, test=True, rate=50):
     with _opened(options, account) as index:
         known = index.files()
         damaged = {uuid for kind in DAMAGED for uuid in found[kind]} & set(known)
+        # What is known by now was only being stored.
+        orphans = set(found["orphans"]) - set(known)
         content = {}
-        for uuid in found["orphans"]:
-            with contextlib.suppress(OSError):
-                path = path_of(storage, uuid)
-                content[os.path.getsize(path), _md5(path, pace)] = uuid
-        sound = {known[uuid][:2] for uuid in set(known) - damaged}
-        back = {uuid: content[known[uuid][:2]] for uuid in damaged if known[uuid][:2] in content}
-        gone = [uuid for what, uuid in content.items() if what in sound]
+        for uuid in orphans:
+            md5 = _md5(path_of(storage, uuid), pace)
+            if md5:
+                content[md5] = uuid
+        back = {uuid: content[known[uuid][1]] for uuid in damaged if known[uuid][1] in content}
+        twins = {known[uuid][1]: uuid for uuid in set(known) - damaged if known[uuid][1] in content}
+        gone = [
+            content[md5]
+            for md5, twin in twins.items()
+            # It may be newer than what was verified.
+            if _md5(path_of(storage, twin), pace) == md5
+        ]
         left = damaged - set(back)
         studies = index.studies({known[uuid][2] for uuid in left})
     if not test:
         for uuid, orphan in back.items():
-            _put_back(path_of(storage, orphan), path_of(storage, uuid))
+            _put_back(storage, orphan, uuid)
         for uuid in gone:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path_of(storage, uuid))
     return {
         "put back": back,
         "removed": sorted(gone),
-        "left": sorted(left | (set(found["orphans"]) - set(gone))),
+        "left": sorted(left | (orphans - set(gone))),
         "studies": studies,
     }
 
 
-def _put_back(source: str, target: str) -> None:
-    """Put the content of a file at another place, whole or not at all; the source stays."""
-    os.makedirs(os.path.dirname(target), exist_ok=True)
+def _put_back(storage: str, orphan: str, uuid: str) -> None:
+    """Copy an orphan to the place of a file, whole or not at all."""
+    target = path_of(storage, uuid)
+    folder = os.path.dirname(target)
+    new = [path for path in (os.path.dirname(folder), folder) if not os.path.isdir(path)]
+    for path in new:
+        os.mkdir(path, 0o750)
     unfinished = f"{target}.new"
-    shutil.copyfile(source, unfinished)
-    shutil.copymode(source, unfinished)
-    owner = os.stat(source)
-    os.chown(unfinished, owner.st_uid, owner.st_gid)
+    shutil.copyfile(path_of(storage, orphan), unfinished)
+    os.chmod(unfinished, 0o640)
+    # Who restored the orphan may have been root; Orthanc has to read the file, and go on storing.
+    owner = os.stat(storage)
+    for path in (*new, unfinished):
+        os.chown(path, owner.st_uid, owner.st_gid)
     os.rename(unfinished, target)

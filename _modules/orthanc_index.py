@@ -162,7 +162,7 @@ def _standing_still(index: str):
     found = [
         process
         for process in __salt__["orthanc_host.orthancs"]()
-        if any(_is_same(link, index) for link in __salt__["orthanc_host.opened"](process))
+        if __salt__["orthanc_host.has_open"](process, index)
     ]
     if not found:
         yield
@@ -199,10 +199,3 @@ def _stands_still(process: str) -> bool:
             if file.read().rpartition(")")[2].split()[0] not in "TtXZ":
                 return False
     return True
-
-
-def _is_same(link: str, path: str) -> bool:
-    # Closed meanwhile.
-    with contextlib.suppress(OSError):
-        return os.path.samefile(link, path)
-    return False

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import sqlite3
 import time
 import uuid
@@ -139,6 +140,10 @@ def test_what_is_certain_is_repaired_and_nothing_else(archive):
     with open(archive.path(files[b"kept elsewhere"]), "wb"):
         pass
     os.unlink(archive.path(files[b"lost"]))
+    # Root has restored it, into folders that Orthanc does not have yet.
+    target = archive.path(files[b"kept elsewhere"])
+    if not os.geteuid():
+        os.chown(archive.folder, 65534, 65534)
     copy, twin, unknown = map(archive.lay, (b"kept elsewhere", b"sound", b"unknown"))
     expected = {
         "put back": {files[b"kept elsewhere"]: copy},
@@ -149,7 +154,11 @@ def test_what_is_certain_is_repaired_and_nothing_else(archive):
     assert archive.repair() == expected
     assert archive.read(twin) == b"sound"
     assert archive.read(files[b"kept elsewhere"]) == b""
+    shutil.rmtree(archive.folder / files[b"kept elsewhere"][:2])
     assert archive.repair(test=False) == expected
+    owners = {os.stat(path).st_uid for path in (target, os.path.dirname(target), archive.folder)}
+    assert len(owners) == 1
+    assert os.stat(target).st_mode & 0o777 == 0o640
     assert archive.read(files[b"kept elsewhere"]) == b"kept elsewhere"
     assert not os.path.exists(archive.path(twin))
     assert archive.read(unknown) == b"unknown"
@@ -158,6 +167,27 @@ def test_what_is_certain_is_repaired_and_nothing_else(archive):
         **{"put back": {}, "removed": [copy], "studies": [study]},
         "left": sorted([files[b"lost"], unknown]),
     }
+
+
+def test_what_is_being_stored_and_what_has_no_sound_twin_stays(archive, monkeypatch):
+    archive.study(b"sound", b"no longer")
+    late, twin = archive.lay(b"late"), archive.lay(b"no longer")
+    verify = orthanc_images.verify
+
+    def then(*arguments, **how):
+        found = verify(*arguments, **how)
+        # Its row comes while all is read; and another file is spoilt meanwhile.
+        row = (2, 1, late, 4, 4, 1, "", hashlib.md5(b"late").hexdigest())
+        archive.index.execute("INSERT INTO AttachedFiles VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        archive.index.commit()
+        with open(archive.path(archive.files[b"no longer"]), "wb") as file:
+            file.write(b"NO LONGER")
+        return found
+
+    monkeypatch.setattr(orthanc_images, "verify", then)
+    done = archive.repair(test=False)
+    assert (done["removed"], done["left"]) == ([], [twin])
+    assert archive.read(late) == b"late"
 
 
 def test_reading_keeps_its_rate(archive):
