@@ -442,9 +442,21 @@ def check_host(settings: dict) -> list[str]:
     return problems
 
 
-def advice(settings: dict) -> list[str]:
+def advice(settings: dict, defaults: dict) -> list[str]:
     """Return what is allowed, and not wise."""
     found = []
+    # A default may be written out.
+    is_asked = settings["log_keep"] != defaults["log_keep"]
+    if is_asked and not settings["paths"]["log"]:
+        found.append(
+            "orthanc:log_keep: Orthanc logs into the journal here, which keeps to limits of its own"
+            " (journald.conf); take it out, or set orthanc:paths:log to have files"
+        )
+    elif is_asked and not settings["system"]["booted"]:
+        found.append(
+            "orthanc:log_keep: systemd does not run here, so there is no timer, and the logs stay;"
+            " take it out"
+        )
     if settings["demo_users"] and settings["remote_access"]:
         found.append(
             "orthanc:demo_users: everybody knows their passwords, and one of them may delete all"

@@ -9,7 +9,8 @@ def run():
 
 
 def states(orthanc):
-    parts = ["https", "service", "links", "config", "plugins", "database", "packages", "first_run"]
+    parts = ["https", "service", "links", "config", "plugins", "logs", "database", "packages"]
+    parts.append("first_run")
     if orthanc["settings"]["backup_key"]["enabled"]:
         parts.append("backup_key")
     return {"include": [f"orthanc.{part}.clean" for part in parts]}

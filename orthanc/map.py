@@ -85,6 +85,17 @@ def derive_own_files(system: dict) -> None:
     system["own_files"] = {what: f"{own}-{name}" for what, name in system["own_files"].items()}
     nginx["site"] = f"{nginx.pop('sites')}/{own}.conf"
     nginx["pem"] = f"{nginx.pop('folder')}/{own}.pem"
+    unit, program = f"{system['units']}/{own}-logs", f"{system['programs']}/{own}/log-keep.sh"
+    system["log_units"] = {
+        "name": f"{own}-logs.timer",
+        "program": program,
+        # Each with the file of the formula that it is made of.
+        "files": {
+            program: "log_keep.sh",
+            f"{unit}.service": "logs.service.jinja",
+            f"{unit}.timer": "logs.timer.jinja",
+        },
+    }
 
 
 def derive_database(settings: dict) -> None:
@@ -189,7 +200,7 @@ def load(pillar, layers: list, host: dict, files: dict) -> tuple[dict, list[str]
     derive_backup_key(settings)
     problems += checks["problems"](pillar, settings, defaults)
     derive_plugins(settings)
-    settings["warnings"] = checks["advice"](settings)
+    settings["warnings"] = checks["advice"](settings, defaults)
     users = settings["users"].items()
     settings["users"] = {name: user for name, user in users if not checks["check_user"](name, user)}
     # Checked only where all that it depends on is sound: a mistyped user is no missing user.

@@ -30,6 +30,17 @@ KINDS = {
         "minimum": 1,
         "maximum": 86400,
     },
+    "days": {
+        "wanted": "a number of days from 1 to 36500",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 36500,
+    },
+    "size": {
+        "wanted": "a whole number of MB, GB or TB, such as 1 GB",
+        "type": "string",
+        "pattern": "[1-9][0-9]{0,5} ?[MGT]B",
+    },
     "folder": {"wanted": "an absolute path", "type": "string", "pattern": r"/[^\0\n]*"},
     "host": {
         "wanted": "the name or the IP address of a host",
@@ -239,6 +250,7 @@ SHAPE = {
             }
         },
         "start_timeout": "seconds",
+        "log_keep": {"keys": {"enabled": "flag", "days": "days", "size": "size"}},
         "preflight": "flag",
         "plugins": {
             "items": {
@@ -304,6 +316,7 @@ MEANT = {
         ],
         "orthanc:paths:index": ["index", "indexdirectory"],
         "orthanc:paths:log": ["log", "logs", "logdir"],
+        "orthanc:log_keep": ["logretention", "logrotate", "rotatelogs", "logdays", "logsize"],
         "orthanc:config:LuaScripts": ["script", "scripts", "lua", "luascript"],
         "orthanc:config": ["options", "settings", "configuration"],
         "orthanc:backup_key": ["backup", "sshkey"],

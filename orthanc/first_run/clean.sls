@@ -9,7 +9,7 @@ def run():
 
 
 def states(orthanc):
-    settings, parts = orthanc["settings"], ["service", "config", "packages"]
+    settings, parts = orthanc["settings"], ["service", "config", "logs", "packages"]
     return {
         "include": [f"orthanc.{part}.clean" for part in parts],
         "orthanc-first-run": {

@@ -21,6 +21,7 @@ def states(orthanc):
     folders = [
         *(paths[name] for name in ("home", "storage", "index", "log")),
         *(settings["links"]["dir"], system["downloads"], os.path.dirname(system["drop_in"])),
+        os.path.dirname(system["log_units"]["program"]),
     ]
 
     return {

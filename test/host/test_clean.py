@@ -43,6 +43,21 @@ def try_in_vain(minion, settings):
     assert_closed(minion)
 
 
+def old_logs_go_and_the_one_that_is_written_stays(minion):
+    """However old: an Orthanc may have nothing to say for months."""
+    written = minion.run("cd /var/log/orthanc; readlink -f Orthanc.log").out.strip()
+    assert minion.run("systemctl list-timers | grep -c orthanc-formula-logs").out.strip() == "1"
+    minion.run("cd /var/log/orthanc; echo x > own.log; touch -h -d '40 days ago' *")
+    assert len(minion.run("ls /var/log/orthanc").out.split()) > 4
+    minion.run("systemctl start orthanc-formula-logs")
+    left = ["Orthanc.log", written.rpartition("/")[2], "own.log"]
+    assert minion.run("ls /var/log/orthanc").out.split() == left
+    # Where the link is gone as well, it is known by who has it open.
+    minion.run("rm /var/log/orthanc/Orthanc.log; systemctl start orthanc-formula-logs")
+    assert minion.run("ls /var/log/orthanc").out.split() == left[1:]
+    assert minion.run(f"ls -l /proc/{minion.pid()}/fd | grep -c {written}").out.strip() == "1"
+
+
 def test_clean_and_back_again(fresh_minion, users, image):
     minion = fresh_minion
     version = minion.run("apt-cache show orthanc | sed -n 's/^Version: //p' | head -1").out.strip()
@@ -61,6 +76,7 @@ def test_clean_and_back_again(fresh_minion, users, image):
     minion.reboot()
     minion.wait_for_port()
     stored = minion.run("find /var/lib/orthanc -type f -size +0").out
+    old_logs_go_and_the_one_that_is_written_stays(minion)
 
     tried = minion.state("orthanc.clean", test=True)
     assert tried.changes
@@ -92,6 +108,9 @@ def test_clean_and_back_again(fresh_minion, users, image):
     assert not {"gnuhealth", "orthanc-plugins", "orthanc.service.d", "orthanc-formula"} & {
         *after.split("\n")
     }
+    assert "orthanc-formula" not in after
+    assert not minion.run("systemctl cat orthanc-formula-logs.timer", check=False).ok
+    assert not minion.run("ls /var/lib/systemd/timers | grep orthanc", check=False).ok
     assert minion.state("orthanc.clean").changes == {}
 
     # The package can be had by hand, and the formula takes over again.

@@ -290,6 +290,38 @@ def test_the_unit_waits_for_the_disks_of_all_that_orthanc_keeps(render):
     )
 
 
+def test_old_logs_are_removed_where_there_are_files_and_a_timer(render):
+    (chunk,) = render("orthanc.logs", {"paths": {"log": "/srv/log"}, "log_keep": {"size": "2TB"}})[
+        -1:
+    ]
+    service = chunk["files"]["/etc/systemd/system/orthanc-formula-logs.service"]
+    program = "/usr/local/lib/orthanc-formula/log-keep.sh"
+    assert f"\nExecStart=/bin/sh {program} /srv/log Orthanc.log 30 2000000000000\n" in service
+    assert chunk["fun"] == "present"
+    assert chunk["files"][program] == (FORMULA / "orthanc/log_keep.sh").read_text()
+    for pillar, host in (
+        ({"log_keep": {"enabled": False}}, {}),
+        ({}, {"family": "Suse"}),
+        ({}, {"init": "unknown"}),
+    ):
+        low = render("orthanc.logs", pillar, **host)
+        assert chunk_of(low, "orthanc-log-keep")["fun"] == "absent"
+    on_suse = render("orthanc.logs", {"paths": {"log": "/srv/log"}}, family="Suse")
+    service = chunk_of(on_suse, "orthanc-log-keep")["files"][service_of(on_suse)]
+    assert " orthanc.log 30 1000000000\n" in service
+    # Where it is asked for and nothing comes of it, that is said.
+    for host in ({"family": "Suse"}, {"init": "unknown"}):
+        low = render("orthanc", {"log_keep": {"days": 3}}, **host)
+        (warning,) = chunk_of(low, "orthanc-pillar")["warnings"]
+        assert warning.startswith("orthanc:log_keep: ")
+
+
+def service_of(low):
+    """Return the path of the unit that removes old logs."""
+    files = chunk_of(low, "orthanc-log-keep")["files"]
+    return next(path for path in files if path.endswith(".service"))
+
+
 def missing(low):
     """Return the states that docs/states.md lists and that are not there."""
     text = (FORMULA / "docs/states.md").read_text()

@@ -268,6 +268,10 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
             "set DicomAlwaysAllowStore to false",
         ),
         ({"start_timeout": 0}, "orthanc:start_timeout", "seconds"),
+        ({"log_keep": {"days": 0}}, "orthanc:log_keep:days", "a number of days from 1"),
+        ({"log_keep": {"size": 100}}, "orthanc:log_keep:size", "such as 1 GB"),
+        ({"log_keep": {"size": "0 GB"}}, "orthanc:log_keep:size", "such as 1 GB"),
+        ({"log_keep": False}, "orthanc:log_keep", "must be a mapping"),
         (
             {"users": {7: {"password": "a long one of mine", "role": "reader"}}},
             "orthanc:users:7",
