@@ -435,6 +435,11 @@ def _devices(case: Case) -> tuple[list, list]:
     return found["problems"], found["warnings"]
 
 
+def _reserve(case: Case) -> tuple[list, list]:
+    """Return where the server would refuse new images because there is too little space."""
+    return [], __salt__["orthanc_reserve.advice"](case.placed, case.wanted["reserve"])
+
+
 def database(name, configuration):
     """
     Part of the formula. Say why Orthanc could not use its PostgreSQL database with a configuration.
@@ -470,4 +475,5 @@ PARTS = (
     (_secrets, False),
     (_devices, False),
     (_advice, False),
+    (_reserve, True),
 )

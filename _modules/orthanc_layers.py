@@ -18,16 +18,12 @@ layers
 main_file, option_files
     Which file owns which option; see ``place``.
 
-texts
-    A mapping from file name to text, for other files than JSON; None removes a file. A name may be
-    a whole path, for a file elsewhere.
+texts, pems
+    Mappings from file name, or whole path for a file elsewhere, to the text of a file that is not
+    JSON, and to what ``orthanc_tls.pem`` needs for one; None removes a file.
 
 certificates
     What ``orthanc_tls.judge`` takes: the sources of certificates and keys.
-
-pems
-    A mapping from file name, or whole path for a file elsewhere, to what ``orthanc_tls.pem`` needs;
-    None removes a file.
 
 saltenv
     The name of the environment of Salt that a ``salt://`` URL among these sources is of.
@@ -63,6 +59,9 @@ databases
 folders
     A mapping from the path of the pillar to that of a folder which will be closed to all others.
 
+reserve
+    How much of a file system is to stay free; see ``orthanc_reserve``.
+
 user, group, service
     The names of the service's account, of the only group that may read the configuration, and of
     the service itself.
@@ -94,7 +93,7 @@ ONE_NAME = ("command", "version", "site", "plugin_folder")
 SOME_NAMES = ("sections", "packages", "plugins", "databases")
 # What a configuration may hold, and the value of what it lacks.
 CONFIGURATION = {
-    **{name: {} for name in ("texts", "certificates", "pems", "folders")},
+    **{name: {} for name in ("texts", "certificates", "pems", "folders", "reserve")},
     **dict.fromkeys(SOME_NAMES, ()),
     **dict.fromkeys((*ONE_NAME, "remote_access")),
     **dict.fromkeys(("preflight", "allow_no_users"), True),
@@ -117,6 +116,7 @@ SHAPE = {
         "texts": {"each": {"type": "string", "wanted": "a text", **EMPTY}},
         "pems": {"each": {"each": ANYTHING, **EMPTY}},
         **{"certificates": {"each": {"each": "name"}}, "folders": {"each": "name"}},
+        "reserve": {"each": {"wanted": "a whole number", "type": "integer"}},
         **dict.fromkeys(SOME_NAMES, NAMES),
         **dict.fromkeys(("preflight", "allow_no_users", "installed", "remote_access"), "flag"),
         **dict.fromkeys((*ONE_NAME, "main_file", "saltenv", *NAMED), "name"),

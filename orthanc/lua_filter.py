@@ -1,20 +1,27 @@
 """
-Users become a Lua filter, which lets each do what the role or the rules of the pillar allow.
+Users become a Lua filter, which lets each do what the role or the rules of the pillar allow; and
+the reserve of free space another one, which refuses images that are more than the disk is to take.
 
-The roles are in ``roles.yaml``, the script is made of ``users.lua.jinja``.
+The roles are in ``roles.yaml``, the scripts are made of ``users.lua.jinja`` and
+``reserve.lua.jinja``.
 https://orthanc.uclouvain.be/book/users/lua.html
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 
 # What begins an address in roles.yaml, and the option by which a plugin has it elsewhere.
 MOVED = {"/dicom-web/": ("DicomWeb", "Root")}
+# Units of the reserve, in bytes; what it is at least, and what is no limit to it.
+UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+LEAST, ANY = 100 * 10**6, 10**18
 
 
 def run() -> dict:
-    return {"lua_filter": lua_filter}
+    functions = (lua_filter, reserve_filter, reserve_of)
+    return {function.__name__: function for function in functions}
 
 
 def lua_filter(users: dict, config: dict, roles: dict) -> str:
@@ -61,6 +68,53 @@ def root_of(section, option: str) -> str | None:
     if not isinstance(root, str) or "*" in root:
         return None
     return f"/{root.strip('/')}/".replace("//", "/")
+
+
+def reserve_of(setting) -> dict:
+    """
+    Return how much of a file system is to stay free: a ``percent`` of its size, but at ``most`` and
+    at ``least`` so many bytes. Nothing where there is to be no reserve.
+
+    setting
+        A percentage, an amount, or both with "up to" between them, as ``pillar.py`` has them; or
+        False.
+    """
+    if not setting:
+        return {}
+    found = {"percent": 0, "most": ANY, "least": LEAST}
+    share, _, amount = setting.rpartition(" up to ") if "%" in setting else ("", "", setting)
+    if amount.endswith("%"):
+        share, amount = amount, ""
+    if share:
+        found["percent"] = int(share.rstrip("% "))
+    if amount:
+        size = round(float(amount[:-2]) * UNITS[amount[-2:]])
+        found["most" if share else "least"] = size
+    return found
+
+
+def reserve_filter(setting, storage: str, index: str) -> str | None:
+    """
+    Return the Lua script that refuses images while there is too little space for them; None where
+    there is to be no reserve.
+
+    setting
+        See ``reserve_of``.
+
+    storage, index
+        The paths of the folders of images and index.
+    """
+    reserve = reserve_of(setting)
+    if not reserve:
+        return None
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/reserve.lua.jinja",
+        default_renderer="jinja",
+        saltenv=__env__,
+        storage=lua_text(shlex.quote(storage)),
+        index=lua_text(shlex.quote(index)),
+        **reserve,
+    )
 
 
 def lua_pattern(path: str) -> str:

@@ -1,6 +1,6 @@
 """
-Settings become options of Orthanc, lines of its unit and a site of nginx; users become credentials,
-and a Lua filter by ``lua_filter.py``.
+Settings become options of Orthanc, lines of its unit and a site of nginx; users become credentials.
+What becomes a script in Lua is a matter of ``lua_filter.py``.
 
 The SLS files get what these functions return from ``map.py``.
 https://orthanc.uclouvain.be/book/users/configuration.html
@@ -57,13 +57,14 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
     if settings["demo_users"]:
         users.update(demo_users)
     database, system = settings["postgresql"], settings["system"]
-    filter_file = system["own_files"]["users"]
+    own = system["own_files"]
     return {
         "layers": layers(settings, users),
         "main_file": system["main_file"],
         "option_files": system["option_files"],
         "texts": {
-            filter_file: lua_filter(users, settings["config"], roles) if users else None,
+            own["users"]: lua_filter(users, settings["config"], roles) if users else None,
+            own["reserve"]: reserve_filter(settings["storage_reserve"], *places(settings)),
             # Without systemd as PID 1 there is no unit.
             **({system["drop_in"]: unit(settings)} if system["booted"] else {}),
         },
@@ -72,6 +73,7 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "site": system["nginx"]["site"],
         "sections": settings["plugin_sections"],
         "folders": folders(settings),
+        "reserve": reserve_of(settings["storage_reserve"]),
         "version": settings.get("version"),
         "saltenv": __env__,
         "command": system["command"],
@@ -97,6 +99,18 @@ def folders(settings: dict) -> dict:
     for name in (*CLOSED, *moved):
         if settings["paths"][name] not in found.values():
             found[f"orthanc:paths:{name}"] = settings["paths"][name]
+    return found
+
+
+def places(settings: dict) -> list[str]:
+    """Return the folders of images and index, as whole paths."""
+    paths, config = settings["paths"], settings["config"]
+    found = []
+    for option, name in (("StorageDirectory", "storage"), ("IndexDirectory", "index")):
+        path = config.get(option, paths[name])
+        # Anything but a text is refused later on, or Orthanc has a folder of its own choice.
+        path = path if isinstance(path, str) else (found or ["OrthancStorage"])[-1]
+        found.append(os.path.join(paths["config"], path))
     return found
 
 
@@ -158,10 +172,12 @@ def layers(settings: dict, users: dict) -> list[dict]:
         for option in config
     ]
     own = config.get("LuaScripts") or []
+    scripts = [own_file(settings, "users")] * bool(users)
+    scripts += [own_file(settings, "reserve")] * bool(settings["storage_reserve"])
     # Anything but a list is refused later on, as it stands in the pillar.
-    if users and isinstance(own, list):
-        # The filter asks the one that was defined before it: scripts of the pillar come first.
-        found.append({"option": ["LuaScripts"], "value": [*own, own_file(settings, "users")]})
+    if scripts and isinstance(own, list):
+        # Each asks the one that was defined before it: scripts of the pillar come first.
+        found.append({"option": ["LuaScripts"], "value": [*own, *scripts]})
     plugins = config.get("Plugins") or []
     # Where the pillar does not set it, the host makes it of what is in the folder of the plugins.
     if settings["plugins"] and "Plugins" in config and isinstance(plugins, list):

@@ -41,6 +41,19 @@ KINDS = {
         "type": "string",
         "pattern": "[1-9][0-9]{0,5} ?[MGT]B",
     },
+    # Less than 100 MB may come in at one time.
+    "reserve": {
+        "wanted": "5%, 10 GB, or 5% up to 10 GB: a whole percentage below 100, an amount of 100 MB"
+        " or more in MB, GB or TB; or false for none",
+        "anyOf": [
+            {"enum": [False]},
+            {
+                "type": "string",
+                "pattern": r"[1-9][0-9]? ?%|([1-9][0-9]? ?% up to )?"
+                r"([1-9][0-9]{2,5} ?MB|(0\.[1-9][0-9]*|[1-9][0-9]{0,5}(\.[0-9]+)?) ?[GT]B)",
+            },
+        ],
+    },
     "folder": {"wanted": "an absolute path", "type": "string", "pattern": r"/[^\0\n]*"},
     "host": {
         "wanted": "the name or the IP address of a host",
@@ -249,6 +262,7 @@ SHAPE = {
                 "ca": "folder",
             }
         },
+        "storage_reserve": "reserve",
         "start_timeout": "seconds",
         "log_keep": {"keys": {"enabled": "flag", "days": "days", "size": "size"}},
         "preflight": "flag",
@@ -338,6 +352,16 @@ MEANT = {
         "orthanc:config:WebDavEnabled": ["webdav"],
         "orthanc:config:StorageCompression": ["storagecompression", "compression"],
         "orthanc:start_timeout": ["timeout"],
+        "orthanc:storage_reserve": [
+            *(
+                "reserve",
+                "freespace",
+                "minfreespace",
+                "minimumfreespace",
+                "diskreserve",
+                "watermark",
+            ),
+        ],
     },
     "orthanc:dicom": {
         "orthanc:dicom:aet": ["aetitle", "title", "name"],

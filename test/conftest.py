@@ -142,5 +142,6 @@ def options_file():
     module = load("orthanc/options.py")
     module.__salt__ = {"slsutil.renderer": lambda *_, **__: "-- of a template"}
     module.__env__ = "base"
-    module.lua_filter = lambda *_: "-- of a template"
+    vars(module).update(load("orthanc/lua_filter.py").run())
+    module.lua_filter = module.reserve_filter = lambda *_: "-- of a template"
     return module

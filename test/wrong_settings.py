@@ -510,6 +510,7 @@ WRONG_PILLARS = pillar_table(
                 "swallows",
             ),
             ({"limit_find": -1}, "limit_find", "0 or more", {"LimitFindResults": -1}, "dies"),
+            ({"storage_reserve": "50 MB"}, "storage_reserve", "100 MB or more", None, None),
         ],
         "wrong type": [
             ({"port": "8043"}, "port", "port number", {"HttpPort": "8043"}, "dies"),

@@ -58,7 +58,10 @@ OPTIONS = {
     "IndexDirectory": "paths:storage",
     "LimitFindInstances": 5,
     "LimitFindResults": 5,
-    "LuaScripts": ["paths:config/orthanc-formula-users.lua"],
+    "LuaScripts": [
+        "paths:config/orthanc-formula-users.lua",
+        "paths:config/orthanc-formula-reserve.lua",
+    ],
     "Name": "Same everywhere",
     "OrthancPeers": PILLAR["peers"],
     "OverwriteInstances": True,

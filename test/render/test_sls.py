@@ -407,7 +407,11 @@ def test_settings_become_options_of_orthanc(render):
         "IndexDirectory": "/srv/index",
         "LimitFindInstances": 0,
         "LimitFindResults": 0,
-        "LuaScripts": ["/srv/own.lua", "/etc/orthanc/orthanc-formula-users.lua"],
+        "LuaScripts": [
+            "/srv/own.lua",
+            "/etc/orthanc/orthanc-formula-users.lua",
+            "/etc/orthanc/orthanc-formula-reserve.lua",
+        ],
         "Name": "Ward 3",
         "OrthancPeers": FULL["peers"],
         "OverwriteInstances": True,

@@ -103,6 +103,34 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
         ({"version": 1.12}, "orthanc:version", "put it in quotes"),
         ({"overwrite_instances": "never"}, "orthanc:overwrite_instances", "true, false, Never"),
         ({"deidentify_logs": 2021}, "orthanc:deidentify_logs", "DICOM standard"),
+        *(
+            ({"storage_reserve": wrong}, "orthanc:storage_reserve", "or false for none")
+            for wrong in (
+                *(
+                    0,
+                    10,
+                    True,
+                    ["5%"],
+                    {"percent": 5},
+                    "5",
+                    "0%",
+                    "100%",
+                    "5.5%",
+                    "99 MB",
+                    "0.05 GB",
+                ),
+                *(
+                    "10 GiB",
+                    "10G",
+                    "10 GB up to 5%",
+                    "5% up to 10%",
+                    "5% up to",
+                    "0",
+                    "none",
+                    "-5%",
+                ),
+            )
+        ),
         ({"dicom": {"aet": "X" * 17}}, "orthanc:dicom:aet", "16 ASCII"),
         ({"dicom": {"aet": ""}}, "orthanc:dicom:aet", "an empty text"),
         ({"dicom": {"aet": "A\\B"}}, "orthanc:dicom:aet", "without backslash"),
