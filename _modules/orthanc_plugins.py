@@ -267,15 +267,23 @@ def _of_no_package(folder: str, entries: list) -> list:
     paths = {os.path.join(top, entry): entry for entry in entries}
     if not paths:
         return []
+    # Several states of a run ask; of a file that no package manager has put there since, the answer
+    # is the same.
+    key = f"orthanc_plugins.owned.{[(path, os.lstat(path).st_ctime_ns) for path in paths]}"
+    if key not in __context__:
+        __context__[key] = _owned(paths)
+    return [entry for path, entry in paths.items() if path not in __context__[key]]
+
+
+def _owned(paths) -> set:
+    """Return which of these paths a package has brought."""
     if __grains__["os_family"] == "Debian":
         # orthanc: /usr/share/orthanc/plugins/libServeFolders.so
         lines = _ask(["dpkg-query", "--search", "--", *paths])
-        owned = {line.partition(": ")[2] for line in lines}
-    else:
-        # A line for each of them, which is a sentence where it is of no package.
-        lines = _ask(["rpm", "--query", "--file", "--queryformat", "%{NAME}\n", *paths])
-        owned = {path for path, line in zip(paths, lines) if " " not in line}
-    return [entry for path, entry in paths.items() if path not in owned]
+        return {line.partition(": ")[2] for line in lines}
+    # A line for each of them, which is a sentence where it is of no package.
+    lines = _ask(["rpm", "--query", "--file", "--queryformat", "%{NAME}\n", *paths])
+    return {path for path, line in zip(paths, lines) if " " not in line}
 
 
 def _ask(words: list) -> list:
