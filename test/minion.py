@@ -18,6 +18,7 @@ file_client: local
 file_roots: {{base: [{FORMULA}, /srv/salt]}}
 pillar_roots: {{base: [/srv/pillar]}}
 fileserver_list_cache_time: 0
+grains_cache: true
 id: testhost
 """
 # What a run of Salt writes for itself, also with test=True: the lists of packages among it.
@@ -56,8 +57,53 @@ class Run:
         return self.output
 
 
+class Loaded:
+    """A process on a host that has loaded Salt and does one call after the other."""
+
+    code = (pathlib.Path(__file__).parent / "salt_call.py").read_text()
+
+    def __init__(self, host: Host) -> None:
+        self.process = subprocess.Popen(
+            [*host.inside(), "/opt/salt/bin/python", "-c", self.code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def call(self, *words: str, limit: int = 600) -> Result:
+        """Return what a call printed, which must end within so many seconds."""
+        print(json.dumps(words), file=self.process.stdin, flush=True)
+        ended, *_ = select.select([self.process.stdout], [], [], limit)
+        assert ended, f"{words} did not end within {limit} s"
+        return Result(*json.loads(self.process.stdout.readline()))
+
+
 class Server(Host):
     """A host that Orthanc runs on, or shall run on."""
+
+    def __init__(self, *layers, **given) -> None:
+        super().__init__(*layers, **given)
+        self.idle: list[Loaded] = []
+
+    def power_off(self) -> None:
+        super().power_off()
+        self.unload()
+
+    def reboot(self) -> None:
+        self.unload()
+        super().reboot()
+
+    def unload(self) -> None:
+        """End the processes that have loaded Salt."""
+        while self.idle:
+            self.idle.pop().process.communicate(timeout=60)
+
+    def run_salt(self, *words: str) -> Result:
+        """Run one of Salt's programs and return what it printed; see ``salt_call.py``."""
+        loaded = self.idle.pop() if self.idle else Loaded(self)
+        result = loaded.call(*words)
+        self.idle.append(loaded)
+        return result
 
     @property
     def network(self) -> Network:
@@ -129,33 +175,8 @@ class Server(Host):
         return found
 
 
-class Loaded:
-    """A process on a host that has loaded Salt and does one call after the other."""
-
-    code = (pathlib.Path(__file__).parent / "salt_call.py").read_text()
-
-    def __init__(self, host: Server) -> None:
-        self.process = subprocess.Popen(
-            [*host.inside(), "/opt/salt/bin/python", "-c", self.code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def call(self, *words: str, limit: int = 600) -> Result:
-        """Return what a call printed, which must end within so many seconds."""
-        print(json.dumps(words), file=self.process.stdin, flush=True)
-        ended, *_ = select.select([self.process.stdout], [], [], limit)
-        assert ended, f"{words} did not end within {limit} s"
-        return Result(*json.loads(self.process.stdout.readline()))
-
-
 class Minion(Server):
     """A host with Salt and the formula, masterless; ``root_with_salt`` gives its layers."""
-
-    def __init__(self, *layers, **given) -> None:
-        super().__init__(*layers, **given)
-        self.idle: list[Loaded] = []
 
     def __enter__(self) -> Minion:
         super().__enter__()
@@ -165,28 +186,13 @@ class Minion(Server):
         self.write("/srv/pillar/top.sls", "base: {'*': [orthanc]}")
         return self
 
-    def power_off(self) -> None:
-        super().power_off()
-        self.unload()
-
-    def reboot(self) -> None:
-        self.unload()
-        super().reboot()
-
-    def unload(self) -> None:
-        """End the processes that have loaded Salt."""
-        while self.idle:
-            self.idle.pop().process.communicate(timeout=60)
-
     def pillar(self, **settings) -> None:
         """Set the pillar below ``orthanc:``."""
         self.write("/srv/pillar/orthanc.sls", yaml.safe_dump({"orthanc": settings}))
 
     def call(self, *words: str, check: bool = True) -> Result:
-        """Run ``salt-call`` and return what it printed; see ``salt_call.py``."""
-        loaded = self.idle.pop() if self.idle else Loaded(self)
-        result = loaded.call("salt-call", "--retcode-passthrough", *words)
-        self.idle.append(loaded)
+        """Run ``salt-call`` and return what it printed."""
+        result = self.run_salt("salt-call", "--retcode-passthrough", *words)
         if check and not result.ok:
             raise AssertionError(f"salt-call {' '.join(words)}\nended with {result}")
         return result

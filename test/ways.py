@@ -14,7 +14,9 @@ import contextlib
 import json
 import pathlib
 import re
+import shlex
 
+import suse
 import testbed
 import yaml
 from minion import FORMULA, Run, Server
@@ -76,9 +78,7 @@ class Masterless:
     def salt(self, words: str, out: str = "json") -> testbed.Result:
         """Run an execution function, and keep all that is printed in ``shown``."""
         printed = "" if out == "default" else f"--out={out}"
-        done = self.leader.run(
-            f"cd /etc/salt && {self.command} {printed} {words}", check=False, timeout=600
-        )
+        done = self.leader.run_salt(*shlex.split(f"{self.command} {printed} {words}"))
         number = len(self.shown)
         self.shown[f"{number} stdout of {words} {printed}"] = done.out
         self.shown[f"{number} stderr of {words} {printed}"] = done.err
@@ -136,8 +136,8 @@ class SaltSsh(Masterless):
     sync = ""
 
     def __init__(self, system: str, salt_version: str) -> None:
-        self.leader = Server(testbed.root_with_salt("bookworm", salt_version))
-        self.target = Server(testbed.root(system))
+        self.leader = Server(leader(salt_version))
+        self.target = Server(agentless(system))
         self.shown = {}
         self.hosts = contextlib.ExitStack()
 
@@ -173,7 +173,30 @@ def start_minion(master: Server, host: Server, id: str) -> None:
     settings["cache_jobs"] = True
     host.write("/etc/salt/minion", yaml.safe_dump(settings))
     host.run("salt-minion -d")
+    # Each ping costs more than all of this.
+    host.run("until ss -Htn state established dport = 4505 | grep -q .; do sleep 0.2; done")
     master.run(f"until salt -t 2 {id} test.ping 2>&1 | grep -q True; do :; done")
+
+
+def leader(salt_version: str) -> tuple[pathlib.Path, ...]:
+    """Return a root with Salt that can do without more for salt-ssh."""
+    script = """
+        set -e
+        apt-get install -y -qq --no-install-recommends openssh-client >/dev/null
+        salt-run thin.generate >/dev/null
+    """
+    base = testbed.root_with_salt("bookworm", salt_version)
+    name = f"bookworm-salt{salt_version}-ssh"
+    return testbed.layer(name, script, base, lambda host: host.run(script))
+
+
+def agentless(system: str) -> tuple[pathlib.Path, ...]:
+    """Return a root that salt-ssh can log in to."""
+    if system in suse.STAND_INS:
+        return testbed.root(system)
+    script = "apt-get install -y -qq --no-install-recommends openssh-server python3 >/dev/null"
+    base = testbed.root(system)
+    return testbed.layer(f"{system}-ssh", script, base, lambda host: host.run(script))
 
 
 def open_for_ssh(leader: Server, target: Server, user: str = "root") -> dict:
@@ -182,10 +205,11 @@ def open_for_ssh(leader: Server, target: Server, user: str = "root") -> dict:
     leader logs in as the user; an ordinary one may use sudo. Returns its entry of the roster.
     """
     debian = "apt-get install -y -qq --no-install-recommends {} >/dev/null"
-    leader.run(debian.format("openssh-client"))
-    # On the stand-ins for openSUSE they are there already.
+    leader.run(f"command -v ssh || {debian.format('openssh-client')}")
+    # On the stand-ins for openSUSE, and on roots for this, they are there already.
     packages = "openssh-server python3" + (" sudo" if user != "root" else "")
-    target.run(f"command -v apt-get >/dev/null || exit 0; {debian.format(packages)}")
+    program = "sudo" if user != "root" else "sshd"
+    target.run(f"command -v {program} || {debian.format(packages)}")
     target.run("systemctl start ssh 2>/dev/null || systemctl start sshd")
     leader.run("test -e /root/.ssh/id || ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id")
     login = {"host": target.address, "user": user, "priv": "/root/.ssh/id"}
