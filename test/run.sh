@@ -38,16 +38,21 @@ if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/nu
   apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# use VERSION: take the tools of this version of Salt.
-use() {
-  export SALT_VERSION=$1
-  venv=test/.venv-$1
+# bring VERSION: install the tools of this version of Salt.
+bring() {
+  local venv=test/.venv-$1
   [ -e "$venv/installed" ] && [ ! test/requirements.txt -nt "$venv/installed" ] && return
   say "Installing Salt $1 and the test tools into $venv"
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check \
     "salt==$1" -r test/requirements.txt
   touch "$venv/installed"
+}
+
+# use VERSION: take these tools.
+use() {
+  export SALT_VERSION=$1
+  venv=test/.venv-$1
 }
 
 # run FOLDER...: the tests there, three side by side: hosts spend their time waiting.
@@ -60,6 +65,17 @@ arguments=("$@")
 folders=()
 for layer in unit render; do
   wants "$layer" && folders+=("test/$layer")
+done
+
+# Side by side, because they wait for their downloads.
+[ ${#folders[@]} -gt 0 ] || versions=("${versions[-1]}")
+bringing=()
+for version in "${versions[@]}"; do
+  bring "$version" &
+  bringing+=($!)
+done
+for pid in "${bringing[@]}"; do
+  wait "$pid"
 done
 
 if wants lint; then

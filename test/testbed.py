@@ -184,16 +184,28 @@ def root_with_salt(suite: str, version: str) -> tuple[pathlib.Path, ...]:
     if suite == "ubuntu":
         base = root_with_salt("trixie", version)
         return layer(f"{suite}-salt{version}", UBUNTU, base, lambda host: host.run(UBUNTU))
-    on_debian = f"apt-get install -qq {DOWNLOADS[0]}"
+    name, programs = f"{suite}-salt{version}", "/opt/salt/bin/salt* /opt/salt/bin/spm"
+    links = f"ln -s {programs} /usr/local/bin/"
+    if suite in suse.STAND_INS:
+        # Below is the Python of a Debian, for which it is there already.
+        twin = root_with_salt(suse.STAND_INS[suite].debian, version)
+        script = f"{suse.INSTALL_PYTHON} >/dev/null && {links}"
+
+        def change(host: Host) -> None:
+            local("cp", "-a", str(twin[0] / "opt/salt"), str(host.path("/opt/salt")))
+            host.run(script)
+
+        return layer(name, script + twin[0].name, root(suite), change)
     script = f"""
         set -e
         export DEBIAN_FRONTEND=noninteractive
-        {suse.INSTALL_PYTHON if suite in suse.STAND_INS else on_debian} >/dev/null
+        apt-get install -qq --no-install-recommends python3 python3-venv >/dev/null
         python3 -m venv /opt/salt
-        /opt/salt/bin/pip install -q "salt=={version}"
-        ln -s /opt/salt/bin/salt* /opt/salt/bin/spm /usr/local/bin/
+        install() {{ /opt/salt/bin/pip install -q "salt=={version}"; }}
+        # What has to be built is in pip's cache, but for the first root.
+        install || {{ apt-get install -qq {DOWNLOADS[0]} >/dev/null; install; }}
+        {links}
     """
-    name = f"{suite}-salt{version}"
     return layer(name, script, root(suite), lambda host: host.run(script, timeout=900))
 
 
