@@ -114,16 +114,7 @@ def test_on_a_pristine_booted_machine(system):
 
         assert "Nothing changed" in machine.command().out
         assert machine.pid() == pid
-        call_what_salt_call_would(machine)
-
-        # A pillar for trying out would take the users of this server away.
-        machine.run(f"mv {pillar} {last} /root")
-        lost = machine.command(check=False)
-        assert lost.code != 0
-        assert "has users already (admin)" in lost.err
-        assert not machine.path(pillar).exists()
-        assert machine.pid() == pid
-        machine.run(f"mv /root/orthanc.sls {pillar}")
+        assert machine.command("orthanc.answers").out == "local:\n    True\n"
 
         assert machine.run(f"stat -c '%a %U' {pillar}").out.strip() == "600 root"
         machine.run(f"sed -i 's/  # remote_access: true/  remote_access: true/' {pillar}")
@@ -134,27 +125,52 @@ def test_on_a_pristine_booted_machine(system):
         assert "other hosts" in third
         assert log_in(machine, third, remote=True).code == 200
 
-        machine.write("/root/mine.sls", "orthanc: {prot: 8043, remote_access: true}")
-        refused = machine.command("/root/mine.sls", check=False)
-        assert refused.code != 0
-        assert "orthanc:prot" in refused.out
-        # Once among all that Salt says, and once alone.
-        alone = refused.out.partition("What failed by itself")[2]
-        assert alone.count("Result: False") == 1
-        assert "orthanc:prot" in alone
-        hold_what_salt_cannot_read(machine)
-        machine.write("/root/mine.sls", "orthanc: {port: 8043, users: {}}")
-        assert "http://127.0.0.1:8043/" in machine.command("/root/mine.sls").out
-        assert machine.ask("GET", "/system", port=8043).code == 200
-        pid = machine.pid()
-        again = machine.command().out
-        assert "with the pillar /root/mine.sls" in again
-        assert "Nothing changed" in again
-        assert machine.pid() == pid
-        machine.write("/root/mine.sls", "orthanc: {port: 8044, paths: {config: /srv/etc}}")
-        assert "http://127.0.0.1:8044/" in machine.command("/root/mine.sls").out
-        machine.write("/root/mine.sls", "port: 8043")
-        assert "no key orthanc:" in machine.command("/root/mine.sls", check=False).err
+
+@pytest.fixture(scope="module")
+def served(salt_version):
+    """A machine that had Salt, and has run the command."""
+    with Machine(testbed.deployed("bookworm", salt_version)) as machine:
+        assert "Using the installed salt-call" in machine.command().out
+        yield machine
+
+
+def test_what_the_readme_has_for_daily_work(served):
+    call_what_salt_call_would(served)
+
+
+def test_a_pillar_for_trying_out_takes_no_users_away(served):
+    pid, pillar = served.pid(), "/etc/orthanc-formula/orthanc.sls"
+    served.run(f"mv {pillar} /var/lib/orthanc-formula/pillar /root")
+    lost = served.command(check=False)
+    assert lost.code != 0
+    assert "has users already (admin)" in lost.err
+    assert not served.path(pillar).exists()
+    assert served.pid() == pid
+    served.run(f"mv /root/orthanc.sls {pillar}; mv /root/pillar /var/lib/orthanc-formula")
+
+
+def test_pillars_of_somebodys_own(served):
+    served.write("/root/mine.sls", "orthanc: {prot: 8043, remote_access: true}")
+    refused = served.command("/root/mine.sls", check=False)
+    assert refused.code != 0
+    assert "orthanc:prot" in refused.out
+    # Once among all that Salt says, and once alone.
+    alone = refused.out.partition("What failed by itself")[2]
+    assert alone.count("Result: False") == 1
+    assert "orthanc:prot" in alone
+    hold_what_salt_cannot_read(served)
+    served.write("/root/mine.sls", "orthanc: {port: 8043, users: {}}")
+    assert "http://127.0.0.1:8043/" in served.command("/root/mine.sls").out
+    assert served.ask("GET", "/system", port=8043).code == 200
+    pid = served.pid()
+    again = served.command().out
+    assert "with the pillar /root/mine.sls" in again
+    assert "Nothing changed" in again
+    assert served.pid() == pid
+    served.write("/root/mine.sls", "orthanc: {port: 8044, paths: {config: /srv/etc}}")
+    assert "http://127.0.0.1:8044/" in served.command("/root/mine.sls").out
+    served.write("/root/mine.sls", "port: 8043")
+    assert "no key orthanc:" in served.command("/root/mine.sls", check=False).err
 
 
 @pytest.mark.parametrize("policy", ["", POLICY], ids=["no policy-rc.d", "policy-rc.d"])
