@@ -6,17 +6,9 @@ https://orthanc.uclouvain.be/book/users/rest.html
 
 from __future__ import annotations
 
-import contextlib
-import glob
-import json
 import logging
 import os
-import re
-import shlex
-import ssl
 import time
-import urllib.error
-import urllib.request
 
 import salt.utils.files
 import salt.utils.systemd
@@ -24,12 +16,8 @@ from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
-# Orthanc's own realm, in the answer to a request without a password.
-REALM = "Orthanc Secure Area"
 # Where Debian's package logs; openSUSE's does into the journal.
 PACKAGES_LOG = "/var/log/orthanc"
-# For how many seconds after its start an Orthanc that does not listen yet is left to itself.
-SETTLING = 10
 # How long a service may be seen as not running before waiting for it is given up: systemd
 # restarts it after 0.1 s where the unit says so.
 GRACE = 3
@@ -74,22 +62,7 @@ def answers(address=None):
 
         salt '*' orthanc.answers
     """
-    address = address or url(_folder(None))
-    # Its own certificate is for the name by which clients know it, not for 127.0.0.1.
-    unverified = ssl.create_default_context()
-    unverified.check_hostname = False
-    unverified.verify_mode = ssl.CERT_NONE
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unverified)
-    )
-    try:
-        with opener.open(f"{address}/system", timeout=5) as response:
-            return "ApiVersion" in json.loads(response.read().decode())
-    except urllib.error.HTTPError as err:
-        # 403 comes from a filter in Lua.
-        return err.code == 403 or REALM in err.headers.get("WWW-Authenticate", "")
-    except (OSError, ValueError):
-        return False
+    return __salt__["orthanc_http.answers"](address or url(_folder(None)))
 
 
 def restart(service=None):
@@ -109,7 +82,7 @@ def restart(service=None):
     """
     __salt__["orthanc_host.require_root"]()
     service = service or _server()
-    _settle()
+    __salt__["orthanc_host.settle"]()
     if salt.utils.systemd.booted(__context__):
         # Its drop-in may have been written, or put back.
         for words in (["daemon-reload"], ["reset-failed", service]):
@@ -120,28 +93,6 @@ def restart(service=None):
 def _server() -> str:
     """Return how the packages call the service and its account."""
     return __salt__["orthanc_tables.get"]("SERVER")
-
-
-def _settle() -> None:
-    """
-    Wait until an Orthanc that has just been started, as by its package, listens on a port.
-
-    Up to then it may be making its index, and one that is stopped in the middle of that leaves an
-    index with which no Orthanc starts any more.
-    """
-    deadline = time.monotonic() + SETTLING
-    orthancs = __salt__["orthanc_host.orthancs"]
-    while time.monotonic() < deadline and any(map(_is_starting, orthancs())):
-        time.sleep(0.1)
-
-
-def _is_starting(process: str) -> bool:
-    """Return whether an Orthanc has just been started and does not listen yet."""
-    with contextlib.suppress(OSError):  # It may have ended meanwhile.
-        if time.time() - __salt__["orthanc_host.started"](process) < SETTLING:
-            opened = set(__salt__["orthanc_host.opened"](process).values())
-            return opened.isdisjoint(__salt__["orthanc_host.listening"]())
-    return False
 
 
 def wait(service, config, log=None, timeout=60):
@@ -203,18 +154,7 @@ def backend(config):
     options = __salt__["orthanc_folder.effective"](config)
     folder = options.get("IndexDirectory") or options.get("StorageDirectory") or ""
     index = os.path.join(folder, "index")
-    found = "unknown" if None in __salt__["orthanc_host.programs"]().values() else None
-    for process in __salt__["orthanc_host.orthancs"]():
-        try:
-            with salt.utils.files.fopen(f"{process}/maps", errors="replace") as file:
-                mapped = file.read()
-        except OSError:
-            continue  # it has ended meanwhile
-        if __salt__["orthanc_host.has_open"](process, index):
-            return "SQLite"
-        if "PostgreSQLIndex" in mapped:
-            found = "PostgreSQL"
-    return found
+    return __salt__["orthanc_host.backend"](index)
 
 
 def require_postgresql(config):
@@ -270,31 +210,10 @@ def errors(service=None, log="", count=10, config=None):
     """
     if log == "":
         log = _paths().get("log") or (PACKAGES_LOG if os.path.isdir(PACKAGES_LOG) else None)
-    if log:
-        # One file for each start, named after the program: openSUSE's begins with a small letter.
-        lines = _newest(glob.glob(os.path.join(glob.escape(log), "[Oo]rthanc.log.*")))
-    else:
-        journal = __salt__["cmd.run_stdout"](
-            ["journalctl", "--unit", service or _server(), "--lines", "200", "--output", "cat"],
-            python_shell=False,
-        )
-        # Of several starts, the last one: the first line that Orthanc logs names its version.
-        lines = re.split(r"^.*\] Orthanc version: ", journal, flags=re.MULTILINE)[-1].splitlines()
+    lines = __salt__["orthanc_log.lines"](service or _server(), log)
     # Orthanc begins each line with its level: E, W, I or T, and the date.
     found = [line for line in lines if line[:1] == "E" and line[1:5].isdigit()]
     return __salt__["orthanc_folder.scrub"](_folder(config), (found or lines)[-count:])
-
-
-def _newest(paths: list) -> list[str]:
-    """Return the lines of the newest of some files; any of them may be rotated away meanwhile."""
-    ages = {}
-    for path in paths:
-        with contextlib.suppress(OSError):
-            ages[path] = os.stat(path).st_mtime_ns
-    for path in sorted(ages, key=ages.get, reverse=True):
-        with contextlib.suppress(OSError), salt.utils.files.fopen(path, errors="replace") as file:
-            return file.read().splitlines()
-    return []
 
 
 def _folder(config):
@@ -445,35 +364,126 @@ def backup_key(path=None, remote_user=None, saltenv=None, pillarenv=None):
     """
     __salt__["orthanc_host.require_root"]()
     environments = {"saltenv": saltenv, "pillarenv": pillarenv}
-    given = {} if path and remote_user else _backup_key_of_pillar(environments)
-    path, remote_user = path or given["name"], remote_user or given["remote_user"]
-    if not os.path.isfile(f"{path}.pub"):
-        raise CommandExecutionError(f"there is no {path}.pub; apply orthanc.backup_key first")
-    with salt.utils.files.fopen(f"{path}.pub") as file:
-        public = file.read().strip()
-    login = f"ssh -i {shlex.quote(path)} {remote_user}@BACKUP-HOST true"
-    return {
-        "public_key": public,
-        "on_the_backup_host": (
-            f"As {remote_user}, add this line to ~/.ssh/authorized_keys:\nrestrict {public}"
-        ),
-        "on_this_host": f"Then try it:\nrunuser -u {_server()} -- {login}",
-    }
+    return __salt__["orthanc_backup_key.shown"](path, remote_user, _server(), environments)
 
 
-def _backup_key_of_pillar(environments: dict) -> dict:
-    """Return what the formula, with the pillar as it is now, passes to the state of the key."""
-    given = {name: value for name, value in environments.items() if value}
-    low = __salt__["state.show_low_sls"]("orthanc.backup_key", **given)
-    for chunk in low:
-        if isinstance(chunk, dict) and chunk["state"] == "orthanc_backup_key":
-            if chunk["fun"] == "present":
-                return chunk
-            raise CommandExecutionError(
-                "orthanc:backup_key:enabled is not true; or give path and remote_user"
-            )
-    # Why the formula cannot be rendered.
-    raise CommandExecutionError("\n".join(map(str, low)))
+def backup():
+    """
+    Make a backup now, and wait until it is done; one that runs already is waited for. The server
+    goes on meanwhile.
+
+    Returns a mapping: when it began, ``time`` in seconds since 1970, and its ``duration`` in
+    seconds; the ``snapshot``, by which restic knows it; how many ``images`` and ``files`` the index
+    knew; how many bytes were added, ``bytes_added``; the files that were ``deleted`` before they
+    were read, and those that are ``lost``, which the index goes on to know; and a ``warning``, or
+    None.
+
+    Raises CommandExecutionError if there is no backup, or if it is not root who asks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.backup
+    """
+    return _job("backup")
+
+
+def drill():
+    """
+    Restore the newest backup of this host aside, start the real Orthanc on it, hold each image
+    against its MD5, and throw it away. The server goes on meanwhile. It needs as much room on the
+    disk of the images as these have, or so many per cent of it as ``orthanc:backup:drill_sample``
+    says.
+
+    Returns a mapping: when it began, ``time`` in seconds since 1970, and its ``duration`` in
+    seconds, which is how long a restore takes; the ``snapshot`` and when it was ``made``; how many
+    ``images`` it knows, how many files were ``read``, and how many images Orthanc itself has
+    ``served``; and the files that were ``deleted`` while the backup was made.
+
+    Raises CommandExecutionError if the backup is not good, or if it is not root who asks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.drill
+    """
+    return _job("drill")
+
+
+def restore(snapshot="latest", target=None, study=None, host=None, overwrite=False):
+    """
+    Restore a backup: all of it into this server, which has no images yet, or into a folder; or the
+    images of one study.
+
+    snapshot
+        How the identifier of a backup begins, which ``orthanc.backups`` tells; by default the last
+        one.
+
+    target
+        The path of an empty folder: there all is restored, and the server is left alone. Without
+        one, images and index take the place of what the server has. It goes on until all is
+        restored, and is away only for the change.
+
+    study
+        The Orthanc identifier or the StudyInstanceUID of a study, whose images are written into
+        ``target`` as DICOM files.
+
+    host
+        The name of the host that the backup is of; by default this one.
+
+    overwrite
+        True puts the backup in the place of images that the server has. They are kept.
+
+    Returns a list of paths in ``target``; or a mapping: where what the server had is ``kept``, and
+    for how many seconds it was ``away``.
+
+    Raises CommandExecutionError if the server has images, or if there is no such backup.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.restore target=/srv/restored
+        salt '*' orthanc.restore target=/srv/study study=1.2.840.113619.2.1
+    """
+    name, options = _images(None)
+    job = __salt__["orthanc_backup_job.job"]()
+    chosen = __salt__["orthanc_restore.chosen"](job, snapshot, host)
+    if target or study:
+        return __salt__["orthanc_restore.into_folder"](job, chosen, target or "", study)
+    return __salt__["orthanc_restore.whole"](job, chosen, options, url(name), overwrite)
+
+
+def _job(what: str) -> dict:
+    """Let systemd do a backup or a drill, and return what is noted of it."""
+    __salt__["orthanc_host.require_root"]()
+    job, began, unit = __salt__["orthanc_backup_job.job"](), int(time.time()), f"orthanc-{what}"
+    __salt__["orthanc_jobs.start"](unit, f"orthanc_{what}.run", job["folder"])
+    found = __salt__["orthanc_backup_note.read"](job["config"]).get(what, {})
+    error = found.pop("error", "")
+    if error or found.get("time", 0) + (found.get("duration") or 0) < began:
+        raise CommandExecutionError(error or f"it came to no end; see journalctl -u {unit}")
+    return found
+
+
+def backups():
+    """
+    Return the backups in the repository, also those of other hosts, the newest first: a list of
+    mappings with the ``host``, the ``time``, the ``snapshot``, by which restic knows it, and how
+    many ``images`` and ``bytes`` of files the index knew.
+
+    Raises CommandExecutionError if it cannot be opened, or if it is not root who asks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.backups
+    """
+    __salt__["orthanc_host.require_root"]()
+    return __salt__["orthanc_restic.listed"](__salt__["orthanc_backup_job.job"]())
 
 
 def _host(certificate):

@@ -7,6 +7,7 @@ What the administrator needs of it is returned by ``orthanc.backup_key``.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 
 import salt.utils.files
@@ -132,3 +133,50 @@ def make(name, user, group):
 def _is_empty(path: str) -> bool:
     """Return whether a path is a folder in which nothing is: it may be meant for the key."""
     return os.path.isdir(path) and not os.listdir(path)
+
+
+def shown(path, remote_user, user, environments):
+    """
+    Part of the formula. Return the public key and how to use it, as ``orthanc.backup_key`` does.
+
+    path, remote_user
+        The path of the private key, and the account on the backup host; None for those of the
+        pillar.
+
+    user
+        The account that the key belongs to.
+
+    environments
+        A mapping that may hold the ``saltenv`` and the ``pillarenv``.
+
+    Raises CommandExecutionError if there is no such key, or if the formula cannot be rendered here.
+    """
+    given = {} if path and remote_user else _of_pillar(environments)
+    path, remote_user = path or given["name"], remote_user or given["remote_user"]
+    if not os.path.isfile(f"{path}.pub"):
+        raise CommandExecutionError(f"there is no {path}.pub; apply orthanc.backup_key first")
+    with salt.utils.files.fopen(f"{path}.pub") as file:
+        public = file.read().strip()
+    login = f"ssh -i {shlex.quote(path)} {remote_user}@BACKUP-HOST true"
+    return {
+        "public_key": public,
+        "on_the_backup_host": (
+            f"As {remote_user}, add this line to ~/.ssh/authorized_keys:\nrestrict {public}"
+        ),
+        "on_this_host": f"Then try it:\nrunuser -u {user} -- {login}",
+    }
+
+
+def _of_pillar(environments: dict) -> dict:
+    """Return what the formula, with the pillar as it is now, passes to the state of the key."""
+    given = {name: value for name, value in environments.items() if value}
+    low = __salt__["state.show_low_sls"]("orthanc.backup_key", **given)
+    for chunk in low:
+        if isinstance(chunk, dict) and chunk["state"] == "orthanc_backup_key":
+            if chunk["fun"] == "present":
+                return chunk
+            raise CommandExecutionError(
+                "orthanc:backup_key:enabled is not true; or give path and remote_user"
+            )
+    # Why the formula cannot be rendered.
+    raise CommandExecutionError("\n".join(map(str, low)))

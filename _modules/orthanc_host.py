@@ -22,6 +22,8 @@ from salt.exceptions import CommandExecutionError
 LISTEN = "0A"
 # The same of a socket that has a path.
 ACCEPTS = 0x10000
+# For how many seconds after its start an Orthanc that does not listen yet is left to itself.
+SETTLING = 10
 # For how many seconds a program may take that is asked for something.
 PATIENCE = 60
 
@@ -80,6 +82,27 @@ def started(process):
     return time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK")
 
 
+def settle():
+    """
+    Part of the formula. Wait until an Orthanc that has just been started, as by its package,
+    listens on a port.
+
+    Up to then it may be making its index, and one that is stopped in the middle of that leaves an
+    index with which no Orthanc starts any more.
+    """
+    deadline = time.monotonic() + SETTLING
+    while time.monotonic() < deadline and any(map(_is_starting, orthancs())):
+        time.sleep(0.1)
+
+
+def _is_starting(process: str) -> bool:
+    """Return whether an Orthanc has just been started and does not listen yet."""
+    with contextlib.suppress(OSError):  # It may have ended meanwhile.
+        if time.time() - started(process) < SETTLING:
+            return set(opened(process).values()).isdisjoint(listening())
+    return False
+
+
 def opened(process):
     """
     Part of the formula. Return what a process has open, as a mapping from link to what it leads to;
@@ -106,6 +129,28 @@ def has_open(process, path):
         The path of the file.
     """
     return any(_is_same(link, path) for link in opened(process))
+
+
+def backend(index):
+    """
+    Part of the formula. Return where the Orthanc that runs keeps its index; see
+    ``orthanc.backend``.
+
+    index
+        The path of the file in which SQLite would have it.
+    """
+    found = "unknown" if None in programs().values() else None
+    for process in orthancs():
+        try:
+            with salt.utils.files.fopen(f"{process}/maps", errors="replace") as file:
+                mapped = file.read()
+        except OSError:
+            continue  # it has ended meanwhile
+        if has_open(process, index):
+            return "SQLite"
+        if "PostgreSQLIndex" in mapped:
+            found = "PostgreSQL"
+    return found
 
 
 def _is_same(link: str, path: str) -> bool:

@@ -104,6 +104,23 @@ def path_of(storage, uuid):
     return os.path.join(storage, uuid[:2], uuid[2:4], uuid)
 
 
+def damaged(storage, known, rate=0):
+    """
+    Part of the formula. Return what is ``missing``, ``empty`` or ``wrong`` among files, each a
+    sorted list of UUIDs, and how many were ``read``.
+
+    storage
+        The path of the folder of the images.
+
+    known
+        What an index knows of them; see ``orthanc_index``.
+
+    rate
+        See ``verify``.
+    """
+    return _look(storage, known, set(known), rate)
+
+
 def _chosen(known: dict, sample) -> set:
     """Return the files whose content is read; of a sample, others each time."""
     if sample >= 100:

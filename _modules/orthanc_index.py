@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -44,10 +43,15 @@ STUDIES = (
     " FROM Resources r JOIN up ON r.internalId = up.parentId)"
     " SELECT publicId FROM up WHERE resourceType = {study} ORDER BY publicId"
 )
-RESOURCE = re.compile("[0-9a-f-]+")
+IMAGES = "SELECT count(*) FROM Resources WHERE resourceType = {instance}"
+# The files that are images as they were sent.
+DICOM = (
+    "SELECT a.uuid, r.publicId FROM AttachedFiles a JOIN Resources r ON r.internalId = a.id"
+    " WHERE a.fileType = 1 AND r.resourceType = {instance}"
+)
 # What differs: SQLite counts kinds of resources from 1, PostgreSQL's plugin from 0.
-SQLITE = {"hash": "MD5", "study": 2}
-POSTGRESQL = {"hash": "hash", "study": 1}
+SQLITE = {"hash": "MD5", "study": 2, "instance": 4}
+POSTGRESQL = {"hash": "hash", "study": 1, "instance": 3}
 
 
 @contextlib.contextmanager
@@ -69,11 +73,8 @@ def opened(options, account):
     if not __salt__["orthanc_postgresql.is_sqlite"](options):
         yield Index(lambda statement: _ask_postgresql(options, account, statement), POSTGRESQL)
         return
-    if sqlite3 is None:
-        raise CommandExecutionError("this Python has no sqlite3, by which the index is read")
-    path = os.path.join(options["IndexDirectory"], "index")
-    with _copied(path) as copy, contextlib.closing(sqlite3.connect(copy)) as connection:
-        yield Index(lambda statement: _ask_sqlite(connection, statement), SQLITE)
+    with _copied(os.path.join(options["IndexDirectory"], "index")) as path, of_copy(path) as index:
+        yield index
 
 
 class Index:
@@ -86,6 +87,15 @@ class Index:
         """Return what is known of each file: by its UUID, its size, its MD5 and its resource."""
         rows = self.ask(FILES.format(**self.words))
         return {uuid: (int(size), md5, resource) for uuid, size, md5, resource in rows}
+
+    def images(self) -> int:
+        """Return how many images there are."""
+        ((number,),) = self.ask(IMAGES.format(**self.words))
+        return int(number)
+
+    def dicom(self) -> dict:
+        """Return the image that each file with one is of: by its UUID, its name."""
+        return dict(self.ask(DICOM.format(**self.words)))
 
     def studies(self, resources) -> list:
         """Return the studies of resources."""
@@ -117,28 +127,77 @@ def _ask_postgresql(options: dict, account: dict, statement: str) -> list:
 @contextlib.contextmanager
 def _copied(index: str):
     """Give the path of a sound copy of an index in SQLite, as long as the block lasts."""
-    if not os.path.isfile(index):
-        raise CommandExecutionError(f"there is no index {index}")
-    folder, parts = os.path.dirname(index), [index, f"{index}-wal"]
+    folder = os.path.dirname(index)
     for old in glob.glob(os.path.join(glob.escape(folder), f"{ASIDE}*")):
         with contextlib.suppress(OSError):
             if time.time() - os.stat(old).st_mtime > STALE:
                 shutil.rmtree(old)
-    _make_sure_of_room(folder, parts)
+    if not os.path.isfile(index):
+        raise CommandExecutionError(f"there is no index {index}")
     # On its own file system, some of which copy without copying.
     with tempfile.TemporaryDirectory(prefix=ASIDE, dir=folder) as aside:
-        with _standing_still(index):
-            for part in filter(os.path.exists, parts):
-                words = ["cp", "--reflink=auto", "--", part, aside]
-                if __salt__["orthanc_host.ask"](words) is None:
-                    raise CommandExecutionError(f"{part} could not be copied to {aside}")
-        copy = os.path.join(aside, "index")
-        with contextlib.closing(sqlite3.connect(copy)) as connection:
-            if _ask_sqlite(connection, "PRAGMA quick_check") != [("ok",)]:
-                raise CommandExecutionError(
-                    f"{index} is damaged; put it back from a backup, before more is written to it"
-                )
-        yield copy
+        yield copy(index, aside)
+
+
+def copy(index, folder, check="quick_check"):
+    """
+    Part of the formula. Copy an index in SQLite as it is at one moment, while Orthanc runs, and
+    return the path of the copy, which is one file and sound.
+
+    index
+        The path of the index.
+
+    folder
+        The path of the folder for the copy.
+
+    check
+        How the copy is proven: ``quick_check``, or ``integrity_check``, which takes longer.
+
+    Raises CommandExecutionError if there is no room for it, if it cannot be made, or if the index
+    is damaged.
+    """
+    if sqlite3 is None:
+        raise CommandExecutionError("this Python has no sqlite3, by which the index is read")
+    if not os.path.isfile(index):
+        raise CommandExecutionError(f"there is no index {index}")
+    parts = [index, f"{index}-wal"]
+    _make_sure_of_room(folder, parts)
+    # One at a time: the first to let it go on would spoil the copy of the other.
+    with __salt__["orthanc_files.locked"](index), _standing_still(index):
+        for part in filter(os.path.exists, parts):
+            words = ["cp", "--reflink=auto", "--", part, folder]
+            if __salt__["orthanc_host.ask"](words) is None:
+                raise CommandExecutionError(f"{part} could not be copied to {folder}")
+    found = os.path.join(folder, os.path.basename(index))
+    with contextlib.closing(sqlite3.connect(found)) as connection:
+        if _ask_sqlite(connection, f"PRAGMA {check}") != [("ok",)]:
+            raise CommandExecutionError(
+                f"{index} is damaged; put it back from a backup, before more is written to it"
+            )
+    return found
+
+
+@contextlib.contextmanager
+def of_copy(path):
+    """
+    Part of the formula. Give an ``Index`` to ask, as ``opened`` does, of a copy that nobody else
+    has open.
+
+    path
+        What ``copy`` returned.
+    """
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        yield Index(lambda statement: _ask_sqlite(connection, statement), SQLITE)
+
+
+def wake():
+    """
+    Part of the formula. Let each Orthanc of this host go on that stands still, as where the process
+    that stopped it was killed together with the one that was to wake it.
+    """
+    for process in __salt__["orthanc_host.orthancs"]():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(os.path.basename(process)), signal.SIGCONT)
 
 
 def _make_sure_of_room(folder: str, parts: list) -> None:
@@ -147,7 +206,7 @@ def _make_sure_of_room(folder: str, parts: list) -> None:
     # As much again stays free, because Orthanc goes on writing.
     if 2 * needed > free:
         raise CommandExecutionError(
-            f"the index has {needed >> 20} MB, and to be read it is copied within {folder}, where"
+            f"the index has {needed >> 20} MB, and to be read it is copied to {folder}, where"
             f" {free >> 20} MB are free; make room first"
         )
 
@@ -168,28 +227,43 @@ def _standing_still(index: str):
         yield
         return
     numbers = [int(os.path.basename(process)) for process in found]
-    go_on = f"sleep {PAUSE}; kill -CONT {' '.join(map(str, numbers))}"
-    waker = subprocess.Popen(["sh", "-c", go_on], start_new_session=True, close_fds=True)
-    try:
+    with _woken(numbers):
+        began = time.monotonic()
         for number in numbers:
             os.kill(number, signal.SIGSTOP)
-        deadline = time.monotonic() + 1
-        while not all(map(_stands_still, found)) and time.monotonic() < deadline:
+        while not all(map(_stands_still, found)) and time.monotonic() < began + 1:
             time.sleep(0.001)
         yield
-        if waker.poll() is not None:
+        # The other process has slept for a moment already.
+        if time.monotonic() > began + PAUSE - 1:
             raise CommandExecutionError(
                 f"{index} is too large to be copied within the {PAUSE} seconds that Orthanc may"
                 " stand still; put it on a file system that copies at once (XFS, btrfs), or stop"
                 " Orthanc and call this again"
             )
+
+
+@contextlib.contextmanager
+def _woken(numbers: list):
+    """Let processes go on at the end of the block, and after PAUSE seconds in any case."""
+    words = ["sh", "-c", f"sleep {PAUSE}; kill -CONT {' '.join(map(str, numbers))}"]
+    unit, waker = f"orthanc-goes-on-{os.getpid()}.service", None
+    ask = __salt__["orthanc_host.ask"]
+    # A unit of its own: who kills a service, or a session, kills all that it has started.
+    if ask(["systemd-run", "--quiet", "--collect", f"--unit={unit}", *words]) is None:
+        waker = subprocess.Popen(words, start_new_session=True, close_fds=True)
+    try:
+        yield
     finally:
         for number in numbers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGCONT)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(waker.pid, signal.SIGKILL)
-        waker.wait()
+        if waker is None:
+            ask(["systemctl", "stop", unit])
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(waker.pid, signal.SIGKILL)
+            waker.wait()
 
 
 def _stands_still(process: str) -> bool:

@@ -102,6 +102,7 @@ EXAMPLES = frozenset(
         "as special as you like",
         "as special as you like: @/%",
         "pass word",
+        "a sentence that is in the safe as well",
     }
 )
 # Words that are tried early, alone or with a number behind them.

@@ -16,10 +16,12 @@ import glob
 import os
 import re
 import shlex
+import subprocess
 import urllib.parse
 
 import salt.utils.files
 import salt.utils.path
+from salt.exceptions import CommandExecutionError
 
 # For how long psql may take altogether, and for one host. In seconds.
 PATIENCE, CONNECT_TIMEOUT = 60, 10
@@ -246,15 +248,81 @@ def psql(parameters, words, user, group, stdin=None):
     stdin
         What psql reads, a text.
     """
-    connection = " ".join(
+    options = ["--no-psqlrc", "--no-password", "--quiet", "--tuples-only", "--no-align"]
+    options += ["--set=ON_ERROR_STOP=1", f"--dbname={_connection(parameters)}"]
+    password = parameters.get("password", "")
+    return run("psql", [*options, *words], user, group, password=password, stdin=stdin)
+
+
+def _connection(parameters: dict) -> str:
+    """Return parameters as one text, without the password, for a command line."""
+    return " ".join(
         "{}='{}'".format(name, re.sub(r"(['\\])", r"\\\1", value))
         for name, value in parameters.items()
         if name != "password"
     )
-    options = ["--no-psqlrc", "--no-password", "--quiet", "--tuples-only", "--no-align"]
-    options += ["--set=ON_ERROR_STOP=1", f"--dbname={connection}"]
-    password = parameters.get("password", "")
-    return run("psql", [*options, *words], user, group, password=password, stdin=stdin)
+
+
+def dump(section, path, user, group):
+    """
+    Part of the formula. Write all of the database into a file, in the custom format of
+    ``pg_dump`` and not compressed, while it is used.
+
+    section
+        What ``section_of`` returned.
+
+    path
+        The path of the file, which only root may read.
+
+    user, group
+        The names of the service's account and of its group.
+
+    Raises CommandExecutionError with PostgreSQL's own words if that failed.
+    """
+    words = ["pg_dump", "--format=custom", "--compress=0"]
+    with salt.utils.files.fopen(path, "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        said = _stream(words, section, (user, group), stdin=subprocess.DEVNULL, stdout=file)
+    if said:
+        raise CommandExecutionError(f"the database cannot be dumped. PostgreSQL says: {said}")
+
+
+def restore(section, path, user, group):
+    """
+    Part of the formula. Fill an empty database with what ``dump`` wrote.
+
+    section, path, user, group
+        See ``dump``.
+
+    Raises CommandExecutionError with PostgreSQL's own words if that failed.
+    """
+    words = ["pg_restore", "--no-owner", "--no-comments", "--exit-on-error"]
+    with salt.utils.files.fopen(path, "rb") as file:
+        said = _stream(words, section, (user, group), stdin=file, stdout=subprocess.DEVNULL)
+    if said:
+        raise CommandExecutionError(f"the database cannot be restored. PostgreSQL says: {said}")
+
+
+def _stream(words: list, section: dict, account: tuple, **streams) -> str:
+    """Run a program of PostgreSQL for as long as it takes, and return why it failed, if it did."""
+    parameters, path = parameters_of(section), program(words[0])
+    if not path:
+        return f"there is no {words[0]} on this host"
+    if parameters is None or "sslpassword" in parameters:
+        return "its ConnectionUri cannot be given to another program"
+    parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
+    switch = __salt__["orthanc_host.as_account"](*account)
+    done = subprocess.run(
+        [*switch, path, *words[1:], "--no-password", f"--dbname={_connection(parameters)}"],
+        **streams,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        cwd="/",
+        env=_given(account[0], parameters.get("password", "")),
+        check=False,
+    )
+    return (" ".join(done.stderr.split()) or "(nothing)") if done.returncode else ""
 
 
 def run(name, words, user, group, password="", stdin=None):
@@ -274,21 +342,27 @@ def run(name, words, user, group, password="", stdin=None):
     path = program(name)
     if not account or not path:
         return None
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": account.pw_dir}
-    environment.update(_environment(user))
-    if password:
-        environment["PGPASSWORD"] = password
     return __salt__["cmd.run_all"](
         [*__salt__["orthanc_host.as_account"](user, group), path, *words],
         python_shell=False,
         cwd="/",
-        env={**environment, "LC_ALL": "C.UTF-8"},
+        env=_given(user, password),
         clean_env=True,
         stdin=stdin,
         timeout=PATIENCE,
         ignore_retcode=True,
         output_loglevel="quiet",
     )
+
+
+def _given(user: str, password: str) -> dict:
+    """Return the environment that a program of PostgreSQL gets of an account."""
+    found = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    found["HOME"] = __salt__["orthanc_host.account"](user).pw_dir
+    found.update(_environment(user))
+    if password:
+        found["PGPASSWORD"] = password
+    return {**found, "LC_ALL": "C.UTF-8"}
 
 
 def program(name):

@@ -56,13 +56,15 @@ def _placed(name: str) -> dict:
 def notes(name):
     """
     Part of the formula. Return the paths of what is noted, which may be there: ``as_read``,
-    ``identity`` and ``verified``.
+    ``identity``, ``verified`` and ``backup``.
 
     name
         The path of the folder.
     """
     verified = __salt__["orthanc_images.note_path"](name)
-    return {"as_read": name + AS_READ, "identity": name + IDENTITY, "verified": verified}
+    backup = __salt__["orthanc_backup_note.path"](name)
+    own = {"as_read": name + AS_READ, "identity": name + IDENTITY}
+    return {**own, "verified": verified, "backup": backup}
 
 
 def identity(name):

@@ -154,7 +154,7 @@ def load_files(read) -> dict:
     return {
         **known,
         "reader": read("orthanc/reader.py", **known),
-        "checks": read("orthanc/checks.py", **known, **places),
+        "checks": read("orthanc/checks.py", **known, **places, **read("orthanc/backup_checks.py")),
     }
 
 

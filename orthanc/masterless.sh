@@ -3,8 +3,10 @@
 #
 #     bash orthanc/masterless.sh [PILLAR FILE] [further arguments of salt-call, such as test=True]
 #     bash orthanc/masterless.sh FUNCTION [ARGUMENTS]
+#     bash orthanc/masterless.sh --restore REPOSITORY PASSWORD-FILE [HOST]
 #
 # The second line calls a function, such as orthanc.access or state.apply, in the place of salt-call.
+# The third makes an empty machine the server of a backup: pillar, configuration and images.
 #
 # Uses the salt-call that is installed, or brings Salt into a folder of its own. Without a pillar
 # file it takes that of the last run; the first time it makes one for trying out. Applied again, it
@@ -85,6 +87,13 @@ call() { "$salt_call" --local --config-dir="$1" "${@:2}"; }
 access() { sed -n "s/.*\"$1\": \"\(.*\)\",*$/\1/p" "$work/access"; }
 
 [ "$(id -u)" = 0 ] || fail "This needs root: sudo bash $0 $*"
+restore='' host=''
+if [ "${1-}" = --restore ]; then
+  [ $# -ge 3 ] || fail "Say of what: bash $0 --restore REPOSITORY PASSWORD-FILE [HOST]"
+  [ -f "$3" ] || fail "There is no file $3."
+  restore=$2 password=$(realpath "$3") host=${4-}
+  set --
+fi
 pillar='' function=''
 if [[ ${1-} =~ ^(orthanc[a-z_]*|state|sys)\.[a-z_]+$ && ! $1 =~ \.(sls|ya?ml)$ && ! -e $1 ]]; then
   function=$1
@@ -115,6 +124,18 @@ file_client: local
 root_dir: $work/bare
 module_dirs: ['$formula/_modules']
 MINION
+if [ -n "$restore" ]; then
+  [ -z "$pillar" ] || fail "This machine has a pillar already, $pillar. Apply that, then call
+bash $0 orthanc.restore"
+  command -v restic >/dev/null || install_packages restic
+  call "$work/bare" --log-level=quiet --out=json --retcode-passthrough \
+    orthanc_restore.settings "$restore" "$password" ${host:+"$host"} > "$work/access" ||
+    fail "$(cat "$work/access")"
+  pillar=$(access pillar) host=$(access host)
+  [ -n "$pillar" ] || fail "This backup is of a server with a master: apply the pillar that it has there,
+then call orthanc.restore. The password is in /etc/orthanc-backup already."
+  say "The pillar is back: $pillar"
+fi
 if [ -z "$pillar" ]; then
   call "$work/bare" --log-level=quiet --out=json orthanc.access /etc/orthanc > "$work/access" || :
   [ -z "$(access users)" ] || fail "The Orthanc of this machine has users already ($(access users)),
@@ -176,6 +197,11 @@ Not everything could be done; what failed stands above. The pillar is $pillar.
 Call this again when it is put right: bash $0 $pillar"
 fi
 [ -z "$tries" ] || exit 0
+if [ -n "$restore" ]; then
+  say "Restoring the images; this takes as long as copying them."
+  call "$work" --retcode-passthrough orthanc.restore host="$host" ||
+    fail "The images are not back yet. When it is put right: bash $0 orthanc.restore host=$host"
+fi
 
 call "$work" --out=json orthanc.access > "$work/access"
 

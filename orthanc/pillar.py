@@ -132,6 +132,25 @@ KINDS = {
         "pattern": r'/[^\0\n"\\$]*|salt://[^\0\n]+|[\s\S]*-----BEGIN [A-Z0-9 ]+-----[\s\S]+',
         "secret": "unless a place",
     },
+    # What restic takes: https://restic.readthedocs.io/en/stable/030_preparing_a_new_repo.html
+    "repository": {
+        "wanted": "an absolute path, or what restic takes: sftp:user@host:/path, rest:https://host/,"
+        " s3:https://host/bucket",
+        "type": "string",
+        "pattern": r"/[^\0\n]*|(sftp|rest|s3|b2|azure|gs|swift|rclone):[^\0\n]+",
+        "secret": "unless a place",
+    },
+    "time of systemd": {
+        "wanted": "a time as OnCalendar of systemd.time(7) has it, such as '02:00' (in quotes)",
+        "type": "string",
+        "pattern": r"(?!.*//)[A-Za-z0-9 *:,./~_+-]+",
+    },
+    "number": {"kind": "count", "wanted": "a whole number, 0 or more"},
+    "variable": {
+        "wanted": "the name of a variable of the environment, such as AWS_ACCESS_KEY_ID",
+        "type": "string",
+        "pattern": "[A-Za-z_][A-Za-z0-9_]*",
+    },
     # As browsers send it: https://fetch.spec.whatwg.org/#origin-header
     "origin": {
         "wanted": "an origin as browsers send it: https://viewer.example.org, with a port behind it"
@@ -176,7 +195,7 @@ SHAPE = {
             "wanted": "true, false, Never, Always or IfChanged",
             "enum": [True, False, "Never", "Always", "IfChanged"],
         },
-        "limit_find": {"kind": "count", "wanted": "a whole number, 0 or more"},
+        "limit_find": "number",
         "deidentify_logs": {
             "wanted": "true, false, or the year of a DICOM standard such as '2021b'",
             "anyOf": ["flag", {"type": "string", "pattern": "[0-9]{4}[a-e]?"}],
@@ -285,6 +304,30 @@ SHAPE = {
                 "remote_user": "account",
             }
         },
+        "backup": {
+            "keys": {
+                "repository": "repository",
+                "password": "password",
+                "schedule": "time of systemd",
+                "keep": {
+                    "keys": {
+                        "daily": "number",
+                        "weekly": "number",
+                        "monthly": "number",
+                        "yearly": "number",
+                    },
+                },
+                "limit_upload": "number",
+                "drill": "time of systemd",
+                "drill_sample": {
+                    "wanted": "a whole number of per cent from 1 to 100",
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": 100,
+                },
+                "environment": {"names": "variable", "each": "password"},
+            }
+        },
         "config": {
             "keys": {
                 # What the formula itself, and nobody else, sets below an option.
@@ -333,7 +376,8 @@ MEANT = {
         "orthanc:log_keep": ["logretention", "logrotate", "rotatelogs", "logdays", "logsize"],
         "orthanc:config:LuaScripts": ["script", "scripts", "lua", "luascript"],
         "orthanc:config": ["options", "settings", "configuration"],
-        "orthanc:backup_key": ["backup", "sshkey"],
+        "orthanc:backup": ["backups", "restic"],
+        "orthanc:backup_key": ["sshkey"],
         "orthanc:plugins": ["plugin", "downloads"],
         "orthanc:dicom:tls:enabled": ["dicomtls", "dicomtlsenabled"],
         "orthanc:config:Worklists": ["worklist", "worklists"],
@@ -386,6 +430,13 @@ MEANT = {
         "orthanc:postgresql:enabled": ["enableindex", "enable"],
         "orthanc:postgresql:storage": ["enablestorage"],
     },
+    "orthanc:backup": {
+        "orthanc:backup:repository": ["repo", "url", "path", "target", "destination", "folder"],
+        "orthanc:backup:keep": ["retention", "forget"],
+        "orthanc:backup:limit_upload": ["limit", "bandwidth", "limitbandwidth"],
+        "orthanc:backup:environment": ["env", "credentials"],
+        "orthanc:backup:schedule": ["time", "oncalendar", "cron", "timer"],
+    },
     "orthanc:users:*": {
         "password": ["pw", "pwd", "secret"],
         "rules": ["permissions", "rights", "methods", "paths", "allow"],
@@ -409,7 +460,9 @@ INSTEAD = {
     " without users",
 }
 # Below these paths of the pillar a wrong value may be a secret.
-NOT_SHOWN = "password|secret|users|config|postgresql|source$|certificate|:key$"
+NOT_SHOWN = (
+    "password|secret|users|config|postgresql|source$|certificate|:key$|repository|environment"
+)
 # The three users that the GNU Health role calls demo users.
 DEMO_USERS = {
     "admin": {"password": "admin", "role": "admin"},

@@ -485,6 +485,12 @@ RPMS = (
             Provides: user(nginx)
         """,
     ),
+    Rpm(
+        name="restic",
+        debian="restic",
+        paths={"usr/bin/restic": "/usr/bin/"},
+        files="/usr/bin/restic",
+    ),
     plugin("orthanc-postgresql", requires="orthanc postgresql-server"),
     plugin("orthanc-dicomweb"),
     plugin("orthanc-gdcm"),

@@ -40,6 +40,7 @@ FULL = {
         {"source": "salt://two-1.0", "insecure": True, "name": "libTwo.so"},
     ],
     "backup_key": {"enabled": True},
+    "backup": {"repository": "/srv/backup", "password": "Geheim", "limit_upload": 100},
     "config": {"Name": "Ward 3", "LuaScripts": ["/srv/own.lua"], "DicomModalities": {"mr": []}},
 }
 DOWNLOADS = "/usr/local/lib/orthanc-plugins"
@@ -70,6 +71,11 @@ SECRETS = {
         "ca_source": PEM,
     },
     "plugins": [{"source": f"https://192.0.2.1/libX.so?token={SECRET}", "insecure": True}],
+    "backup": {
+        "repository": f"rest:https://x:{SECRET}@192.0.2.1/",
+        "password": SECRET,
+        "environment": {"AWS_SECRET_ACCESS_KEY": SECRET},
+    },
     "plugin_sections": ["Own"],
     "config": {
         "Own": {"deep": [[{"token": SECRET}], SECRET]},
@@ -226,6 +232,7 @@ def test_the_states_come_in_the_order_of_the_road(render, family):
         "orthanc-serving",
         "orthanc-plugins-unused",
         "orthanc-backup-key",
+        "orthanc-backup",
     ]
     assert sorted(ids, key=ids.index) == ids
     assert [id for id in ids if id in road] == road

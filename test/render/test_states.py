@@ -606,3 +606,46 @@ def test_the_folder_of_plugins_may_be_reached_over_a_link(states, tmp_path, down
     )
     assert ret.changes == {}
     assert len(in_folder(tmp_path)) == 1
+
+
+BACKUP_JOB = {
+    "repository": "/srv/backup",
+    "environment": {},
+    "keep": {"daily": 7},
+    "limit_upload": 0,
+    "drill_sample": 100,
+    "config": "/etc/none",
+    "command": "/usr/sbin/Orthanc",
+    **ACCOUNT,
+    "key": None,
+    "files": [],
+    "named": [],
+}
+
+
+def test_backups_are_announced_and_what_is_wrong_with_them_refused(states, tmp_path):
+    folder = str(tmp_path / "backup")
+    schedules = {"backup": "02:00", "drill": None}
+    ret = states.orthanc_backup.present(folder, job=BACKUP_JOB, schedules=schedules, test=True)
+    assert ret.result is None
+    assert ret.changes[f"{folder}/password"] == {"old": None, "new": "made"}
+    assert ret.changes[f"{folder}/job.json"] == {"old": None, "new": "written"}
+    assert not os.path.exists(folder)
+    wrong = {**BACKUP_JOB, "password": "********"}
+    ret = states.orthanc_backup.present(folder, job=wrong, schedules=schedules, test=True)
+    assert ret.result is False
+    assert "orthanc:backup:password: is stars" in ret.comment
+    assert ret.changes == {}
+
+
+def test_a_password_of_backups_is_never_removed(states, tmp_path):
+    folder = tmp_path / "backup"
+    assert states.orthanc_backup.absent(str(folder)).changes == {}
+    folder.mkdir()
+    for name in ("password", "repositories", "job.json", "manifest.json"):
+        (folder / name).touch()
+    for test in (True, False):
+        ret = states.orthanc_backup.absent(str(folder), test=test)
+        assert ret.result is (None if test else True)
+        assert set(ret.changes) == {f"{folder}/job.json", f"{folder}/manifest.json"}
+    assert sorted(os.listdir(folder)) == ["password", "repositories"]

@@ -28,10 +28,12 @@ CALL = re.compile(r"""__salt__\[\s*["'](orthanc\w*)\.(\w+)""")
 # What people call; all else is part of the formula.
 PEOPLE = {
     "orthanc": {
-        *("access", "answers", "backend", "backup_key", "errors", "repair", "restart", "verify"),
+        *("access", "answers", "backend", "backup", "backup_key", "backups", "errors", "repair"),
+        *("drill", "restart", "restore", "verify"),
     },
     "orthanc_conf": {"effective", "restore", "validate"},
     "orthanc_pillar_file": {"check"},
+    "orthanc_restore": {"settings"},
 }
 TABLES = ("orthanc_tables",)
 # What follows a command of Salt's, up to the first name with a point in it.

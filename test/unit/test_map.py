@@ -61,6 +61,7 @@ POSTGRESQL = [
     ({"storage": "yes"}, "orthanc:postgresql:storage", "true or false"),
 ]
 SOURCE = "https://192.0.2.1/a/libX.so?x=y.so"
+BACKUP = {"repository": "/srv/backup"}
 HASH = "sha256=" + 64 * "0"
 PLUGIN = {"source": SOURCE, "source_hash": HASH}
 
@@ -476,6 +477,32 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
             ({"backup_key": {"path": f"{folder}/k"}}, "orthanc:backup_key:dir", "another use")
             for folder in ("/var/lib/orthanc", "/etc/orthanc", "")
         ),
+        ({"backup": {"repo": "/srv/backup"}}, "orthanc:backup:repo", "backup:repository"),
+        ({"backup": {"schedule": "02:00"}}, "orthanc:backup:repository", "missing"),
+        ({"backup": {"repository": "x"}}, "orthanc:backup:repository", "an absolute path, or"),
+        ({"backup": {**BACKUP, "schedule": "a;b"}}, "orthanc:backup:schedule", "OnCalendar"),
+        ({"backup": {**BACKUP, "keep": {"hourly": 1}}}, "orthanc:backup:keep:hourly", "daily"),
+        ({"backup": {**BACKUP, "keep": {"daily": -1}}}, "orthanc:backup:keep:daily", "0 or more"),
+        (
+            {"backup": {**BACKUP, "environment": {"A-B": "x"}}},
+            "orthanc:backup:environment:A-B",
+            "variable",
+        ),
+        *(
+            (
+                {"backup": {**BACKUP, "environment": {name: "Geheim"}}},
+                f"orthanc:backup:environment:{name}",
+                f"see orthanc:backup:{key}",
+            )
+            for name, key in (("RESTIC_PASSWORD", "password"), ("RESTIC_REPOSITORY", "repository"))
+        ),
+        *(
+            ({"backup": {"repository": folder}}, "orthanc:backup:repository", "another disk")
+            for folder in (
+                *("/", "//", "/etc/orthanc", "/etc/orthanc/x", "/var/lib/orthanc/backup"),
+                *("/var/lib/orthanc/db-v6/../x", "/etc/orthanc-backup"),
+            )
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_path(problems_of, pillar, path, words):
@@ -483,6 +510,21 @@ def test_a_mistake_is_named_with_its_path(problems_of, pillar, path, words):
     assert len(problems) == 1, problems
     assert problems[0].startswith(f"{path}: ")
     assert words in problems[0]
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        *("/srv/backup", "/var/lib/orthanc-backup", "/mnt", "sftp:me@far.example.org:/x"),
+        *("sftp://me@far:2222//x", "rest:https://me:Geheim@far/", "s3:https://far/x"),
+    ],
+)
+def test_a_repository_is_what_restic_takes(load_settings, repository):
+    settings, problems = load_settings({"backup": {"repository": repository}})
+    assert problems == []
+    shown = settings["backup"]["repository"]
+    assert shown == repository or "Geheim" not in str(shown)
+    assert settings["backup"]["keep"]["daily"] == 7
 
 
 @pytest.mark.parametrize(

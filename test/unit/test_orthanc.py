@@ -2,7 +2,7 @@
 
 import os
 
-import orthanc
+import orthanc_log
 
 
 def test_a_log_that_is_rotated_between_two_looks(tmp_path):
@@ -11,5 +11,5 @@ def test_a_log_that_is_rotated_between_two_looks(tmp_path):
         os.utime(tmp_path / name, (number, number))
     (tmp_path / "Orthanc.log.3").mkdir()
     seen = [str(path) for path in tmp_path.iterdir()] + [str(tmp_path / "Orthanc.log.gone")]
-    assert orthanc._newest(seen) == ["line Orthanc.log.2"]
-    assert orthanc._newest([]) == []
+    assert orthanc_log._newest(seen) == ["line Orthanc.log.2"]
+    assert orthanc_log._newest([]) == []

@@ -1,0 +1,380 @@
+"""
+A backup of the server while it goes on: first what the index knows, as it is at one moment, then
+the files of the images and the configuration with all that it names.
+
+A file of an image is never changed, so what was stored before the moment is in the backup, unless
+it was deleted before its file was read. Those are named. What is stored later is of the next one.
+
+https://orthanc.uclouvain.be/book/users/backup.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import json
+import logging
+import os
+import shutil
+import time
+
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+# What systemd starts; see ``orthanc_jobs.put``.
+JOBS = {
+    "backup": {
+        "name": "orthanc-backup",
+        "description": "Backup of Orthanc",
+        "function": "orthanc_backup.run",
+        "ended": "orthanc_backup.ended",
+        "place": "orthanc:backup:schedule",
+    },
+    "drill": {
+        "name": "orthanc-drill",
+        "description": "Trial restore of the backup of Orthanc",
+        "function": "orthanc_drill.run",
+        "ended": "orthanc_drill.ended",
+        "place": "orthanc:backup:drill",
+    },
+}
+# The folder for the copy of the index or the dump of the database, beside the index, and what they
+# are called in it.
+ASIDE, INDEX, DUMP = ".orthanc-backup", "index", "database.dump"
+# In the folder of the backup, and in each backup: what there is in it, for who restores it.
+MANIFEST = "manifest.json"
+# That a run has begun and did not come to its good end, in the folder of the backup.
+RUNNING = "running"
+# What drills and restores have below the folder of the images.
+RESTORED = (".orthanc-drill", ".orthanc-restore", ".before-restore-*")
+# What of an index in SQLite there may be besides the copy.
+OPEN_INDEX = ("index", "index-journal", "index-shm", "index-wal", ".orthanc-index-*")
+# How many of the images that were deleted meanwhile, or are lost, are named.
+NAMED = 100
+# Where packages have their files, which a backup need not hold.
+PACKAGED, LOCAL = "/usr/", "/usr/local/"
+# The formula's own notes, and where masterless.sh has its pillar; see ``orthanc_files.own``.
+PILLAR_FOLDER, LAST_PILLAR, RECORD = "/etc/{}", "/var/lib/{}/pillar", "/var/lib/{}/first-run.json"
+# What the database holds, without what is made of it again.
+SIZE = (
+    "SELECT coalesce(sum(pg_catalog.pg_table_size(oid)), 0)::bigint FROM pg_catalog.pg_class"
+    " WHERE relkind IN ('r', 'm')"
+)
+LOST = (
+    "files are lost of images that the index knows, see orthanc.verify; until then no older backup"
+    " is removed"
+)
+IMAGES_ELSEWHERE = (
+    "the images are kept by a plugin and are no files in StorageDirectory; a backup of them is a"
+    " matter of what keeps them. Take orthanc:backup out"
+)
+
+
+def run(name):
+    """
+    Part of the formula. Make a backup, and note what became of it.
+
+    name
+        The path of the folder of the backup; see ``orthanc_backup_job.job``.
+
+    Raises CommandExecutionError if there is no backup.
+    """
+    job, marker = __salt__["orthanc_backup_job.job"](name), os.path.join(name, RUNNING)
+    with _alone(name):
+        began, found = time.time(), {"error": "it was ended before it was done"}
+        killed = os.path.exists(marker)
+        __salt__["orthanc_files.write"](marker, f"{int(began)}\n", 0o600)
+        __salt__["orthanc_backup_note.begin"](job["config"], "backup", began)
+        try:
+            found = {"error": None, **_back_up(job, killed)}
+            os.unlink(marker)
+        except (CommandExecutionError, OSError) as err:
+            found = {"error": __salt__["orthanc_restic.hidden"](job, str(err))}
+            raise CommandExecutionError(found["error"]) from None
+        finally:
+            __salt__["orthanc_backup_note.end"](job["config"], "backup", found)
+            _clear(job)
+
+
+@contextlib.contextmanager
+def _alone(name: str):
+    """Let nobody else make a backup as long as the block lasts."""
+    descriptor = os.open(name, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise CommandExecutionError("a backup or a drill runs already") from None
+    finally:
+        os.close(descriptor)
+
+
+def _clear(job: dict) -> None:
+    """Remove the copy of the index."""
+    with contextlib.suppress(CommandExecutionError):
+        shutil.rmtree(_aside(job), ignore_errors=True)
+
+
+def ended(name):
+    """
+    Part of the formula. Clear up after a backup, also after one that was killed.
+
+    name
+        See ``run``.
+    """
+    job, marker = __salt__["orthanc_backup_job.job"](name), os.path.join(name, RUNNING)
+    with contextlib.suppress(CommandExecutionError), _alone(name):
+        if os.path.exists(marker):
+            __salt__["orthanc_index.wake"]()
+            _clear(job)
+        __salt__["orthanc_backup_note.killed"](job["config"], "backup")
+
+
+def _options(job: dict) -> dict:
+    options = __salt__["orthanc_folder.effective"](job["config"])
+    return __salt__["orthanc_folder.with_places"](options, job["config"])
+
+
+def _account(job: dict) -> dict:
+    """Return the names of Orthanc's user and group."""
+    return {name: job[name] for name in ("user", "group")}
+
+
+def _aside(job: dict) -> str:
+    """Return the path of the folder for the copy of the index."""
+    options = _options(job)
+    folders = [options[name] for name in ("IndexDirectory", "StorageDirectory")]
+    return os.path.join(next(filter(os.path.isdir, folders), folders[0]), ASIDE)
+
+
+def _back_up(job: dict, killed: bool) -> dict:
+    options, aside = _options(job), _aside(job)
+    shutil.rmtree(aside, ignore_errors=True)
+    __salt__["orthanc_restic.ready"](job)
+    if killed:
+        __salt__["orthanc_restic.unlocked"](job)
+    os.mkdir(aside, 0o700)
+    known, images = _take_index(options, job, aside)
+    log.info("%s images are known to the index", images)
+    files = __salt__["orthanc_identity.in_folder"](options)
+    tags = [f"images={images}", f"bytes={sum(size for size, *_ in known.values())}"]
+    paths = _paths(job, options, files)
+    left_out = {"IndexDirectory": OPEN_INDEX, "StorageDirectory": RESTORED}
+    excluded = [
+        os.path.join(__salt__["orthanc_restic.escaped"](options[place]), pattern)
+        for place, patterns in left_out.items()
+        for pattern in patterns
+    ]
+    done = __salt__["orthanc_restic.backup"](job, [*paths, aside], excluded, tags)
+    unread = [path for path in done["unread"] if not path.startswith("/") or os.path.lexists(path)]
+    if unread:
+        raise CommandExecutionError(f"what cannot be read is not in it: {', '.join(unread[:5])}")
+    result = {
+        "snapshot": done["snapshot"],
+        "images": images,
+        "files": len(known),
+        "bytes_added": done["added"],
+        **(_gone(job, options, known) if files else {"deleted": [], "lost": []}),
+        "warning": None,
+    }
+    if result["lost"]:
+        # Older backups may be all that there is of them.
+        result["warning"] = LOST
+        return result
+    try:
+        __salt__["orthanc_restic.forget"](job)
+    except CommandExecutionError as err:
+        result["warning"] = str(err)
+    return result
+
+
+def _take_index(options: dict, job: dict, aside: str) -> tuple:
+    """Take what the index knows aside. Return the files that it knows, and how many images."""
+    account = _account(job)
+    section = __salt__["orthanc_postgresql.section_of"](options)
+    is_sqlite = __salt__["orthanc_postgresql.is_sqlite"](options)
+    in_folder = __salt__["orthanc_identity.in_folder"](options)
+    if not in_folder and not section.get("EnableStorage"):
+        raise CommandExecutionError(IMAGES_ELSEWHERE)
+    _write_manifest(job, options)
+    if is_sqlite:
+        index = os.path.join(options["IndexDirectory"], "index")
+        path = __salt__["orthanc_index.copy"](index, aside, "integrity_check")
+        with __salt__["orthanc_index.of_copy"](path) as copy:
+            return copy.files(), copy.images()
+    with __salt__["orthanc_index.opened"](options, account) as index:
+        _make_sure_of_room(aside, int(index.ask(SIZE)[0][0]))
+        known, images = index.files(), index.images()
+    __salt__["orthanc_postgresql.dump"](section, os.path.join(aside, DUMP), **account)
+    return known, images
+
+
+def _make_sure_of_room(aside: str, needed: int) -> None:
+    free = shutil.disk_usage(aside).free
+    # As much again stays free, because Orthanc goes on writing.
+    if 2 * needed > free:
+        raise CommandExecutionError(
+            f"the database has {needed >> 20} MB, and its dump needs as much in {aside}, where"
+            f" {free >> 20} MB are free; make room first"
+        )
+
+
+def _write_manifest(job: dict, options: dict) -> None:
+    """Write down what there is in the backup, for who restores it."""
+    manifest = {
+        "config": job["config"],
+        "storage": options["StorageDirectory"],
+        "index": options["IndexDirectory"],
+        "aside": _aside(job),
+        "database": not __salt__["orthanc_postgresql.is_sqlite"](options),
+        "files": __salt__["orthanc_identity.in_folder"](options),
+        "host": job["host"],
+        "others": _others(job),
+    }
+    path, text = os.path.join(job["folder"], MANIFEST), json.dumps(manifest, indent=2) + "\n"
+    __salt__["orthanc_files.write"](path, text, 0o600)
+
+
+def _others(job: dict) -> list:
+    """
+    Return what the server needs before the pillar can be applied on another machine: the pillar of
+    masterless.sh, and what the configuration names that neither formula nor packages bring.
+    """
+    own = [__salt__["orthanc_files.own"](path) for path in (PILLAR_FOLDER, LAST_PILLAR)]
+    config = job["config"]
+    found = [*own, *_pillar(), *job["named"]]
+    for path in _named(config):
+        inside = os.path.dirname(path) == config
+        if not (inside and __salt__["orthanc_files.is_ours"](config, os.path.basename(path))):
+            found.append(path)
+    return sorted({path for path in found if os.path.lexists(path)})
+
+
+def _named(config: str) -> list:
+    """Return the files that the configuration is made of and names, but for those of packages."""
+    return [
+        path
+        for path in __salt__["orthanc_folder.used"](config)
+        if os.path.isfile(path) and (not path.startswith(PACKAGED) or path.startswith(LOCAL))
+    ]
+
+
+def _paths(job: dict, options: dict, files: bool) -> list:
+    """Return what is in the backup besides the index: images, configuration, and what it names."""
+    config = job["config"]
+    found = [config, *glob.glob(f"{glob.escape(config)}.*"), *job["files"], *job["named"]]
+    found += [*_named(config), *_others(job), __salt__["orthanc_files.own"](RECORD)]
+    found += [options["StorageDirectory"]] if files else []
+    found.append(os.path.join(job["folder"], MANIFEST))
+    return sorted({path for path in found if os.path.lexists(path)})
+
+
+def _pillar() -> list:
+    """Return the path of the pillar of masterless.sh, where that was called."""
+    last = __salt__["orthanc_files.own"](LAST_PILLAR)
+    path = __salt__["orthanc_files.read_if_there"](last) or ""
+    return [path.strip()] if path.strip() else []
+
+
+def _gone(job: dict, options: dict, known: dict) -> dict:
+    """Return which images were deleted meanwhile, and which the index still knows: these are lost.
+
+    Each by the UUID of its file.
+    """
+    path_of, storage = __salt__["orthanc_images.path_of"], options["StorageDirectory"]
+    gone = sorted(uuid for uuid in known if not os.path.lexists(path_of(storage, uuid)))
+    if not gone:
+        return {"deleted": [], "lost": []}
+    with __salt__["orthanc_index.opened"](options, _account(job)) as index:
+        left = index.files()
+    lost = [uuid for uuid in gone if uuid in left]
+    if 2 * len(lost) > len(known):
+        raise CommandExecutionError(
+            f"{len(lost)} of {len(known)} files that the index knows are not in {storage}; is its"
+            " disk mounted?"
+        )
+    deleted = [uuid for uuid in gone if uuid not in left]
+    return {
+        "deleted": deleted[:NAMED],
+        "lost": lost[:NAMED],
+        "counts": {"deleted": len(deleted), "lost": len(lost)},
+    }
+
+
+def _timers(name: str, job: dict, schedules: dict) -> list:
+    """Return what systemd is to start; see ``orthanc_jobs.put``."""
+    here = [job["repository"]] if job["repository"].startswith("/") else []
+    return [
+        {**each, "argument": name, "schedule": schedules.get(what), "mounts": here}
+        for what, each in JOBS.items()
+    ]
+
+
+def lacks(name, job, schedules):
+    """
+    Part of the formula. Return what ``make`` would do: a mapping from path or unit to a word.
+
+    name
+        The path of the folder of the backup.
+
+    job
+        What the pillar says of it; see ``orthanc_backup_job.job``.
+
+    schedules
+        When systemd is to start the ``backup`` and the ``drill``, as OnCalendar has it; None for
+        never.
+
+    Raises CommandExecutionError if something is not to be done.
+    """
+    timers = _timers(name, job, schedules)
+    files = __salt__["orthanc_backup_job.lacks"](name, job)
+    found = {path: "made" if text is None else "written" for path, text in files.items()}
+    for path, text in __salt__["orthanc_jobs.lacks"](timers).items():
+        found[path] = "removed" if text is None else "written"
+    found.update(dict.fromkeys(__salt__["orthanc_jobs.idle"](timers), "started"))
+    return found
+
+
+def make(name, job, schedules):
+    """
+    Part of the formula. Write what a backup needs, and let it begin at its time.
+
+    name, job, schedules
+        See ``lacks``.
+
+    Raises CommandExecutionError if that failed.
+    """
+    timers = _timers(name, job, schedules)
+    with __salt__["orthanc_files.failing"]("setting up the backup"):
+        __salt__["orthanc_backup_job.put"](name, __salt__["orthanc_backup_job.lacks"](name, job))
+        __salt__["orthanc_jobs.put"](__salt__["orthanc_jobs.lacks"](timers), timers)
+
+
+def left(name):
+    """
+    Part of the formula. Return the paths that ``remove`` would remove.
+
+    name
+        The path of the folder of the backup.
+    """
+    own = [os.path.join(name, entry) for entry in ("job.json", MANIFEST, RUNNING, "drill")]
+    timers = _timers(name, {"repository": ""}, {})
+    return [*__salt__["orthanc_jobs.files_of"](timers), *filter(os.path.lexists, own)]
+
+
+def remove(name):
+    """
+    Part of the formula. Let no backup begin any more. The password stays: there may be no other
+    copy of it.
+
+    name
+        The path of the folder of the backup.
+
+    Raises CommandExecutionError if that failed.
+    """
+    with __salt__["orthanc_files.failing"]("removing the backup"):
+        __salt__["orthanc_jobs.remove"](_timers(name, {"repository": ""}, {}))
+        for path in left(name):
+            os.unlink(path)

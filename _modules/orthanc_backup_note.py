@@ -1,0 +1,120 @@
+"""
+What became of the last backup and of the last drill, for those who watch over the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+
+# Beside the folder of the configuration.
+NOTE = ".backup"
+# As long as nothing else is known.
+BEGUN = "it runs, or was killed together with all that would have noted it"
+# How old the last good backup may be before a run warns, in seconds.
+OLD = 3 * 24 * 3600
+
+
+def path(config):
+    """
+    Part of the formula. Return the path of the note.
+
+    config
+        The path of the folder of the configuration.
+    """
+    return config + NOTE
+
+
+def read(config):
+    """
+    Part of the formula. Return what is noted: of the last ``backup``, of the last ``good`` one and
+    of the last ``drill``, each a mapping that may be missing. ``time`` is when it began, in seconds
+    since 1970, and ``error`` is a sentence, or None where all is well.
+
+    config
+        The path of the folder of the configuration.
+    """
+    with contextlib.suppress(ValueError):
+        text = __salt__["orthanc_files.read_if_there"](path(config))
+        return json.loads(text or "{}")
+    return {}
+
+
+def begin(config, what, began):
+    """
+    Part of the formula. Note that something has begun; what else is noted stays.
+
+    config
+        The path of the folder of the configuration.
+
+    what
+        ``backup`` or ``drill``.
+
+    began
+        When, in seconds since 1970.
+    """
+    _add(config, {what: {"time": int(began), "duration": 0, "error": BEGUN}})
+
+
+def end(config, what, found):
+    """
+    Part of the formula. Note what became of what has begun.
+
+    config, what
+        See ``begin``.
+
+    found
+        A mapping, with the ``error``.
+    """
+    began = read(config).get(what, {}).get("time", int(time.time()))
+    noted = {"time": began, "duration": int(time.time()) - began, **found}
+    good = what == "backup" and not found["error"]
+    _add(config, {what: noted, **({"good": noted} if good else {})})
+
+
+def killed(config, what):
+    """
+    Part of the formula. Note that what has begun was killed, if it did not come to its end.
+
+    config, what
+        See ``begin``.
+    """
+    if read(config).get(what, {}).get("error") == BEGUN:
+        end(config, what, {"error": "it was killed"})
+
+
+def _add(config: str, found: dict) -> None:
+    text = json.dumps({**read(config), **found}, indent=2) + "\n"
+    __salt__["orthanc_files.write"](path(config), text, 0o600)
+
+
+def warnings(config):
+    """
+    Part of the formula. Return what is wrong with the backups as far as it is noted, a list of
+    sentences.
+
+    config
+        The path of the folder of the configuration.
+    """
+    noted = read(config)
+    last, good = noted.get("backup"), noted.get("good")
+    if last is None:
+        return ["there is no backup yet: the first one comes at its time, or by orthanc.backup now"]
+    found = []
+    if last["error"]:
+        found.append(f"the last backup failed: {last['error']}")
+    if last.get("warning"):
+        found.append(f"the last backup was made, but: {last['warning']}")
+    drill = noted.get("drill")
+    if good and drill is None:
+        found.append(
+            "a backup was never restored for a trial: call orthanc.drill, or set"
+            " orthanc:backup:drill to weekly"
+        )
+    if drill and drill["error"]:
+        found.append(f"the last drill failed: {drill['error']}")
+    if good and time.time() - good["time"] > OLD:
+        days = int((time.time() - good["time"]) / 86400)
+        found.append(f"the last good backup is {days} days old")
+    return found

@@ -1,0 +1,334 @@
+"""
+The drill: the newest backup is restored aside, and the real Orthanc is started on it.
+
+A backup that nobody has restored is a hope. The files of the images are held against the restored
+index by their MD5, Orthanc has to serve them, and then all is thrown away. Where the name space of
+the network can be had, nobody else reaches that Orthanc; it has no DICOM server, and no plugins but
+that of its database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import logging
+import os
+import random
+import shutil
+import socket
+import struct
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+# What may be wrong with files.
+BAD = ("missing", "empty", "wrong")
+# The folder for what is restored, below that of the images: beside them there is room.
+ASIDE = ".orthanc-drill"
+# The database for it, and the superuser who makes it on this host.
+DATABASE, SUPERUSER = "orthanc_drill", "postgres"
+# How many images Orthanc is asked for; the files are all read anyway.
+ASKED = 200
+# How long Orthanc may take to answer, in seconds.
+PATIENCE = 60
+# How many of the files that are not as they should be are named.
+NAMED = 100
+# See unshare(2), and netdevice(7) for the device `lo`.
+CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 0x1
+
+
+def run(name):
+    """
+    Part of the formula. Restore the newest backup of this host, try it, and throw it away; note
+    what became of it.
+
+    name
+        The path of the folder of the backup; see ``orthanc_backup_job.job``.
+
+    Raises CommandExecutionError if the backup is not good.
+    """
+    job = __salt__["orthanc_backup_job.job"](name)
+    with _alone(name):
+        found: dict = {"error": "it was ended before it was done"}
+        __salt__["orthanc_backup_note.begin"](job["config"], "drill", time.time())
+        try:
+            found = {"error": None, **_drill(job)}
+            found["error"] = _verdict(found)
+        except (CommandExecutionError, OSError) as err:
+            found = {**found, "error": __salt__["orthanc_restic.hidden"](job, str(err))}
+        finally:
+            _clear(job)
+            __salt__["orthanc_backup_note.end"](job["config"], "drill", found)
+        if found["error"]:
+            raise CommandExecutionError(found["error"])
+
+
+@contextlib.contextmanager
+def _alone(name: str):
+    descriptor = os.open(os.path.join(name, "drill"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise CommandExecutionError("a drill runs already") from None
+    finally:
+        os.close(descriptor)
+
+
+def ended(name):
+    """
+    Part of the formula. Clear up after a drill, also after one that was killed.
+
+    name
+        See ``run``.
+    """
+    job = __salt__["orthanc_backup_job.job"](name)
+    with contextlib.suppress(CommandExecutionError), _alone(name):
+        if os.path.isdir(_aside(job)):
+            _clear(job)
+        __salt__["orthanc_backup_note.killed"](job["config"], "drill")
+
+
+def _options(job: dict) -> dict:
+    options = __salt__["orthanc_folder.effective"](job["config"])
+    return __salt__["orthanc_folder.with_places"](options, job["config"])
+
+
+def _account(job: dict) -> dict:
+    return {name: job[name] for name in ("user", "group")}
+
+
+def _aside(job: dict) -> str:
+    return os.path.join(_options(job)["StorageDirectory"], ASIDE)
+
+
+def _clear(job: dict) -> None:
+    """Throw away what was restored."""
+    options = _options(job)
+    shutil.rmtree(_aside(job), ignore_errors=True)
+    if not __salt__["orthanc_postgresql.is_sqlite"](options):
+        with contextlib.suppress(CommandExecutionError):
+            _sql(options, job, f"DROP DATABASE IF EXISTS {DATABASE}")
+
+
+def _drill(job: dict) -> dict:
+    options, aside = _options(job), _aside(job)
+    _clear(job)
+    snapshots = __salt__["orthanc_restic.snapshots"](job, job["host"])
+    if not snapshots:
+        raise CommandExecutionError("there is no backup of this host yet; see orthanc.backup")
+    newest = snapshots[-1]
+    manifest = __salt__["orthanc_restic.manifest"](job, newest["id"])
+    folders = _chosen(job.get("drill_sample", 100))
+    _make_sure_of_room(options, newest, len(folders))
+    os.mkdir(aside, 0o700)
+    images = [os.path.join(manifest["storage"], folder) for folder in folders]
+    wanted = [manifest["aside"], manifest["config"], *images]
+    log.info("Restoring the backup of %s", newest["time"])
+    __salt__["orthanc_restic.restore"](job, newest["id"], aside, wanted)
+    # Orthanc would not start with one that cannot be read.
+    __salt__["orthanc_folder.effective"](aside + manifest["config"])
+    restored = _restored(options, job, manifest)
+    with _opened(restored, job) as index:
+        known, count, dicom = index.files(), index.images(), index.dicom()
+    if manifest["files"]:
+        known = {uuid: row for uuid, row in known.items() if uuid[:2] in folders}
+        found = __salt__["orthanc_images.damaged"](restored["StorageDirectory"], known)
+    else:
+        found = {"read": 0, "missing": [], "empty": [], "wrong": []}
+    bad = {uuid for kind in BAD for uuid in found[kind]}
+    served = _serve(restored, job, sorted(dicom[one] for one in set(dicom) & set(known) - bad))
+    bad = {kind: found[kind] for kind in BAD}
+    # What is not known to the server any more was deleted while the backup was made.
+    deleted: list = []
+    if bad["missing"]:
+        with __salt__["orthanc_index.opened"](options, _account(job)) as index:
+            left = index.files()
+        deleted = [uuid for uuid in bad["missing"] if uuid not in left]
+        bad["missing"] = [uuid for uuid in bad["missing"] if uuid in left]
+    return {
+        "snapshot": newest["short_id"],
+        "made": newest["time"],
+        "images": count,
+        "read": found["read"],
+        "served": served,
+        "deleted": deleted[:NAMED],
+        **{kind: uuids[:NAMED] for kind, uuids in bad.items()},
+    }
+
+
+def _verdict(found: dict):
+    """Return what is wrong with the backup, None where it is good."""
+    bad = [f"{len(found[kind])} {kind}" for kind in BAD if found[kind]]
+    if bad:
+        return f"of the restored files are {', '.join(bad)}; see orthanc.verify for the server's"
+    return None
+
+
+def _chosen(sample) -> list:
+    """Return so many per cent of the folders of images, others each time."""
+    number = max(1, round(256 * min(sample, 100) / 100))
+    return [f"{each:02x}" for each in sorted(random.sample(range(256), number))]
+
+
+def _make_sure_of_room(options: dict, snapshot: dict, folders: int) -> None:
+    tags = dict(tag.partition("=")[::2] for tag in snapshot["tags"])
+    needed = int(tags.get("bytes", 0)) * folders // 256
+    free = shutil.disk_usage(options["StorageDirectory"]).free
+    # As much again stays free, because Orthanc goes on storing.
+    if 2 * needed > free:
+        raise CommandExecutionError(
+            f"the drill would restore {needed >> 20} MB to the disk of the images, where"
+            f" {free >> 20} MB are free; set orthanc:backup:drill_sample to fewer per cent"
+        )
+
+
+def _restored(options: dict, job: dict, manifest: dict) -> dict:
+    """Return the options of an Orthanc on what was restored, whose account it belongs to by now."""
+    aside, account = _aside(job), __salt__["orthanc_host.account"](job["user"])
+    storage = aside + manifest["storage"]
+    os.makedirs(storage, exist_ok=True)
+    for folder, _, _ in os.walk(aside):
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        os.chmod(folder, 0o700)
+    found = {
+        "StorageDirectory": storage,
+        "IndexDirectory": aside + manifest["aside"],
+        "DicomServerEnabled": False,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "SaveJobs": False,
+        "Plugins": [],
+    }
+    if not manifest["database"]:
+        os.chown(os.path.join(found["IndexDirectory"], "index"), account.pw_uid, account.pw_gid)
+        return found
+    section = __salt__["orthanc_postgresql.section_of"](options)
+    parameters = __salt__["orthanc_postgresql.parameters_of"](section)
+    parameters["dbname"] = DATABASE
+    query = urllib.parse.urlencode(parameters, quote_via=urllib.parse.quote)
+    plugins = [path for path in options.get("Plugins", []) if "PostgreSQL" in str(path)]
+    switches = {name: bool(section.get(name)) for name in ("EnableIndex", "EnableStorage")}
+    found.update(
+        PostgreSQL={**switches, "ConnectionUri": f"postgresql://?{query}"}, Plugins=plugins
+    )
+    log.info("Restoring the database")
+    _sql(options, job, f"CREATE DATABASE {DATABASE} OWNER {job['user']}")
+    dump = os.path.join(found["IndexDirectory"], "database.dump")
+    __salt__["orthanc_postgresql.restore"](found["PostgreSQL"], dump, **_account(job))
+    return found
+
+
+def _sql(options: dict, job: dict, statement: str) -> None:
+    """Let a statement be carried out by who may make databases."""
+    section = __salt__["orthanc_postgresql.section_of"](options)
+    parameters = __salt__["orthanc_postgresql.parameters_of"](section) or {}
+    if __salt__["orthanc_postgresql.is_local"](parameters):
+        port = {"port": parameters["port"]} if "port" in parameters else {}
+        said = __salt__["orthanc_postgresql.psql"](
+            {"dbname": SUPERUSER, **port}, ["--file=-"], SUPERUSER, SUPERUSER, stdin=statement
+        )
+    else:
+        statement = statement.partition(" OWNER ")[0]
+        said = __salt__["orthanc_postgresql.ask"](section, statement, **_account(job))
+    if said is None or said["retcode"]:
+        why = said["stderr"] if said else "there is no psql"
+        raise CommandExecutionError(f"no database for the drill can be made or dropped: {why}")
+
+
+@contextlib.contextmanager
+def _opened(restored: dict, job: dict):
+    if "PostgreSQL" in restored:
+        with __salt__["orthanc_index.opened"](restored, _account(job)) as index:
+            yield index
+    else:
+        path = os.path.join(restored["IndexDirectory"], "index")
+        with __salt__["orthanc_index.of_copy"](path) as index:
+            yield index
+
+
+def _serve(restored: dict, job: dict, images: list) -> int:
+    """Start Orthanc, and return how many of the images it has found to be what was stored."""
+    asked = random.sample(images, min(ASKED, len(images)))
+    switch = __salt__["orthanc_host.as_account"](job["user"], job["group"])
+    config = os.path.join(_aside(job), "orthanc.json")
+    words = [*switch[:-1], "--pdeathsig", "KILL", "--", job["command"], config]
+    own = "PostgreSQL" not in restored or __salt__["orthanc_postgresql.is_local"](
+        __salt__["orthanc_postgresql.parameters_of"](restored["PostgreSQL"])
+    )
+    if own:
+        _leave_the_network()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    gid = __salt__["orthanc_host.account"](job["user"]).pw_gid
+    text = __salt__["orthanc_json.dump"]({**restored, "HttpPort": port})
+    __salt__["orthanc_files.write"](config, text, 0o640, gid)
+    output = os.path.join(_aside(job), "log")
+    with open(output, "wb") as file, subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd="/"
+    ) as process:
+        try:
+            _wait(process, output, port)
+            return sum(_is_sound(image, port) for image in asked)
+        finally:
+            process.kill()
+
+
+def _leave_the_network() -> None:
+    """Go where there is no network but one's own, as far as the system allows it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    here = os.open("/proc/self/ns/net", os.O_RDONLY)
+    try:
+        if libc.unshare(CLONE_NEWNET) == 0:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                fcntl.ioctl(probe, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+            return
+    except OSError:
+        # As in containers, which may have a network and not change it.
+        libc.setns(here, CLONE_NEWNET)
+    finally:
+        os.close(here)
+    log.warning("The drill shares the network of this host, which allows no other one")
+
+
+def _wait(process, output: str, port: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError):
+            _ask(port, "GET", "/system")
+            return
+        time.sleep(0.1)
+    with open(output, errors="replace") as file:
+        lines = [line.strip() for line in file if line[:1] == "E"][-5:]
+    raise CommandExecutionError(
+        f"Orthanc does not start on what was restored: {' '.join(lines) or 'it says nothing'}"
+    )
+
+
+def _ask(port: int, method: str, path: str):
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", method=method, data=b"" if method == "POST" else None
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=PATIENCE) as response:
+        return json.loads(response.read().decode())
+
+
+def _is_sound(image: str, port: int) -> bool:
+    """Return whether Orthanc itself finds an image to be what was stored."""
+    try:
+        _ask(port, "POST", f"/instances/{image}/attachments/dicom/verify-md5")
+    except urllib.error.HTTPError:
+        raise CommandExecutionError(
+            f"the restored Orthanc does not have the image {image} as it was stored"
+        ) from None
+    return True

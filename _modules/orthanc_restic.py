@@ -1,0 +1,399 @@
+"""
+The repository of the backups, by restic, which encrypts all that leaves the host.
+
+restic reads repository, password and credentials from its environment; a command line is seen by
+everybody.
+
+https://restic.readthedocs.io/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import shlex
+import subprocess
+import tempfile
+import time
+
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+# The files in the folder of the job.
+PASSWORD, KNOWN_HOSTS = "password", "known_hosts"
+# Which repositories were there once.
+MADE = "repositories"
+# What all backups of the formula are marked with.
+TAG = "orthanc"
+# How long to wait where another host has locked the repository, and how often to look; in seconds.
+PATIENCE, PAUSE = 3600, 30
+# Every so many seconds the log says how far it is.
+TELL = 10
+# A repository on a host that is reached over SSH.
+SFTP = re.compile(
+    r"sftp://(?P<url_login>[^/:]+)(?::(?P<port>\d+))?/.*|sftp:(?P<login>[^/:]+):.*", re.DOTALL
+)
+# What lets in root itself, as on a new machine whose own key nobody knows yet.
+ROOTS_KEYS = ("/root/.ssh/id_ed25519", "/root/.ssh/id_ecdsa", "/root/.ssh/id_rsa")
+# What restic says, and what that means.
+NOT_THERE = re.compile("Is there a repository at|repository does not exist")
+LOCKED = re.compile("already locked")
+MEANINGS = (
+    (
+        "wrong password|no key found",
+        "the password does not open the repository; put the one with which it was made into"
+        " {folder}/password, or into orthanc:backup:password",
+    ),
+    ("Host key verification failed", "the other host has another key than it had; see {folder}"),
+    (
+        "Permission denied \\(publickey|Permission denied, please try again",
+        "the other host does not let this one in; `salt-call orthanc.backup_key` shows the key that"
+        " it has to know",
+    ),
+    ("no space left on device|[Dd]isk quota exceeded", "the disk of the repository is full"),
+    ("already locked", "another backup of the repository does not end, or `restic unlock` it"),
+)
+# A secret of fewer characters than these may be a part of any word.
+SHORT = 4
+
+
+def known(folder):
+    """
+    Part of the formula. Return the repositories that were seen, each with its identifier.
+
+    folder
+        The path of the folder with what is needed to use them.
+    """
+    with contextlib.suppress(ValueError):
+        text = __salt__["orthanc_files.read_if_there"](os.path.join(folder, MADE))
+        return json.loads(text or "{}")
+    return {}
+
+
+def opens(job):
+    """
+    Part of the formula. Return whether the repository is there and opens.
+
+    job
+        See ``orthanc_backup_job.job``.
+    """
+    return _run(job, ["cat", "config"])["retcode"] == 0
+
+
+def ready(job):
+    """
+    Part of the formula. Make sure that the repository opens, and make it where there never was one.
+
+    job
+        See ``orthanc_backup_job.job``.
+
+    Raises CommandExecutionError if it does not open, or was there and is gone.
+    """
+    said = _run(job, ["cat", "config"])
+    folder, repository = job["folder"], job["repository"]
+    seen = known(folder)
+    if said["retcode"] and NOT_THERE.search(said["stderr"]):
+        if repository in seen:
+            raise CommandExecutionError(
+                "the repository was there, and is gone. Is its disk mounted, the other host the"
+                f" right one? To begin anew: rm {folder}/{MADE}"
+            )
+        log.info("Making the repository")
+        if repository.startswith("/"):
+            os.makedirs(repository, mode=0o700, exist_ok=True)
+        _succeed(job, _run(job, ["init"]), "the repository cannot be made")
+        said = _run(job, ["cat", "config"])
+    config = json.loads(_succeed(job, said, "the repository does not open")["stdout"])
+    if seen.get(repository) != config["id"]:
+        text = json.dumps({**seen, repository: config["id"]}) + "\n"
+        __salt__["orthanc_files.write"](os.path.join(folder, MADE), text, 0o600)
+
+
+def unlocked(job):
+    """
+    Part of the formula. Take the locks away that a run of this host left which was killed. (restic
+    calls those stale whose process is gone, and of other hosts those that were not renewed for half
+    an hour.)
+
+    job
+        See ``orthanc_backup_job.job``.
+    """
+    _succeed(job, _run(job, ["unlock"]), "the repository cannot be unlocked")
+
+
+def snapshots(job, host=None):
+    """
+    Part of the formula. Return the backups in the repository, the oldest first: a list of mappings
+    as restic gives them.
+
+    job
+        See ``orthanc_backup_job.job``.
+
+    host
+        Only those of a host.
+
+    Raises CommandExecutionError if it cannot be opened.
+    """
+    words = ["snapshots", "--json", "--tag", TAG, *(["--host", host] if host else [])]
+    said = _succeed(job, _patient(job, words), "the backups cannot be listed")
+    return sorted(json.loads(said["stdout"]) or [], key=lambda one: one["time"])
+
+
+def listed(job):
+    """
+    Part of the formula. Return the backups as ``orthanc.backups`` does.
+
+    job
+        See ``orthanc_backup_job.job``.
+    """
+    found = []
+    for one in reversed(snapshots(job)):
+        tags = dict(tag.partition("=")[::2] for tag in one["tags"])
+        found.append(
+            {
+                "host": one["hostname"],
+                "time": one["time"],
+                "snapshot": one["short_id"],
+                **{name: int(tags[name]) for name in ("images", "bytes") if name in tags},
+            }
+        )
+    return found
+
+
+def backup(job, paths, excluded, tags):
+    """
+    Part of the formula. Make a backup of paths.
+
+    job
+        See ``orthanc_backup_job.job``.
+
+    paths
+        A list of paths.
+
+    excluded
+        Patterns of paths that are left out.
+
+    tags
+        More tags, a list of texts.
+
+    Returns a mapping: its ``snapshot``, how many bytes were ``added``, and the paths that could not
+    be ``unread``, because they were gone by then or for another reason.
+
+    Raises CommandExecutionError if there is no backup.
+    """
+    before = snapshots(job, job["host"])
+    # restic itself looks for one of the very same paths, and would read all files again.
+    parent = ["--parent", before[-1]["id"]] if before else []
+    words = ["backup", "--json", "--host", job["host"], *parent]
+    words += [word for tag in (TAG, *tags) for word in ("--tag", tag)]
+    words += [f"--exclude={pattern}" for pattern in excluded]
+    said = _patient(job, [*words, "--", *paths])
+    summary = _message(said["stdout"].splitlines(), "summary")
+    # 3: there is a backup, and some files are not in it.
+    if said["retcode"] not in (0, 3) or not summary:
+        _succeed(job, {**said, "retcode": said["retcode"] or 1}, "the backup failed")
+    return {
+        "snapshot": summary["snapshot_id"][:8],
+        "added": summary["data_added"],
+        "unread": _unread(said["stderr"].splitlines()),
+    }
+
+
+def _message(lines: list, kind: str) -> dict:
+    found: dict = {}
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            message = json.loads(line)
+            if isinstance(message, dict) and message.get("message_type") == kind:
+                found = message
+    return found
+
+
+def _unread(lines: list) -> list:
+    """Return the paths that restic could not read; where it names none, what it says."""
+    found = []
+    for line in lines:
+        message = _message([line], "error")
+        if message:
+            found.append(message.get("item") or str(message.get("error")))
+    return found
+
+
+def manifest(job, snapshot):
+    """
+    Part of the formula. Return what is where in a backup, as ``orthanc_backup`` has written it.
+
+    job
+        See ``orthanc_backup_job.job``.
+
+    snapshot
+        Its identifier.
+    """
+    path = os.path.join(job["folder"], "manifest.json")
+    said = _patient(job, ["dump", snapshot, path])
+    return json.loads(_succeed(job, said, "what is in the backup cannot be told")["stdout"])
+
+
+def restore(job, snapshot, target, paths):
+    """
+    Part of the formula. Restore paths of a backup.
+
+    job
+        See ``orthanc_backup_job.job``.
+
+    snapshot
+        Its identifier.
+
+    target
+        The path of the folder below which they are restored.
+
+    paths
+        A list of paths.
+
+    Raises CommandExecutionError if that failed.
+    """
+    words = ["restore", snapshot, f"--target={target}"]
+    words += [f"--include={escaped(path)}" for path in paths]
+    _succeed(job, _patient(job, words), "the backup cannot be restored")
+
+
+def escaped(path):
+    """
+    Part of the formula. Return a path as a pattern of restic that stands for itself alone.
+
+    path
+        The path.
+    """
+    return "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in path)
+
+
+def forget(job):
+    """
+    Part of the formula. Let the backups of this host go that are not to be kept, and what only they
+    hold.
+
+    job
+        See ``orthanc_backup_job.job``.
+
+    Raises CommandExecutionError if that failed.
+    """
+    kept = [f"--keep-{kind}={number}" for kind, number in sorted(job["keep"].items()) if number]
+    if kept:
+        words = ["forget", "--host", job["host"], "--tag", TAG, "--group-by", "host", "--prune"]
+        _succeed(job, _patient(job, [*words, *kept]), "old backups cannot be removed")
+
+
+def _patient(job: dict, words: list) -> dict:
+    """Run restic, again as long as another host has locked the repository."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        said = _run(job, words)
+        waits = said["retcode"] and LOCKED.search(said["stderr"])
+        if not waits or time.monotonic() > deadline:
+            return said
+        log.info("Another backup has locked the repository; waiting for it")
+        time.sleep(PAUSE)
+
+
+def _run(job: dict, words: list) -> dict:
+    """Return what restic printed, and its exit code, as ``cmd.run_all`` does."""
+    options = ["--no-cache"] if not os.environ.get("CACHE_DIRECTORY") else []
+    if job.get("limit_upload"):
+        options.append(f"--limit-upload={job['limit_upload']}")
+    sftp = SFTP.fullmatch(job["repository"])
+    if sftp:
+        options.append(f"--option=sftp.command={_ssh(job, sftp)}")
+    # It ends together with this process, and is no burden to the server.
+    polite = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", "15", "ionice", "-t", "-c", "2"]
+    with tempfile.TemporaryFile() as errors, subprocess.Popen(
+        [*polite, "-n", "7", "restic", *options, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        cwd="/",
+        env=_environment(job),
+    ) as process:
+        try:
+            output, code = _followed(process.stdout), process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
+    return {"retcode": code, "stdout": output, "stderr": said}
+
+
+def _followed(stream) -> str:
+    """Return what restic prints, of its many words on how far it is only some in the log."""
+    lines, told = [], time.monotonic()
+    for line in stream:
+        text = line.decode(errors="replace")
+        status = _message([text], "status")
+        if not status:
+            lines.append(text)
+        elif time.monotonic() - told > TELL:
+            told = time.monotonic()
+            log.info("%.0f %% of what there is, read", 100 * status.get("percent_done", 0))
+    return "".join(lines)
+
+
+def _environment(job: dict) -> dict:
+    cache = os.environ.get("CACHE_DIRECTORY")
+    return {
+        **job["environment"],
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL": "C.UTF-8",
+        "HOME": "/root",
+        "RESTIC_REPOSITORY": job["repository"],
+        "RESTIC_PASSWORD_FILE": job.get("password_file") or os.path.join(job["folder"], PASSWORD),
+        "RESTIC_PROGRESS_FPS": "1",
+        **({"RESTIC_CACHE_DIR": cache} if cache else {}),
+    }
+
+
+def _ssh(job: dict, sftp) -> str:
+    """Return the command by which restic reaches another host."""
+    known = os.path.join(job["folder"], KNOWN_HOSTS)
+    words = ["ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=60"]
+    # Who poses as that host gets what he cannot read, and from then on only that one is taken.
+    words += ["-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={known}"]
+    for key in [job.get("key"), *ROOTS_KEYS]:
+        words += ["-i", key] if key and (key == job.get("key") or os.path.exists(key)) else []
+    words += ["-p", sftp["port"]] if sftp["port"] else []
+    return shlex.join([*words, sftp["url_login"] or sftp["login"], "-s", "sftp"])
+
+
+def _succeed(job: dict, said: dict, what: str) -> dict:
+    """Return what restic said, or raise what it means in plain words if it failed."""
+    if said["retcode"] == 0:
+        return said
+    words = said["stderr"].strip() or said["stdout"].strip() or f"exit code {said['retcode']}"
+    fatal = _message(said["stderr"].splitlines(), "exit_error").get("message")
+    words = " ".join((fatal or words).split())[-1000:]
+    for pattern, meaning in MEANINGS:
+        if re.search(pattern, words):
+            what = f"{what}: {meaning.format(folder=job['folder'])}"
+            break
+    raise CommandExecutionError(f"{what}. restic says: {hidden(job, words)}")
+
+
+def hidden(job, text):
+    """
+    Part of the formula. Return a text without the secrets of a job.
+
+    job
+        See ``orthanc_backup_job.job``.
+
+    text
+        What somebody else said.
+    """
+    between = re.findall(r"://([^/@]*)@", job["repository"])
+    parts = [part for login in between for part in [login, *login.split(":")[1:]]]
+    for secret in [*job["environment"].values(), *parts]:
+        if len(secret) >= SHORT:
+            text = text.replace(secret, "(hidden)")
+    return text

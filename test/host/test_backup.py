@@ -1,0 +1,401 @@
+"""Backups of a server that works, killed, restored, and made where there is no Salt."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import threading
+
+import documentation
+import pytest
+import testbed
+import yaml
+from minion import Minion, Server
+
+REPOSITORY = "/srv/backup/orthanc"
+FOLDER = "/etc/orthanc-backup"
+STORAGE = {"leap": "/var/lib/orthanc/OrthancStorage"}
+UNIT = "orthanc-backup"
+# In the place of cp: too slow for a server to stand still meanwhile.
+SLOW = "#!/bin/sh\nsleep 60\n"
+
+
+@pytest.fixture(scope="module", params=["bookworm", "trixie", "leap"])
+def server(request, salt_version, users):
+    with Minion(testbed.deployed(request.param, salt_version)) as host:
+        host.system = request.param
+        host.storage = STORAGE.get(request.param, "/var/lib/orthanc/db-v6")
+        host.anna = ("anna", users["anna"]["password"])
+        host.settings = {"users": users, "backup": {"repository": REPOSITORY}}
+        host.first = host.apply(**host.settings)
+        yield host
+
+
+def store(server, file) -> str:
+    answer = server.ask("POST", "/instances", *server.anna, data=f"@{file}")
+    assert answer.code == 200, answer
+    return answer.json["ID"]
+
+
+def content(server, image: str) -> str:
+    """Return the hash of an image as the server delivers it."""
+    answer = server.ask("GET", f"/instances/{image}/file", *server.anna)
+    return hashlib.sha256(answer.body).hexdigest() if answer.code == 200 else str(answer)
+
+
+def hash_of(file) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def delete(server, image: str) -> None:
+    assert server.ask("DELETE", f"/instances/{image}", *server.anna).code == 200
+
+
+def called(server, function: str, *words: str):
+    return json.loads(server.call(f"orthanc.{function}", *words, "--out=json").out)["local"]
+
+
+def wait_for_end(server, unit: str) -> None:
+    over = f"systemctl show --property=ActiveState {unit} | grep -Eq 'failed|inactive'"
+    server.run(f"for i in $(seq 600); do {over} && exit; sleep 0.1; done; exit 1")
+
+
+def note(server) -> dict:
+    return json.loads(server.read("/etc/orthanc.backup"))
+
+
+@contextlib.contextmanager
+def busy(server, image, doomed: list):
+    """Let a client store images, and delete each second one and some that were there before."""
+    failed, over = [], threading.Event()
+
+    def work():
+        while not over.is_set():
+            try:
+                store(server, image())
+                delete(server, store(server, image()))
+                if doomed:
+                    delete(server, doomed.pop())
+            except AssertionError as err:
+                failed.append(err)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert failed == []
+
+
+def seen_while(server, command: str) -> str:
+    """Return the command lines and the environment that others see while a command runs."""
+    look = "while kill -0 $pid 2>/dev/null; do ps axww -o args; done | sort -u"
+    return server.run(f"{command} >/srv/out 2>&1 & pid=$!; {look}; wait $pid").out
+
+
+def test_it_is_set_up_once_and_tells_to_keep_the_password(server):
+    state = server.first.states["orthanc-backup"]
+    assert any("KEEP A COPY of /etc/orthanc-backup/password" in w for w in state["warnings"])
+    password = server.read(f"{FOLDER}/password").strip()
+    assert password not in str(server.first)
+    shown = server.run(f"stat -c '%a %U' {FOLDER} {FOLDER}/password {FOLDER}/job.json").out
+    assert shown.split() == ["700", "root", "600", "root", "600", "root"]
+    timer = server.run(f"systemctl show -p NextElapseUSecRealtime --value {UNIT}.timer").out
+    assert " 02:" in timer
+    again = server.state()
+    assert again.ok, str(again)
+    assert again.changes == {}
+    assert server.read(f"{FOLDER}/password").strip() == password
+    assert "no backup yet" in str(again.states["orthanc-backup"]["warnings"])
+
+
+def test_what_was_acknowledged_is_in_it_although_images_come_and_go(server, image):
+    files = [image() for _ in range(40)]
+    kept = {store(server, file): hash_of(file) for file in files[:30]}
+    doomed = [store(server, file) for file in files[30:]]
+    with busy(server, image, doomed):
+        ((_, _, commands),) = (
+            block for block in documentation.section("Backup") if block[0] == "test"
+        )
+        assert "bytes" in server.run(commands).out
+        last = {store(server, file): hash_of(file) for file in (image(), image())}
+        # As at night, where the host of salt-ssh has no Salt.
+        server.run(f"mv /opt/salt /opt/away; systemctl start {UNIT}; mv /opt/away /opt/salt")
+    good = note(server)["good"]
+    assert good == note(server)["backup"]
+    assert good["error"] is good["warning"] is None
+    assert good["lost"] == []
+    assert good["images"] >= len(kept) + len(last)
+    newest = called(server, "backups")[0]
+    assert (newest["snapshot"], newest["images"]) == (good["snapshot"], good["images"])
+    assert server.run(f"ls -A {server.storage} | grep orthanc-", check=False).out == ""
+    run = server.state()
+    assert run.changes == {}
+    assert "never restored" in str(run.states["orthanc-backup"]["warnings"])
+
+    # It is tried, and nothing of that stays.
+    ((_, _, command),) = documentation.section("Is it good?")
+    assert "served" in server.run(command).out
+    drill = note(server)["drill"]
+    assert drill["error"] is None
+    assert drill["served"] == min(drill["images"] - len(drill["deleted"]), 200)
+    assert drill["images"] == good["images"]
+    assert "warnings" not in server.state().states["orthanc-backup"]
+    assert server.run(f"ls -A {server.storage} | grep orthanc-", check=False).out == ""
+
+    # All is lost but the repository and the copy of the password.
+    server.run(f"systemctl stop orthanc; cp {FOLDER}/password /root; rm -rf {server.storage}")
+    server.run("rm -rf /etc/orthanc /etc/orthanc.*; rm -rf /etc/systemd/system/orthanc.service.d")
+    ((_, _, commands),) = documentation.section("Restoring by hand")
+    server.run(f"set -e\n{commands.replace('/var/lib/orthanc/db-v6', server.storage)}")
+    server.wait_for_port()
+    for known, wanted in {**kept, **last}.items():
+        assert content(server, known) == wanted
+    assert server.ask("GET", "/system").code == 401
+    # Only what was being deleted or stored in the very moment differs.
+    found = json.loads(server.call("orthanc.verify", "--out=json", check=False).out)["local"]
+    assert found["wrong"] == found["empty"] == []
+    run = server.state()
+    assert run.ok, str(run)
+
+
+def test_one_that_is_killed_leaves_the_server_running(server, image):
+    known = store(server, image())
+    called(server, "backup")
+    server.write("/usr/local/bin/cp", SLOW)
+    server.run("chmod +x /usr/local/bin/cp")
+    pid = server.pid()
+    server.run(f"systemctl start --no-block {UNIT}")
+    stopped = f"grep -q '^State:.T' /proc/{pid}/status"
+    server.run(f"timeout 60 sh -c 'until {stopped}; do sleep 0.05; done'")
+    # With all that the unit has started, and what it starts at its end.
+    server.run(f"systemctl kill -s KILL {UNIT}")
+    assert server.ask("GET", "/system", *server.anna, limit=30).code == 200
+    server.run("rm /usr/local/bin/cp")
+    wait_for_end(server, UNIT)
+    assert "was killed" in note(server)["backup"]["error"]
+    assert note(server)["good"]["error"] is None
+    assert "was killed" in str(server.state().states["orthanc-backup"]["warnings"])
+
+    # While restic writes: its lock is in the way of the next one, which removes old backups.
+    server.apply(**{**server.settings, "backup": {"repository": REPOSITORY, "limit_upload": 1}})
+    server.run(f"systemctl start --no-block {UNIT}")
+    writes = 'pgrep -f "restic .*backup" && ls -A /srv/backup/orthanc/locks | grep -q .'
+    server.run(f"timeout 60 sh -c 'until {writes}; do sleep 0.05; done'")
+    server.run(f"systemctl kill -s KILL {UNIT}")
+    assert server.ask("GET", f"/instances/{known}", *server.anna).code == 200
+    assert server.run("ls -A /srv/backup/orthanc/locks").out
+    server.apply(**server.settings)
+    found = called(server, "backup")
+    assert found["warning"] is None
+    assert server.run("ls -A /srv/backup/orthanc/locks").out == ""
+    assert server.run(f"ls -A {server.storage} | grep orthanc-", check=False).out == ""
+    assert server.pid() == pid
+
+
+def test_a_drill_finds_what_a_backup_lacks(server, image):
+    file = image()
+    lost = store(server, file)
+    info = server.ask("GET", f"/instances/{lost}/attachments/dicom/info", *server.anna).json
+    uuid = info["Uuid"]
+    path = f"{server.storage}/{uuid[:2]}/{uuid[2:4]}/{uuid}"
+    server.run(f"mv {path} /srv/lost")
+    found = called(server, "backup")
+    assert found["lost"] == [uuid]
+    assert "no older backup is removed" in found["warning"]
+    failed = server.call("orthanc.drill", check=False)
+    assert "of the restored files are 1 missing" in failed.out + failed.err
+    # A killed one leaves nothing, and no Orthanc either.
+    server.run(f"mv /srv/lost {path}; systemctl start --no-block orthanc-drill")
+    restored = f"ls {server.storage}/.orthanc-drill"
+    server.run(f"timeout 60 sh -c 'until {restored}; do sleep 0.05; done' 2>/dev/null")
+    server.run("kill -9 $(systemctl show --property=MainPID --value orthanc-drill)")
+    wait_for_end(server, "orthanc-drill")
+    assert not server.run(restored, check=False).ok
+    assert server.run("pgrep -icx orthanc").out.strip() == "1"
+    assert note(server)["drill"]["error"] == "it was killed"
+    called(server, "backup")
+    called(server, "drill")
+
+
+def test_a_backup_comes_back_whole_or_in_part(server, image):
+    file = image()
+    known = store(server, file)
+    found = called(server, "backup")
+    study = server.ask("GET", f"/instances/{known}/study", *server.anna).json
+    later = store(server, image())
+    # A study that was deleted by mistake, by either of its names.
+    delete(server, known)
+    uid = study["MainDicomTags"]["StudyInstanceUID"]
+    for name, folder in ((study["ID"], "/srv/one"), (uid, "/srv/other")):
+        paths = called(server, "restore", f"target={folder}", f"study={name}")
+        assert paths == [f"{folder}/{known}.dcm"]
+        assert server.path(paths[0]).read_bytes() == file.read_bytes()
+    # All, in the place of what the server has.
+    refused = server.call("orthanc.restore", check=False)
+    assert "overwrite=True puts the backup in their place" in refused.out + refused.err
+    assert content(server, later) == content(server, later)
+    back = called(server, "restore", "overwrite=True", f"snapshot={found['snapshot']}")
+    assert content(server, known) == hash_of(file)
+    assert server.ask("GET", f"/instances/{later}", *server.anna).code == 404
+    assert server.path(f"{back['kept']}/index").exists()
+    server.run(f"rm -r {back['kept']} /srv/one /srv/other")
+    assert server.state().changes == {}
+
+
+@pytest.mark.parametrize("server", ["trixie"], indirect=True)
+def test_what_nobody_could_open_is_refused(server):
+    password = server.read(f"{FOLDER}/password")
+    server.run(f"mv {FOLDER}/password /root/copy")
+    for test in (True, False):
+        run = server.state("orthanc.backup", test=test)
+        assert "Put your copy of it back there" in run.failed["orthanc-backup"]
+    server.run(f"mv /root/copy {FOLDER}/password")
+    other = {"repository": REPOSITORY, "password": "Another-one"}
+    server.pillar(**{**server.settings, "backup": other})
+    run = server.state("orthanc.backup")
+    assert "does not open the repository" in run.failed["orthanc-backup"]
+    assert "Another-one" not in str(run)
+    assert server.read(f"{FOLDER}/password") == password
+    # A disk that is not mounted is no reason to begin anew.
+    server.apply(**server.settings)
+    server.run("mv /srv/backup/orthanc /srv/aside")
+    failed = server.call("orthanc.backup", check=False)
+    assert "Is its disk mounted" in failed.out + failed.err
+    assert not server.path(REPOSITORY).exists()
+    # Nor a full one to do harm.
+    server.run(f"mkdir -p {REPOSITORY}; mount -t tmpfs -o size=64k small {REPOSITORY}")
+    server.run(f"rm {FOLDER}/repositories")
+    failed = server.call("orthanc.backup", check=False)
+    assert "the disk of the repository is full" in failed.out + failed.err
+    assert server.ask("GET", "/system", *server.anna).code == 200
+    server.run(f"umount {REPOSITORY}; rmdir {REPOSITORY}; mv /srv/aside {REPOSITORY}")
+    called(server, "backup")
+    # A schedule that systemd does not know.
+    server.pillar(**{**server.settings, "backup": {"repository": REPOSITORY, "schedule": "noon"}})
+    run = server.state("orthanc.backup")
+    assert "orthanc:backup:schedule: systemd does not know 'noon'" in run.failed["orthanc-backup"]
+
+
+@pytest.mark.parametrize("server", ["bookworm"], indirect=True)
+def test_over_ssh_with_the_key_and_nobody_sees_the_password(server, image):
+    secret = "Geheim-0815-of-the-pillar"
+    with Server(testbed.root("bookworm")) as nas:
+        nas.run("apt-get install -y -qq --no-install-recommends openssh-server >/dev/null")
+        nas.run("systemctl start ssh; useradd --create-home --shell /bin/bash pacs-backup")
+        backup = {
+            "repository": f"sftp:pacs-backup@{nas.address}:backup",
+            "password": secret,
+            "environment": {"UNUSED": "Geheim-4711"},
+        }
+        key = {"enabled": True, "remote_user": "pacs-backup"}
+        run = server.apply(**{**server.settings, "backup": backup, "backup_key": key})
+        failed = server.call("orthanc.backup", check=False)
+        assert "`salt-call orthanc.backup_key` shows the key" in failed.out + failed.err
+        line = called(server, "backup_key")["on_the_backup_host"].splitlines()[-1]
+        nas.write("/home/pacs-backup/.ssh/authorized_keys", line + "\n")
+        nas.run("chown -R pacs-backup: /home/pacs-backup/.ssh")
+        store(server, image())
+        seen = seen_while(server, "salt-call -l debug orthanc.backup")
+        assert "restic" in seen
+        assert called(server, "backups")[0]["images"] == note(server)["good"]["images"]
+        assert nas.run("ls /home/pacs-backup/backup/snapshots | wc -l").out.strip() == "1"
+        # Another server in the same repository.
+        server.run(f'sed -i \'s/"host": "[^"]*"/"host": "other"/\' {FOLDER}/job.json')
+        called(server, "backup")
+        assert len({one["host"] for one in called(server, "backups")}) == 2
+    failed = server.call("orthanc.backup", check=False)
+    shown = [run, server.state(), failed, server.read("/srv/out"), seen]
+    shown += [server.run("journalctl; cat /var/log/salt/* /etc/orthanc.backup").out]
+    shown += [server.call("state.show_low_sls", "orthanc").out]
+    assert not [str(text) for text in shown if secret in str(text) or "Geheim-4711" in str(text)]
+
+
+@pytest.mark.parametrize("server", ["trixie"], indirect=True)
+def test_it_goes_and_what_was_made_stays(server):
+    """Last: it takes the server away."""
+    server.apply(users=server.settings["users"])
+    assert not server.run(f"systemctl list-timers --all | grep {UNIT}", check=False).ok
+    left = server.run(f"ls {FOLDER}").out.split()
+    assert left == ["password", "repositories"]
+    assert "orthanc_" not in server.run("ls /usr/local/lib/orthanc-formula", check=False).out
+    assert server.path(f"{REPOSITORY}/config").exists()
+    assert server.state().changes == {}
+
+
+def test_with_postgresql(salt_version, users, image):
+    with Minion(testbed.deployed("trixie", salt_version)) as server:
+        server.anna = ("anna", users["anna"]["password"])
+        server.apply(
+            users=users,
+            postgresql={"enabled": True},
+            backup={"repository": REPOSITORY, "schedule": "Sat 03:00"},
+        )
+        files = [image() for _ in range(10)]
+        kept = {store(server, file): hash_of(file) for file in files}
+        with busy(server, image, []):
+            found = called(server, "backup")
+            drill = called(server, "drill")
+        assert min(found["images"], drill["images"]) >= 10
+        assert drill["served"] >= 10
+        assert "orthanc_drill" not in server.run("psql -Atl", user="postgres").out
+        later = store(server, image())
+        back = called(server, "restore", "overwrite=True")
+        assert server.ask("GET", f"/instances/{later}", *server.anna).code == 404
+        assert all(content(server, known) == wanted for known, wanted in kept.items())
+        assert back["away"] < 60
+        server.run(
+            f"systemctl stop orthanc; cp {FOLDER}/password /root; rm -rf /var/lib/orthanc/db-v6"
+        )
+        server.run("dropdb orthanc; createdb -O orthanc orthanc", user="postgres")
+        restore = f"restic -r {REPOSITORY} --password-file /root/password restore latest --target /"
+        server.run(restore)
+        # As root, who opens the file, and as Orthanc, who owns the database.
+        server.run(
+            "runuser -u orthanc -- pg_restore --no-owner --exit-on-error --dbname=orthanc"
+            " < /var/lib/orthanc/db-v6/.orthanc-backup/database.dump"
+        )
+        server.run("systemctl start orthanc")
+        server.wait_for_port()
+        for known, wanted in kept.items():
+            assert content(server, known) == wanted
+
+
+def test_the_same_server_on_an_empty_machine_of_the_next_release(salt_version, users, image):
+    pillar = {"orthanc": {"users": users, "backup": {"repository": REPOSITORY}, "port": 8050}}
+    pillar["orthanc"]["config"] = {"LuaScripts": ["/etc/orthanc/own.lua"], "Name": "Ward 3"}
+    formula = "cd /srv/formulas/orthanc-formula"
+    anna = ("anna", users["anna"]["password"])
+    files = [image() for _ in range(5)]
+    with Minion(testbed.deployed("bookworm", salt_version)) as old:
+        old.anna = anna
+        old.write("/etc/orthanc/own.lua", "-- of our own")
+        old.write("/root/pacs.sls", yaml.safe_dump(pillar))
+        old.run(f"{formula} && bash orthanc/masterless.sh /root/pacs.sls")
+        for file in files:
+            assert old.ask("POST", "/instances", *anna, data=f"@{file}", port=8050).code == 200
+        old.run(f"{formula} && bash orthanc/masterless.sh orthanc.backup")
+        password = old.read(f"{FOLDER}/password")
+        images = old.ask("GET", "/instances", *anna, port=8050).json
+        kept = {
+            each: old.ask("GET", f"/instances/{each}/file", *anna, port=8050).body
+            for each in images
+        }
+        with Server(testbed.root_with_salt("trixie", salt_version)) as new:
+            new.install_formula()
+            shutil.copytree(old.path(REPOSITORY), new.path(REPOSITORY))
+            new.write("/root/password", password)
+            ((_, _, command),) = documentation.section("The same server on an empty machine")
+            done = new.run(f"{formula} && {command}", timeout=600)
+            assert password.strip() not in str(done)
+            for each, body in kept.items():
+                assert new.ask("GET", f"/instances/{each}/file", *anna, port=8050).body == body
+            assert new.ask("GET", "/system", port=8050).code == 401
+            assert new.ask("GET", "/system", *anna, port=8050).json["Name"] == "Ward 3"
+            assert new.read("/root/pacs.sls") == yaml.safe_dump(pillar)
+            again = new.run(f"{formula} && bash orthanc/masterless.sh")
+            assert "Nothing changed" in again.out
+            refused = new.run(f"{formula} && {command}", check=False)
+            assert "This machine has a pillar already" in refused.err

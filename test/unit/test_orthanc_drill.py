@@ -1,0 +1,30 @@
+"""What a drill restores, and what it says of that."""
+
+import orthanc_drill
+import pytest
+from salt.exceptions import CommandExecutionError
+
+SOUND = {"missing": [], "empty": [], "wrong": []}
+
+
+@pytest.mark.parametrize(("sample", "number"), [(100, 256), (50, 128), (1, 3), (0.1, 1)])
+def test_so_many_per_cent_of_the_images_are_restored(sample, number):
+    folders = orthanc_drill._chosen(sample)
+    assert len(folders) == len(set(folders)) == number
+    assert all(len(folder) == 2 and int(folder, 16) < 256 for folder in folders)
+
+
+def test_a_backup_is_good_where_nothing_is_wrong():
+    assert orthanc_drill._verdict(SOUND) is None
+    found = orthanc_drill._verdict({**SOUND, "missing": ["a", "b"], "wrong": ["c"]})
+    assert "2 missing, 1 wrong" in found
+
+
+def test_there_has_to_be_room(tmp_path):
+    options = {"StorageDirectory": str(tmp_path)}
+    snapshot = {"tags": ["orthanc", f"bytes={10**18}"]}
+    orthanc_drill._make_sure_of_room(options, {"tags": ["orthanc", "bytes=10"]}, 256)
+    with pytest.raises(CommandExecutionError, match="drill_sample to fewer per cent"):
+        orthanc_drill._make_sure_of_room(options, snapshot, 256)
+    with pytest.raises(CommandExecutionError, match="would restore"):
+        orthanc_drill._make_sure_of_room(options, snapshot, 3)

@@ -1,0 +1,78 @@
+"""The program and the units of what systemd starts by itself."""
+
+import pathlib
+
+import orthanc_files
+import orthanc_jobs
+import pytest
+from salt.exceptions import CommandExecutionError
+
+MODULES = pathlib.Path(__file__).resolve().parents[2] / "_modules"
+TIMER = {
+    "name": "orthanc-backup",
+    "description": "Backup of Orthanc",
+    "function": "orthanc_backup.run",
+    "ended": "orthanc_backup.ended",
+    "argument": "/etc/orthanc-backup",
+    "schedule": "02:00",
+    "place": "orthanc:backup:schedule",
+    "mounts": ['/srv/a "b" 100%'],
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folders of a host, of which systemd is not asked."""
+    monkeypatch.setattr(orthanc_jobs, "PROGRAM", str(tmp_path / "lib/{}"))
+    monkeypatch.setattr(orthanc_jobs, "UNITS", str(tmp_path / "system"))
+    monkeypatch.setattr(orthanc_jobs, "_check", lambda timer: None)
+    monkeypatch.setattr(orthanc_jobs, "_booted", lambda: True)
+    return tmp_path
+
+
+def test_the_program_is_all_modules_as_they_are(folder):
+    program = folder / "lib" / orthanc_files.OWN
+    lacks = orthanc_jobs.lacks([TIMER])
+    names = {pathlib.Path(path).name for path in lacks if path.startswith(str(program))}
+    assert names == {path.name for path in MODULES.glob("orthanc*.py")}
+    assert orthanc_jobs.RUNNER in names
+    program.mkdir(parents=True)
+    for path, text in lacks.items():
+        if path.startswith(str(program)):
+            pathlib.Path(path).write_text(text)
+    # Of an earlier version, and of somebody else.
+    (program / "orthanc_old.py").touch()
+    (program / "own.sh").touch()
+    left = orthanc_jobs.lacks([TIMER])
+    units = [str(folder / f"system/orthanc-backup.{kind}") for kind in ("service", "timer")]
+    assert left.keys() == {*units, str(program / "orthanc_old.py")}
+    assert left[str(program / "orthanc_old.py")] is None
+
+
+def test_the_unit_wakes_the_server_whatever_happens_and_waits_for_the_disk(folder):
+    lacks = orthanc_jobs.lacks([TIMER])
+    service = lacks[str(folder / "system/orthanc-backup.service")]
+    runner = f"{folder}/lib/{orthanc_files.OWN}/orthanc_alone.py"
+    assert f" -I -B {runner} orthanc_backup.run /etc/orthanc-backup\n" in service
+    assert "\nExecStopPost=" in service
+    assert f" -I -B {runner} orthanc_backup.ended /etc/orthanc-backup\n" in service
+    assert '\nRequiresMountsFor="/srv/a \\"b\\" 100%%"\n' in service
+    assert "\nOnCalendar=02:00\n" in lacks[str(folder / "system/orthanc-backup.timer")]
+
+
+def test_without_a_schedule_there_is_a_service_and_no_timer(folder):
+    lacks = orthanc_jobs.lacks([{**TIMER, "schedule": None}])
+    assert str(folder / "system/orthanc-backup.service") in lacks
+    assert str(folder / "system/orthanc-backup.timer") not in lacks
+
+
+def test_a_host_without_systemd_gets_the_program_alone(folder, monkeypatch):
+    monkeypatch.setattr(orthanc_jobs, "_booted", lambda: False)
+    assert not [path for path in orthanc_jobs.lacks([TIMER]) if "/system/" in path]
+    assert orthanc_jobs.idle([TIMER]) == []
+
+
+def test_no_python_that_fits_is_said(monkeypatch):
+    monkeypatch.setattr(orthanc_jobs, "FIT", "raise SystemExit(1)")
+    with pytest.raises(CommandExecutionError, match=r"no Python of this host is 3\.8 or newer"):
+        orthanc_jobs.command()
