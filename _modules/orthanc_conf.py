@@ -262,7 +262,8 @@ def _plan(name: str, configuration: dict, coming: bool = True) -> tuple[dict, di
     if lacking and not coming:
         raise CommandExecutionError(f"{lacking[0]} is not there; apply orthanc.plugins first")
     case = case._replace(options=options, origins=origins)
-    texts = {**wanted["texts"], **__salt__["orthanc_layers.pems"](name, wanted)}
+    texts = __salt__["orthanc_hardening.texts"](name, wanted, options)
+    texts = {**texts, **__salt__["orthanc_layers.pems"](name, wanted)}
     sample = here.get("sample") or {}
     files, changes = __salt__["orthanc_layers.compare"](name, wanted, options, texts, sample)
     own = case.texts(dict.fromkeys(__salt__["orthanc_layers.managed"](wanted)))

@@ -314,12 +314,28 @@ def _paths(case: Case) -> tuple[list, list]:
     found = __salt__["orthanc_paths.judge"](
         case.options,
         case.name,
-        {**case.account, "service": wanted["service"]},
+        {
+            **case.account,
+            "service": wanted["service"],
+            "run": _coming_unit(case),
+            "prepared": bool(wanted["hardening"]),
+        },
         known=[case.before, __salt__["orthanc_layers.unasked"](wanted)],
         coming=[*own, *to_come, *wanted["folders"].values()],
         command=wanted["command"],
     )
     return found["problems"], found["warnings"]
+
+
+def _coming_unit(case: Case) -> list[str] | None:
+    """
+    Return the words that run a command as the service will be run; None where the unit stays as it
+    is, and its service can be looked into.
+    """
+    given = (case.name, case.wanted, case.options)
+    if case.wanted["hardening"] and __salt__["orthanc_hardening.changed"](*given):
+        return [*__salt__["orthanc_hardening.words"](*given), "--"]
+    return None
 
 
 def _pems(case: Case) -> tuple[list, list]:

@@ -69,14 +69,14 @@ user, group, service
 site
     The path of the site of nginx that gives its port up before Orthanc is restarted; None for none.
 
-preflight
-    False leaves the trial start out.
-
-allow_no_users
-    False refuses where a server that has users would lose all of them.
+preflight, allow_no_users
+    False leaves the trial start out, or refuses where a server would lose all of its users.
 
 remote_access
     Whether other hosts reach the server; None leaves it to the options.
+
+hardening
+    What the unit keeps from Orthanc, see :py:mod:`orthanc_hardening`; None for nothing.
 
 https://orthanc.uclouvain.be/book/users/configuration.html
 """
@@ -95,7 +95,7 @@ SOME_NAMES = ("sections", "packages", "plugins", "databases")
 CONFIGURATION = {
     **{name: {} for name in ("texts", "certificates", "pems", "folders", "reserve")},
     **dict.fromkeys(SOME_NAMES, ()),
-    **dict.fromkeys((*ONE_NAME, "remote_access")),
+    **dict.fromkeys((*ONE_NAME, "remote_access", "hardening")),
     **dict.fromkeys(("preflight", "allow_no_users"), True),
     "installed": False,
     "saltenv": "base",
@@ -117,6 +117,7 @@ SHAPE = {
         "pems": {"each": {"each": ANYTHING, **EMPTY}},
         **{"certificates": {"each": {"each": "name"}}, "folders": {"each": "name"}},
         "reserve": {"each": {"wanted": "a whole number", "type": "integer"}},
+        "hardening": {"each": ANYTHING},
         **dict.fromkeys(SOME_NAMES, NAMES),
         **dict.fromkeys(("preflight", "allow_no_users", "installed", "remote_access"), "flag"),
         **dict.fromkeys((*ONE_NAME, "main_file", "saltenv", *NAMED), "name"),

@@ -35,7 +35,8 @@ FILE, FOLDER, PROGRAM, LIBRARY = "file", "folder", "program", "shared library"
 SCRIPT, NEW_FILE, CLASSPATH = "script", "database", "classpath"
 # A name that the operating system knows, and no path.
 LOCALE = "locale"
-READ, WRITE = "read", "write"
+# The last one is read, and where the account may, files in it are made or removed as well.
+READ, WRITE, UPDATE = "read", "write", "update"
 START, LATER = True, False
 CONFIG, ROOT = "config", "/"
 
@@ -82,21 +83,21 @@ PATHS = {
         FOLDER, WRITE, LATER, ROOT, made=True, switch=STORAGE
     ),
     "AdvancedStorage:Indexer:Folders": Place(
-        FOLDER, READ, LATER, ROOT, switch=("AdvancedStorage:Indexer:Enable", False)
+        FOLDER, UPDATE, LATER, ROOT, switch=("AdvancedStorage:Indexer:Enable", False)
     ),
     "DelayedDeletion:Path": Place(
         NEW_FILE, WRITE, START, ROOT, switch=("DelayedDeletion:Enable", True)
     ),
-    "Indexer:Folders": Place(FOLDER, READ, LATER, ROOT, switch=("Indexer:Enable", False)),
+    "Indexer:Folders": Place(FOLDER, UPDATE, LATER, ROOT, switch=("Indexer:Enable", False)),
     "Indexer:Database": Place(NEW_FILE, WRITE, START, ROOT, switch=("Indexer:Enable", False)),
     "DicomWeb:Servers:*:CertificateFile": CERTIFICATE,
     "DicomWeb:Servers:*:CertificateKeyFile": CERTIFICATE,
     "GoogleCloudPlatform:Accounts:*:ServiceAccountFile": CREDENTIALS,
     "GoogleCloudPlatform:Accounts:*:AuthorizedUserFile": CREDENTIALS,
     # Where it is missing or closed, every query for worklists fails (M).
-    "Worklists:Database": Place(FOLDER, READ, LATER, ROOT, switch=WORKLISTS),
-    "Worklists:Directory": Place(FOLDER, READ, LATER, ROOT, switch=WORKLISTS),
-    "WorklistsFolder": Place(FOLDER, READ, LATER, ROOT, switch=WORKLISTS),
+    "Worklists:Database": Place(FOLDER, UPDATE, LATER, ROOT, switch=WORKLISTS),
+    "Worklists:Directory": Place(FOLDER, UPDATE, LATER, ROOT, switch=WORKLISTS),
+    "WorklistsFolder": Place(FOLDER, UPDATE, LATER, ROOT, switch=WORKLISTS),
     # One folder that is missing is an error in the log, and none of them is served.
     "ServeFolders:*": Place(FOLDER, READ, LATER, ROOT),
     "ServeFolders:Folders:*": Place(FOLDER, READ, LATER, ROOT),
@@ -178,6 +179,25 @@ def named(options, folder):
     return places
 
 
+def written(options, folder):
+    """
+    Part of the formula. Return the folders that Orthanc writes to, as a mapping from path to
+    whether Orthanc makes it where it is missing.
+
+    options
+        A mapping from option name to value.
+
+    folder
+        The path of the folder of the configuration.
+    """
+    places = [(path, place) for _, path, place in named(options, folder) if place.mode != READ]
+    # Beside a database are its journals.
+    return {
+        os.path.dirname(path) if place.kind == NEW_FILE else path: place.made
+        for path, place in places
+    }
+
+
 def judge(options, folder, who=None, known=(), coming=(), command=None):
     """
     Part of the formula. Say what is wrong with the files, folders and programs that the options
@@ -191,8 +211,10 @@ def judge(options, folder, who=None, known=(), coming=(), command=None):
 
     who
         The account that will use them: a mapping with its ``user``, its ``group`` and perhaps the
-        ``service``, for what its unit hides. Without one, or where it does not exist, only what is
-        there and of what kind counts.
+        ``service``, for what its unit hides, or the words that run a command as it will be run,
+        ``run``, where its unit will be another one; and ``prepared``, true where that makes missing
+        folders before it hides anything. Without an account, or where it does not exist, only what
+        is there and of what kind counts.
 
     known
         A list of mappings from option name to value: what the server has now, or what nobody asked
@@ -264,21 +286,31 @@ class _Sight:
         self.user = self.user if switch else ""
         self.plain = self._ask(switch)
         inside = _inside(self.service) if switch and self.service else []
-        self.inside = self._ask([*inside, *switch]) if inside else {}
+        run = (who or {}).get("run")
+        if switch and run:
+            # systemd would put a variable in the place of what follows a $.
+            self.inside = self._ask(run, dollar="$$")
+        else:
+            self.inside = self._ask([*inside, *switch]) if inside else {}
+        self.prepared = bool((who or {}).get("prepared"))
 
-    def _ask(self, words: list) -> dict:
+    def _ask(self, words: list, dollar: str = "$") -> dict:
         """Return what test(1) says; nothing where it cannot be asked."""
         if not self.asked:
             return {}
         asked = [part for pair in self.asked for part in pair]
-        lines = (
-            __salt__["orthanc_host.ask"]([*words, "sh", "-c", ASK, "sh", *asked]) or ""
-        ).split()
+        question = [word.replace("$", dollar) for word in ("sh", "-c", ASK, "sh", *asked)]
+        lines = (__salt__["orthanc_host.ask"]([*words, *question]) or "").split()
         return dict(zip(self.asked, [line == "y" for line in lines])) if lines else {}
 
     def may(self, flag: str, path: str) -> bool:
         pair = (flag, path)
         return self.inside.get(pair, self.plain.get(pair, True))
+
+    def may_make(self, folder: str) -> bool:
+        """Return whether something can be made in a folder before the service is started."""
+        seen = self.plain if self.prepared else {**self.plain, **self.inside}
+        return all(seen.get((flag, folder), True) for flag in ("-w", "-x"))
 
     def is_hidden(self, flag: str, path: str) -> bool:
         """Return whether it is the unit of the service that is in the way."""
@@ -326,7 +358,7 @@ def _missing(path: str, place: Place, see: _Sight) -> str:
     owner = f" -o {see.user} -m 0750" if place.mode == WRITE and see.user else ""
     if place.made:
         parent = _nearest(path)
-        if all(see.may(flag, parent) for flag in ("-w", "-x")):
+        if see.may_make(parent):
             return ""
         return (
             f"{path} is not there, and the user {see.user} may not make it in {parent}; make it:"

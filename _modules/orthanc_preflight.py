@@ -1,10 +1,8 @@
 """
 The trial start: a configuration with the real Orthanc, before anything on the host is changed.
 
-Orthanc is started with it once, as the service's user, with the host's own plugins, scripts and
-certificates. It lives in a mount name space of its own, in which a file system in memory covers
-the folder of the configuration: what happens there is seen by nobody, and ends with the process,
-however that ends. Images, index, ports and databases are scratch ones.
+Orthanc is started with it once, by :py:mod:`orthanc_trial`: with the host's own plugins, scripts
+and certificates, and with scratch images, index, ports and databases.
 
 What such a start cannot show is seen to beforehand: the ports, and whether the database answers.
 (The files and folders that the options name are judged by :py:mod:`orthanc_paths`.)
@@ -13,42 +11,17 @@ What such a start cannot show is seen to beforehand: the ports, and whether the 
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import random
 import re
-import select
-import signal
 import socket
-import subprocess
-import tempfile
-import time
 
-import salt.utils.files
-import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
 
-log = logging.getLogger(__name__)
-
-# Runs until the configuration is there and a line says go. Arguments: folder, user, group, program.
-START = """
-set -e
-mount -t tmpfs -o nosuid,nodev,mode=0750 orthanc-preflight "$1"
-chgrp "$3" "$1"
-echo ready
-read -r go
-exec setpriv --reuid "$2" --regid "$3" --init-groups --pdeathsig KILL -- "$4" "$1" 1>&2
-"""
-# The folder for images and index, below that of the configuration.
-SCRATCH = "scratch"
 # Below the ports that the kernel gives to outgoing connections.
 SCRATCH_PORTS = range(20000, 32000)
-# For how long Orthanc may take; it needs 0.1 to 2 seconds.
-PATIENCE = 60
-STARTED = "Orthanc has started"
-# What stands in the lines where Orthanc's own HTTPS is the reason; without libssl-dev it says no
-# more than that the port may be in use.
-HTTPS_FAILED = "SSL|TCP port of the HTTP server|it crashed|it did not answer"
+# The folder for images and index, below that of the configuration.
+SCRATCH = "scratch"
 
 
 def tried(name, wanted, options, texts, start=True):
@@ -143,126 +116,9 @@ def _trial(name: str, wanted: dict, options: dict, texts: dict) -> tuple[list, l
         probe = __salt__["orthanc_lua.probe"]()
         texts = {**texts, probe["name"]: probe["text"]}
         trial["LuaScripts"] = __salt__["orthanc_lua.watched"](scripts)
-    words = [
-        # The kernel ends all of it together with this process, however that ends.
-        *("setpriv", "--pdeathsig", "KILL"),
-        *("unshare", "--mount", "--propagation", "private"),
-        *("sh", "-c", START, "sh", name, wanted["user"], wanted["group"], wanted["command"]),
-    ]
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": os.environ.get("LANG", "C")}
-    with tempfile.TemporaryFile() as output, subprocess.Popen(
-        words,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=output,
-        cwd="/",
-        env=environment,
-    ) as process:
-        try:
-            ready = select.select([process.stdout], [], [], PATIENCE)[0]
-            if ready and process.stdout.readline():
-                _fill(f"/proc/{process.pid}/root", name, wanted, trial, texts)
-                process.stdin.write(b"go\n")
-                process.stdin.flush()
-                errors = _watch(process, output, {**trial, "LuaScripts": scripts})
-                found = __salt__["orthanc_lua.overridden"](_lines(output), scripts) if watch else []
-                return errors, found
-            log.warning(
-                "Orthanc cannot be tried before the configuration is written, because this host"
-                " allows no mount name spaces: %s",
-                " ".join(_lines(output)),
-            )
-            return [], []
-        finally:
-            process.kill()
-
-
-def _fill(root: str, name: str, wanted: dict, trial: dict, texts: dict) -> None:
-    """Write the configuration into the folder as it is below the root of the trial."""
-    # A symbolic link on the way would lead back to the folder as everybody sees it.
-    folder = f"{root}{os.path.realpath(name)}"
-    managed = [wanted["main_file"], *wanted["option_files"]]
-    result = __salt__["cmd.run_all"](
-        ["cp", "-a", "--", f"{name}/.", folder], python_shell=False, output_loglevel="quiet"
-    )
-    if result["retcode"]:
-        raise CommandExecutionError(f"trying the configuration failed: {result['stderr']}")
-    uid = __salt__["file.user_to_uid"](wanted["user"])
-    gid = __salt__["file.group_to_gid"](wanted["group"])
-    texts = {
-        **dict.fromkeys(managed),
-        **texts,
-        managed[0]: __salt__["orthanc_json.dump"](trial),
-    }
-    for entry, text in texts.items():
-        if os.path.isabs(entry):
-            continue  # not of this folder, and nothing that Orthanc itself would read
-        path = os.path.join(folder, entry)
-        # A link leads out of this folder, to a real file.
-        if os.path.lexists(path):
-            os.unlink(path)
-        if text is not None:
-            with salt.utils.files.fopen(path, "x", encoding="utf-8") as file:
-                file.write(text)
-            os.chown(path, 0, gid)
-            os.chmod(path, 0o640)
-    for entry, content in __salt__["orthanc_folder.contents"](folder).items():
-        # Of what is in two files Orthanc would die, and these two have become scratch ones. What
-        # cannot be read is left as it is, for Orthanc to say.
-        if entry not in managed and set(content or {}) & set(trial):
-            kept = {option: value for option, value in content.items() if option not in trial}
-            with salt.utils.files.fopen(os.path.join(folder, entry), "w") as file:
-                file.write(__salt__["orthanc_json.dump"](kept))
-    os.mkdir(os.path.join(folder, SCRATCH), mode=0o700)
-    os.chown(os.path.join(folder, SCRATCH), uid, gid)
-
-
-def _watch(process, output, trial: dict) -> list[str]:
-    """Return why Orthanc did not start, nothing if it did."""
-    deadline = time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < deadline:
-        if any(STARTED in line for line in _lines(output)):
-            # Distribution builds crash at the first request over HTTPS. (There is no certificate
-            # here for a server that wants one of its clients.)
-            https = trial.get("SslEnabled") and not trial.get("SslVerifyPeers")
-            if not https or _answers(process, trial):
-                return []
-            break
-        time.sleep(0.02)
-    lines = _lines(output)
-    errors = [line for line in lines if re.match(r"E\d{4}", line)] or lines[-5:]
-    errors = __salt__["orthanc_secrets.scrub"](errors, trial)
-    if any("Lua command" in line for line in errors):
-        errors.append(
-            f"(it does not say in which of the scripts: {', '.join(trial['LuaScripts'])})"
-        )
-    if any("already registered" in line for line in errors):
-        errors.append("(a package or another file brings this plugin too; take one of them out)")
-    if process.poll() is None:
-        errors.append(f"(it did not answer within {PATIENCE} seconds)")
-    elif process.returncode < 0:
-        errors.append(f"(it crashed: {signal.Signals(-process.returncode).name})")
-    if trial.get("SslEnabled") and any(re.search(HTTPS_FAILED, line) for line in errors):
-        errors.append(
-            "(the builds of Debian and Ubuntu cannot do HTTPS themselves; let nginx do it in front"
-            " of Orthanc: orthanc:https with terminator: nginx, and no SslEnabled)"
-        )
-    return errors
-
-
-def _answers(process, trial: dict) -> bool:
-    address = f"https://127.0.0.1:{trial['HttpPort']}"
-    deadline = time.monotonic() + 10
-    while process.poll() is None and time.monotonic() < deadline:
-        if __salt__["orthanc.answers"](address):
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def _lines(output) -> list[str]:
-    output.seek(0)
-    return output.read().decode(errors="replace").splitlines()
+    lines, errors = __salt__["orthanc_trial.run"](name, wanted, options, trial, texts, scripts)
+    watch = watch and lines is not None
+    return errors, __salt__["orthanc_lua.overridden"](lines, scripts) if watch else []
 
 
 def _free_ports():
@@ -280,7 +136,7 @@ def _ports_problems(options: dict, wanted: dict) -> list:
     ports = {"HttpPort": options.get("HttpPort", 8042)}
     if options.get("DicomServerEnabled", True):
         ports["DicomPort"] = options.get("DicomPort", 4242)
-    problems = []
+    problems, first = [], __salt__["orthanc_hardening.first_open_port"]()
     for option, port in ports.items():
         if not isinstance(port, int):
             continue  # an environment variable, in a file of somebody else
@@ -291,22 +147,14 @@ def _ports_problems(options: dict, wanted: dict) -> list:
                 " that program"
             )
             problems.append(([option], sentence))
-        elif port < _first_open_port() and not _may_open_low_ports(service):
+        elif port < first and not (wanted["hardening"] or _may_open_low_ports(service)):
             sentence = (
-                f"the service may not open {port}, as it is below {_first_open_port()}; choose a"
-                f" higher port, or give {service}.service"
+                f"the service may not open {port}, as it is below {first}; choose a higher port,"
+                f" leave orthanc:hardening on, or give {service}.service"
                 " AmbientCapabilities=CAP_NET_BIND_SERVICE"
             )
             problems.append(([option], sentence))
     return problems
-
-
-def _first_open_port() -> int:
-    setting = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
-    if not os.path.exists(setting):
-        return 1024
-    with salt.utils.files.fopen(setting) as file:
-        return int(file.read())
 
 
 def _may_open_low_ports(service: str) -> bool:

@@ -75,6 +75,7 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "folders": folders(settings),
         "reserve": reserve_of(settings["storage_reserve"]),
         "version": settings.get("version"),
+        "hardening": hardening(settings),
         "saltenv": __env__,
         "command": system["command"],
         "packages": settings["packages"],
@@ -127,6 +128,19 @@ def unit(settings: dict) -> str:
         log = [f"--logdir={paths['log']}"] if paths["log"] else []
         start = [system["command"], *log, paths["config"]]
     return render("unit.conf.jinja", mounts=mounts(settings), wants=wants, after=after, start=start)
+
+
+def hardening(settings: dict) -> dict | None:
+    """Return what the host needs for the rows of the unit that keep something from Orthanc."""
+    asked, system, paths = settings["hardening"], settings["system"], settings["paths"]
+    if asked is False or not system["booted"]:
+        return None
+    return {
+        "drop_in": system["drop_in"],
+        "rows": system["hardening"],
+        "given": {} if asked is True else asked,
+        "folders": [path for path in (paths["home"], paths["log"]) if path],
+    }
 
 
 def mounts(settings: dict) -> list:

@@ -283,6 +283,8 @@ SHAPE = {
         },
         "storage_reserve": "reserve",
         "start_timeout": "seconds",
+        # What systemd.exec(5) and systemd.resource-control(5) have for it.
+        "hardening": {"anyOf": ["flag", "directives"]},
         "log_keep": {"keys": {"enabled": "flag", "days": "days", "size": "size"}},
         "preflight": "flag",
         "plugins": {

@@ -104,6 +104,7 @@ class Pillar:
 
     def __init__(self) -> None:
         self.tables, self.shapes = read("orthanc/pillar.py"), read("_modules/orthanc_shapes.py")
+        self.tables["KINDS"].update(read("orthanc/directives.py"))
         self.told = descriptions((FORMULA / "pillar.example").read_text(), self.is_key)
         self.defaults = yaml.safe_load((FORMULA / "orthanc/defaults.yaml").read_text())
 
@@ -173,6 +174,8 @@ class Pillar:
                 **found,
                 **({"anyOf": [{"type": "null"}, KEPT]} if "empty" in words else FILLED),
             }
+        if "anyOf" in words and any(self.words(one).get("keys") for one in words["anyOf"]):
+            return {**found, "anyOf": [self._one_of(one, path) for one in words["anyOf"]]}
         if "items" in words:
             return {**found, "type": "array", "items": self._of(words["items"], [*path, ITEM])}
         if "each" in words:
@@ -189,6 +192,13 @@ class Pillar:
             return {**found, "type": "object", "properties": below, "additionalProperties": False}
         return {**found, **anchored(self._plain(shape))}
 
+    def _one_of(self, shape, path: list[str]) -> dict:
+        """Return the schema of one of several forms, of which all together are described."""
+        found = self._of(shape, path)
+        for key, below in found.get("properties", {}).items():
+            below["description"] = f"{key}= of systemd."
+        return {k: said for k, said in found.items() if k not in ("description", "default")}
+
     def _taken_out(self, shape) -> dict:
         """Return the schema of an option of which null may take out what is below it."""
         keys = {key: {} for key in self.words(shape)["keys"]}
@@ -198,7 +208,12 @@ class Pillar:
         """Return the words of a single value that JSON Schema has as well."""
         words = {word: said for word, said in self.words(shape).items() if word in PLAIN}
         if "anyOf" in words:
-            words["anyOf"] = [self._plain(one) for one in words["anyOf"]]
+            words["anyOf"] = [
+                {"type": "array", "items": self._plain(self.words(one)["items"])}
+                if "items" in self.words(one)
+                else self._plain(one)
+                for one in words["anyOf"]
+            ]
         return words
 
     def form(self) -> dict:

@@ -301,6 +301,21 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
         ({"log_keep": {"size": 100}}, "orthanc:log_keep:size", "such as 1 GB"),
         ({"log_keep": {"size": "0 GB"}}, "orthanc:log_keep:size", "such as 1 GB"),
         ({"log_keep": False}, "orthanc:log_keep", "must be a mapping"),
+        ({"hardening": "no"}, "orthanc:hardening", "must be true or false or a mapping"),
+        ({"hardening": {"ProtectHom": True}}, "orthanc:hardening:ProtectHom", "ProtectHome"),
+        ({"hardening": {"ProtectHome": "maybe"}}, "orthanc:hardening:ProtectHome", "read-only"),
+        ({"hardening": {"UMask": 63}}, "orthanc:hardening:UMask", "four octal digits"),
+        (
+            {"hardening": {"ReadWritePaths": ["srv"]}},
+            "orthanc:hardening:ReadWritePaths:0",
+            "absolute path",
+        ),
+        (
+            {"hardening": {"RestrictAddressFamilies": ["inet"]}},
+            "orthanc:hardening:RestrictAddressFamilies:0",
+            "AF_NETLINK",
+        ),
+        ({"hardening": {"ExecStart": "/bin/sh"}}, "orthanc:hardening:ExecStart", "unknown key"),
         (
             {"users": {7: {"password": "a long one of mine", "role": "reader"}}},
             "orthanc:users:7",
