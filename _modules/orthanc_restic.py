@@ -17,6 +17,7 @@ import re
 import shlex
 import subprocess
 import tempfile
+import threading
 import time
 
 from salt.exceptions import CommandExecutionError
@@ -42,6 +43,7 @@ ROOTS_KEYS = ("/root/.ssh/id_ed25519", "/root/.ssh/id_ecdsa", "/root/.ssh/id_rsa
 # What restic says, and what that means.
 NOT_THERE = re.compile("Is there a repository at|repository does not exist")
 LOCKED = re.compile("already locked")
+FULL = re.compile("no space left on device|[Dd]isk quota exceeded")
 MEANINGS = (
     (
         "wrong password|no key found",
@@ -54,7 +56,7 @@ MEANINGS = (
         "the other host does not let this one in; `salt-call orthanc.backup_key` shows the key that"
         " it has to know",
     ),
-    ("no space left on device|[Dd]isk quota exceeded", "the disk of the repository is full"),
+    (FULL, "the disk of the repository is full"),
     ("already locked", "another backup of the repository does not end, or `restic unlock` it"),
 )
 # A secret of fewer characters than these may be a part of any word.
@@ -317,6 +319,8 @@ def _run(job: dict, words: list) -> dict:
         cwd="/",
         env=_environment(job),
     ) as process:
+        # Where the disk is full, restic itself tries again for a quarter of an hour.
+        threading.Thread(target=_end_if_full, args=[process, errors], daemon=True).start()
         try:
             output, code = _followed(process.stdout), process.wait()
         except BaseException:
@@ -325,6 +329,17 @@ def _run(job: dict, words: list) -> dict:
         errors.seek(0)
         said = errors.read().decode(errors="replace")
     return {"retcode": code, "stdout": output, "stderr": said}
+
+
+def _end_if_full(process, errors) -> None:
+    """End restic as soon as it says that there is no room."""
+    while process.poll() is None:
+        time.sleep(0.5)
+        with contextlib.suppress(OSError, ValueError):  # it has ended meanwhile
+            size = os.fstat(errors.fileno()).st_size
+            if FULL.search(os.pread(errors.fileno(), size, 0).decode(errors="replace")):
+                process.kill()
+                return
 
 
 def _followed(stream) -> str:

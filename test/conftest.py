@@ -63,7 +63,7 @@ LONGEST = (
     *("test_the_same_everywhere", "test_no_secret_leaks", "test_commands", "test_postgresql"),
     *("test_https_under_way", "test_https_changes", "test_https", "test_wrong_pillars"),
     *("test_dicom_tls", "test_load", "test_refusals", "test_backup_key", "test_salt_ssh"),
-    *("test_interrupted", "test_plugins", "test_images"),
+    *("test_interrupted", "test_plugins", "test_images", "test_backup"),
 )
 
 
