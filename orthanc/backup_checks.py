@@ -18,17 +18,18 @@ def run() -> dict:
     return {"check_backup": check_backup}
 
 
-def check_backup(given, settings: dict) -> list[str]:
+def check_backup(settings: dict, default: dict) -> list[str]:
     """Return what is wrong with the repository of the backups, and what belongs to it."""
-    if given is None:
+    path, where, given = "orthanc:backup", "orthanc:backup:repository", settings["backup"]
+    # Nobody asks for any, but a default may be written out.
+    if given == default:
         return []
-    path, where = "orthanc:backup", "orthanc:backup:repository"
     if "repository" not in given:
         return [f"{where}: missing; say where the backups are to be kept"]
     problems = [
         f"{path}:environment:{name}: is set by the formula; see {path}:"
         f"{'password' if 'PASSWORD' in name else 'repository'}"
-        for name in given.get("environment", {})
+        for name in given["environment"]
         if name in OWN_VARIABLES
     ]
     repository = posixpath.normpath(re.sub("^/+", "/", given["repository"]))

@@ -67,7 +67,7 @@ def problems(pillar: dict, settings: dict, defaults: dict) -> list[str]:
         *check_database(pillar.get("postgresql", {}), settings, defaults["postgresql"]),
         *check_plugins(settings["plugins"]),
         *check_backup_key(settings),
-        *check_backup(pillar.get("backup"), settings),
+        *check_backup(settings, defaults["backup"]),
         *check_own_ca(settings),
         *check_loaded(settings),
         *check_https(settings, pillar.get("https", {})),

@@ -493,7 +493,7 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
             for folder in ("/var/lib/orthanc", "/etc/orthanc", "")
         ),
         ({"backup": {"repo": "/srv/backup"}}, "orthanc:backup:repo", "backup:repository"),
-        ({"backup": {"schedule": "02:00"}}, "orthanc:backup:repository", "missing"),
+        ({"backup": {"schedule": "03:00"}}, "orthanc:backup:repository", "missing"),
         ({"backup": {"repository": "x"}}, "orthanc:backup:repository", "an absolute path, or"),
         ({"backup": {**BACKUP, "schedule": "a;b"}}, "orthanc:backup:schedule", "OnCalendar"),
         ({"backup": {**BACKUP, "keep": {"hourly": 1}}}, "orthanc:backup:keep:hourly", "daily"),
