@@ -36,7 +36,7 @@ BAD = [
     {"dicom": {"enabled": True}, "config": TLS},
     {"config": {"HttpTimeout": "long"}},
     {"config": {"Plugins": ["/srv/broken.so"]}},
-    {"port": 80},
+    {"storage_reserve": "much"},
     {"paths": {"storage": "/srv/elsewhere"}},
     {"config": {"LuaScripts": ["/srv/failing.lua"]}},
 ]
