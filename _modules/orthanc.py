@@ -329,8 +329,7 @@ def _images(config) -> tuple:
     """Return the folder of the configuration, and its options with the places of the images."""
     __salt__["orthanc_host.require_root"]()
     name = _folder(config)
-    options = __salt__["orthanc_folder.effective"](name)
-    return name, __salt__["orthanc_folder.with_places"](options, name)
+    return name, __salt__["orthanc_folder.located"](name)
 
 
 def _account() -> dict:

@@ -28,9 +28,6 @@ import types
 # Nothing for Salt to offer.
 __load__: list = []
 
-# From which version on a Python can run the modules.
-PYTHON = (3, 8)
-
 
 class Functions(dict):
     """Functions by the names that Salt gives them; a module is loaded when it is first called."""

@@ -11,7 +11,6 @@ https://orthanc.uclouvain.be/book/users/backup.html
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import json
 import logging
@@ -98,17 +97,8 @@ def run(name):
             _clear(job)
 
 
-@contextlib.contextmanager
 def _alone(name: str):
-    """Let nobody else make a backup as long as the block lasts."""
-    descriptor = os.open(name, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise CommandExecutionError("a backup or a drill runs already") from None
-    finally:
-        os.close(descriptor)
+    return __salt__["orthanc_backup_job.alone"](name, "a backup")
 
 
 def _clear(job: dict) -> None:
@@ -132,25 +122,15 @@ def ended(name):
         __salt__["orthanc_backup_note.killed"](job["config"], "backup")
 
 
-def _options(job: dict) -> dict:
-    options = __salt__["orthanc_folder.effective"](job["config"])
-    return __salt__["orthanc_folder.with_places"](options, job["config"])
-
-
-def _account(job: dict) -> dict:
-    """Return the names of Orthanc's user and group."""
-    return {name: job[name] for name in ("user", "group")}
-
-
 def _aside(job: dict) -> str:
     """Return the path of the folder for the copy of the index."""
-    options = _options(job)
+    options = __salt__["orthanc_folder.located"](job["config"])
     folders = [options[name] for name in ("IndexDirectory", "StorageDirectory")]
     return os.path.join(next(filter(os.path.isdir, folders), folders[0]), ASIDE)
 
 
 def _back_up(job: dict, killed: bool) -> dict:
-    options, aside = _options(job), _aside(job)
+    options, aside = __salt__["orthanc_folder.located"](job["config"]), _aside(job)
     shutil.rmtree(aside, ignore_errors=True)
     __salt__["orthanc_restic.ready"](job)
     if killed:
@@ -192,7 +172,7 @@ def _back_up(job: dict, killed: bool) -> dict:
 
 def _take_index(options: dict, job: dict, aside: str) -> tuple:
     """Take what the index knows aside. Return the files that it knows, and how many images."""
-    account = _account(job)
+    account = __salt__["orthanc_backup_job.account"](job)
     section = __salt__["orthanc_postgresql.section_of"](options)
     is_sqlite = __salt__["orthanc_postgresql.is_sqlite"](options)
     in_folder = __salt__["orthanc_identity.in_folder"](options)
@@ -287,7 +267,9 @@ def _gone(job: dict, options: dict, known: dict) -> dict:
     gone = sorted(uuid for uuid in known if not os.path.lexists(path_of(storage, uuid)))
     if not gone:
         return {"deleted": [], "lost": []}
-    with __salt__["orthanc_index.opened"](options, _account(job)) as index:
+    with __salt__["orthanc_index.opened"](
+        options, __salt__["orthanc_backup_job.account"](job)
+    ) as index:
         left = index.files()
     lost = [uuid for uuid in gone if uuid in left]
     if 2 * len(lost) > len(known):

@@ -5,6 +5,8 @@ says, the ``password`` of the repository, and what else :py:mod:`orthanc_restic`
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -42,6 +44,42 @@ def job(name=FOLDER):
             "there is no backup on this host; set orthanc:backup:repository and apply the formula"
         )
     return {**json.loads(text), "folder": name}
+
+
+def account(job):
+    """
+    Part of the formula. Return the names of Orthanc's ``user`` and ``group``, a mapping.
+
+    job
+        What ``job`` returned.
+    """
+    return {name: job[name] for name in ("user", "group")}
+
+
+@contextlib.contextmanager
+def alone(path, what, flags=os.O_RDONLY):
+    """
+    Part of the formula. Let nobody else do the same as long as the block lasts.
+
+    path
+        What is locked meanwhile.
+
+    what
+        What is done, for who comes second.
+
+    flags
+        How it is opened; see ``os.open``.
+
+    Raises CommandExecutionError if somebody does it already.
+    """
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise CommandExecutionError(f"{what} runs already") from None
+    finally:
+        os.close(descriptor)
 
 
 def lacks(name, wanted):

@@ -71,16 +71,9 @@ def run(name):
             raise CommandExecutionError(found["error"])
 
 
-@contextlib.contextmanager
 def _alone(name: str):
-    descriptor = os.open(os.path.join(name, "drill"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise CommandExecutionError("a drill runs already") from None
-    finally:
-        os.close(descriptor)
+    path, flags = os.path.join(name, "drill"), os.O_RDWR | os.O_CREAT
+    return __salt__["orthanc_backup_job.alone"](path, "a drill", flags)
 
 
 def ended(name):
@@ -97,22 +90,15 @@ def ended(name):
         __salt__["orthanc_backup_note.killed"](job["config"], "drill")
 
 
-def _options(job: dict) -> dict:
-    options = __salt__["orthanc_folder.effective"](job["config"])
-    return __salt__["orthanc_folder.with_places"](options, job["config"])
-
-
-def _account(job: dict) -> dict:
-    return {name: job[name] for name in ("user", "group")}
-
-
 def _aside(job: dict) -> str:
-    return os.path.join(_options(job)["StorageDirectory"], ASIDE)
+    return os.path.join(
+        __salt__["orthanc_folder.located"](job["config"])["StorageDirectory"], ASIDE
+    )
 
 
 def _clear(job: dict) -> None:
     """Throw away what was restored."""
-    options = _options(job)
+    options = __salt__["orthanc_folder.located"](job["config"])
     shutil.rmtree(_aside(job), ignore_errors=True)
     if not __salt__["orthanc_postgresql.is_sqlite"](options):
         with contextlib.suppress(CommandExecutionError):
@@ -120,7 +106,7 @@ def _clear(job: dict) -> None:
 
 
 def _drill(job: dict) -> dict:
-    options, aside = _options(job), _aside(job)
+    options, aside = __salt__["orthanc_folder.located"](job["config"]), _aside(job)
     _clear(job)
     snapshots = __salt__["orthanc_restic.snapshots"](job, job["host"])
     if not snapshots:
@@ -150,7 +136,9 @@ def _drill(job: dict) -> dict:
     # What is not known to the server any more was deleted while the backup was made.
     deleted: list = []
     if bad["missing"]:
-        with __salt__["orthanc_index.opened"](options, _account(job)) as index:
+        with __salt__["orthanc_index.opened"](
+            options, __salt__["orthanc_backup_job.account"](job)
+        ) as index:
             left = index.files()
         deleted = [uuid for uuid in bad["missing"] if uuid not in left]
         bad["missing"] = [uuid for uuid in bad["missing"] if uuid in left]
@@ -223,7 +211,9 @@ def _restored(options: dict, job: dict, manifest: dict) -> dict:
     log.info("Restoring the database")
     _sql(options, job, f"CREATE DATABASE {DATABASE} OWNER {job['user']}")
     dump = os.path.join(found["IndexDirectory"], "database.dump")
-    __salt__["orthanc_postgresql.restore"](found["PostgreSQL"], dump, **_account(job))
+    __salt__["orthanc_postgresql.restore"](
+        found["PostgreSQL"], dump, **__salt__["orthanc_backup_job.account"](job)
+    )
     return found
 
 
@@ -238,7 +228,9 @@ def _sql(options: dict, job: dict, statement: str) -> None:
         )
     else:
         statement = statement.partition(" OWNER ")[0]
-        said = __salt__["orthanc_postgresql.ask"](section, statement, **_account(job))
+        said = __salt__["orthanc_postgresql.ask"](
+            section, statement, **__salt__["orthanc_backup_job.account"](job)
+        )
     if said is None or said["retcode"]:
         why = said["stderr"] if said else "there is no psql"
         raise CommandExecutionError(f"no database for the drill can be made or dropped: {why}")
@@ -247,7 +239,9 @@ def _sql(options: dict, job: dict, statement: str) -> None:
 @contextlib.contextmanager
 def _opened(restored: dict, job: dict):
     if "PostgreSQL" in restored:
-        with __salt__["orthanc_index.opened"](restored, _account(job)) as index:
+        with __salt__["orthanc_index.opened"](
+            restored, __salt__["orthanc_backup_job.account"](job)
+        ) as index:
             yield index
     else:
         path = os.path.join(restored["IndexDirectory"], "index")

@@ -172,6 +172,17 @@ def with_places(options, folder):
     return found
 
 
+def located(folder):
+    """
+    Part of the formula. Return the options of a folder with the places of images and index; see
+    ``effective`` and ``with_places``.
+
+    folder
+        The path of the folder.
+    """
+    return with_places(effective(folder), folder)
+
+
 def places(options):
     """
     Part of the formula. Return the places of images and index among options, two values by the

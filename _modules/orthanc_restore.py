@@ -225,7 +225,7 @@ def whole(job, backup, options, address, overwrite=False):
 
     Raises CommandExecutionError if that failed; called again, it goes on.
     """
-    account = {name: job[name] for name in ("user", "group")}
+    account = __salt__["orthanc_backup_job.account"](job)
     manifest = prepare(job, backup, options, account, overwrite)
     began = time.monotonic()
     log.info("Stopping the server for what was restored")
