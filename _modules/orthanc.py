@@ -6,46 +6,13 @@ https://orthanc.uclouvain.be/book/users/rest.html
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 
-import salt.utils.files
-import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
-
-log = logging.getLogger(__name__)
 
 # Where Debian's package logs; openSUSE's does into the journal.
 PACKAGES_LOG = "/var/log/orthanc"
-# How long a service may be seen as not running before waiting for it is given up: systemd
-# restarts it after 0.1 s where the unit says so.
-GRACE = 3
-
-
-def port(config):
-    """
-    Part of the formula. Return the number of the port of the REST API, as the configuration gives
-    it.
-
-    config
-        The path of the folder of the configuration.
-    """
-    return __salt__["orthanc_folder.effective"](config).get("HttpPort", 8042)
-
-
-def url(config):
-    """
-    Part of the formula. Return the address of the REST API on this host, as the configuration gives
-    it.
-
-    config
-        The path of the folder of the configuration.
-    """
-    options = __salt__["orthanc_folder.effective"](config)
-    scheme = "https" if options.get("SslEnabled") else "http"
-    # Orthanc takes only 127.0.0.1 for local, neither localhost nor ::1.
-    return f"{scheme}://127.0.0.1:{options.get('HttpPort', 8042)}"
 
 
 def answers(address=None):
@@ -62,7 +29,8 @@ def answers(address=None):
 
         salt '*' orthanc.answers
     """
-    return __salt__["orthanc_http.answers"](address or url(_folder(None)))
+    address = address or __salt__["orthanc_server.url"](_folder(None))
+    return __salt__["orthanc_http.answers"](address)
 
 
 def restart(service=None):
@@ -81,56 +49,12 @@ def restart(service=None):
     No example, because it interrupts the server that it is typed on.
     """
     __salt__["orthanc_host.require_root"]()
-    service = service or _server()
-    __salt__["orthanc_host.settle"]()
-    if salt.utils.systemd.booted(__context__):
-        # Its drop-in may have been written, or put back.
-        for words in (["daemon-reload"], ["reset-failed", service]):
-            __salt__["cmd.run_all"](["systemctl", *words], python_shell=False, ignore_retcode=True)
-    return __salt__["service.restart"](service)
+    return __salt__["orthanc_server.restart"](service or _server())
 
 
 def _server() -> str:
     """Return how the packages call the service and its account."""
     return __salt__["orthanc_tables.get"]("SERVER")
-
-
-def wait(service, config, log=None, timeout=60):
-    """
-    Part of the formula. Wait until Orthanc answers.
-
-    service
-        The name of the service.
-
-    config
-        The path of the folder of the configuration.
-
-    log
-        The path of the folder of the logs; None for the journal.
-
-    timeout
-        For how many seconds to wait at most. A service that has died is not waited for.
-
-    Returns the address at which it answers.
-
-    Raises CommandExecutionError with the errors of Orthanc's log if it does not.
-    """
-    address = url(config)
-    started = seen_running = time.monotonic()
-    while not answers(address):
-        now = time.monotonic()
-        if __salt__["service.status"](service):
-            seen_running = now
-        if now - seen_running > GRACE:
-            what = f"{service} does not stay up"
-        elif now - started > timeout:
-            what = f"{service} runs, but did not answer at {address} within {timeout} seconds"
-        else:
-            time.sleep(0.1)
-            continue
-        lines = errors(service, log, config=config) or ["(nothing)"]
-        raise CommandExecutionError("\n".join([f"{what}. Its log says:", *lines]))
-    return address
 
 
 def backend(config):
@@ -151,36 +75,7 @@ def backend(config):
 
         salt '*' orthanc.backend /etc/orthanc
     """
-    options = __salt__["orthanc_folder.effective"](config)
-    folder = options.get("IndexDirectory") or options.get("StorageDirectory") or ""
-    index = os.path.join(folder, "index")
-    return __salt__["orthanc_host.backend"](index)
-
-
-def require_postgresql(config):
-    """
-    Part of the formula. Return nothing if the Orthanc that runs keeps its index in PostgreSQL.
-
-    config
-        The path of the folder of the configuration.
-
-    Raises CommandExecutionError with the reason if it does not: it says nothing by itself, and
-    serves without the images that the database knows.
-    """
-    found = backend(config)
-    if found == "PostgreSQL":
-        return
-    if found == "unknown":
-        log.warning("Whether Orthanc keeps its index in PostgreSQL cannot be told on this host")
-        return
-    options = __salt__["orthanc_folder.effective"](config)
-    reason = f"none of Plugins ({options.get('Plugins')}) is the index plugin of PostgreSQL"
-    if not (options.get("PostgreSQL") or {}).get("EnableIndex"):
-        reason = "EnableIndex is not true in the section PostgreSQL"
-    raise CommandExecutionError(
-        f"Orthanc serves, but keeps its index in {found or 'another place'} and not in PostgreSQL:"
-        f" {reason}"
-    )
+    return __salt__["orthanc_server.backend"](config)
 
 
 def errors(service=None, log="", count=10, config=None):
@@ -210,10 +105,8 @@ def errors(service=None, log="", count=10, config=None):
     """
     if log == "":
         log = _paths().get("log") or (PACKAGES_LOG if os.path.isdir(PACKAGES_LOG) else None)
-    lines = __salt__["orthanc_log.lines"](service or _server(), log)
-    # Orthanc begins each line with its level: E, W, I or T, and the date.
-    found = [line for line in lines if line[:1] == "E" and line[1:5].isdigit()]
-    return __salt__["orthanc_folder.scrub"](_folder(config), (found or lines)[-count:])
+    name = service or _server()
+    return __salt__["orthanc_server.errors"](name, log, _folder(config), count)
 
 
 def _folder(config):
@@ -241,7 +134,10 @@ def access(config=None):
     """
     config = _folder(config)
     options = __salt__["orthanc_folder.effective"](config)
-    address, remote = url(config), options.get("RemoteAccessAllowed", False)
+    address, remote = (
+        __salt__["orthanc_server.url"](config),
+        options.get("RemoteAccessAllowed", False),
+    )
     certificate = options.get("SslCertificate") if options.get("SslEnabled") else None
     site = __salt__["orthanc_nginx.found"]()
     if site:
@@ -452,7 +348,8 @@ def restore(snapshot="latest", target=None, study=None, host=None, overwrite=Fal
     chosen = __salt__["orthanc_restore.chosen"](job, snapshot, host)
     if target or study:
         return __salt__["orthanc_restore.into_folder"](job, chosen, target or "", study)
-    return __salt__["orthanc_restore.whole"](job, chosen, options, url(name), overwrite)
+    address = __salt__["orthanc_server.url"](name)
+    return __salt__["orthanc_restore.whole"](job, chosen, options, address, overwrite)
 
 
 def _job(what: str) -> dict:

@@ -277,9 +277,9 @@ def undo(service, config, log=None, test=False):
     if f"{service} enabled" in changes:
         __salt__["service.enable" if before["enabled"] else "service.disable"](service)
     if before.get("running"):
-        __salt__["orthanc.restart"](service)
+        __salt__["orthanc_server.restart"](service)
         serves_with = __salt__["orthanc_folder.in_use"](config, service)
-        __salt__["orthanc.wait"](service, serves_with, log=log)
+        __salt__["orthanc_server.wait"](service, serves_with, log=log)
     path = _place()
     with _failing(f"removing {path}"):
         os.unlink(path)

@@ -313,7 +313,7 @@ def _answers(process, trial: dict) -> bool:
     address = f"https://127.0.0.1:{trial['HttpPort']}"
     deadline = time.monotonic() + 10
     while process.poll() is None and time.monotonic() < deadline:
-        if __salt__["orthanc.answers"](address):
+        if __salt__["orthanc_http.answers"](address):
             return True
         time.sleep(0.1)
     return False

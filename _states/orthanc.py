@@ -22,7 +22,7 @@ STRAYED = (
 
 
 def __virtual__():
-    if "orthanc.wait" not in __salt__:
+    if "orthanc_server.wait" not in __salt__:
         return False, "orthanc: the execution module of this name is not on this minion"
     return __virtualname__
 
@@ -105,9 +105,9 @@ def _serve(name, server, proxy, restart):
         if done:
             _restart(name, server, proxy)
             ret["changes"].update(start)
-        address = __salt__["orthanc.wait"](name, config, server["log"], server["timeout"])
+        address = __salt__["orthanc_server.wait"](name, config, server["log"], server["timeout"])
         if server["postgresql"]:
-            __salt__["orthanc.require_postgresql"](config)
+            __salt__["orthanc_server.require_postgresql"](config)
         if publish:
             __salt__["orthanc_nginx.publish"](proxy)
             ret["changes"].update(publish)
@@ -125,8 +125,8 @@ def _serve(name, server, proxy, restart):
 
 def _restart(name, server, proxy):
     if proxy:
-        __salt__["orthanc_nginx.withdraw"](proxy, __salt__["orthanc.port"](server["config"]))
-    __salt__["orthanc.restart"](name)
+        __salt__["orthanc_nginx.withdraw"](proxy, __salt__["orthanc_server.port"](server["config"]))
+    __salt__["orthanc_server.restart"](name)
 
 
 def _prove(server):
@@ -155,7 +155,7 @@ def _go_back(name, server, proxy, before):
         _restart(name, server, proxy if before else None)
         # Where the folder itself has been moved, the last good one is another.
         served = __salt__["orthanc_folder.in_use"](config, name)
-        __salt__["orthanc.wait"](name, served, server["log"], server["timeout"])
+        __salt__["orthanc_server.wait"](name, served, server["log"], server["timeout"])
         if before and before != __salt__["orthanc_nginx.current"](proxy):
             __salt__["orthanc_nginx.put"](proxy, before)
         _prove(server)

@@ -66,7 +66,7 @@ def machine(tmp_path, monkeypatch):
         "orthanc_folder.in_use": lambda config, _: config,
     }
     noted = ("pkg.hold", "pkg.unhold", "service.enable", "service.disable")
-    noted += ("cmd.run_all", "orthanc.restart", "orthanc.wait")
+    noted += ("cmd.run_all", "orthanc_server.restart", "orthanc_server.wait")
     functions.update({name: found.note(name) for name in noted})
     own = {name: given for name, given in first_run.__salt__.items() if "orthanc_files." in name}
     monkeypatch.setattr(first_run, "__salt__", {**own, **functions})
@@ -241,7 +241,7 @@ def test_a_server_that_was_there_is_as_it_was(machine, running):
     assert ("orthanc running" in changes) is running
     done = [what for what, *_ in machine.done]
     assert done[:2] == ["pkg.hold", "service.enable" if running else "service.disable"]
-    assert ("orthanc.restart" in done) is running
+    assert ("orthanc_server.restart" in done) is running
     assert not (machine.folder / "lib/formula").exists()
 
 

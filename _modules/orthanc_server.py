@@ -1,0 +1,159 @@
+"""
+The service of Orthanc on this host: its address, started and waited for, and what its log says.
+
+Part of the formula; what people ask of it is in :py:mod:`orthanc`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+import salt.utils.systemd
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+# For how many seconds a service may be seen as not running before waiting for it is given up:
+# systemd restarts it after 0.1 s where the unit says so.
+GRACE = 3
+
+
+def port(config):
+    """
+    Part of the formula. Return the number of the port of the REST API, as the configuration gives
+    it.
+
+    config
+        The path of the folder of the configuration.
+    """
+    return __salt__["orthanc_folder.effective"](config).get("HttpPort", 8042)
+
+
+def url(config):
+    """
+    Part of the formula. Return the address of the REST API on this host, as the configuration gives
+    it.
+
+    config
+        The path of the folder of the configuration.
+    """
+    options = __salt__["orthanc_folder.effective"](config)
+    scheme = "https" if options.get("SslEnabled") else "http"
+    # Orthanc takes only 127.0.0.1 for local, neither localhost nor ::1.
+    return f"{scheme}://127.0.0.1:{options.get('HttpPort', 8042)}"
+
+
+def restart(service):
+    """
+    Part of the formula. Restart Orthanc; see ``orthanc.restart``.
+
+    service
+        The name of the service.
+    """
+    __salt__["orthanc_host.settle"]()
+    if salt.utils.systemd.booted(__context__):
+        # Its drop-in may have been written, or put back.
+        for words in (["daemon-reload"], ["reset-failed", service]):
+            __salt__["cmd.run_all"](["systemctl", *words], python_shell=False, ignore_retcode=True)
+    return __salt__["service.restart"](service)
+
+
+def wait(service, config, log=None, timeout=60):
+    """
+    Part of the formula. Wait until Orthanc answers.
+
+    service
+        The name of the service.
+
+    config
+        The path of the folder of the configuration.
+
+    log
+        The path of the folder of the logs; None for the journal.
+
+    timeout
+        For how many seconds to wait at most. A service that has died is not waited for.
+
+    Returns the address at which it answers.
+
+    Raises CommandExecutionError with the errors of Orthanc's log if it does not.
+    """
+    address = url(config)
+    started = seen_running = time.monotonic()
+    while not __salt__["orthanc_http.answers"](address):
+        now = time.monotonic()
+        if __salt__["service.status"](service):
+            seen_running = now
+        if now - seen_running > GRACE:
+            what = f"{service} does not stay up"
+        elif now - started > timeout:
+            what = f"{service} runs, but did not answer at {address} within {timeout} seconds"
+        else:
+            time.sleep(0.1)
+            continue
+        lines = errors(service, log, config) or ["(nothing)"]
+        raise CommandExecutionError("\n".join([f"{what}. Its log says:", *lines]))
+    return address
+
+
+def backend(config):
+    """
+    Part of the formula. Return where the Orthanc that runs keeps its index; see
+    ``orthanc.backend``.
+
+    config
+        The path of the folder of the configuration.
+    """
+    options = __salt__["orthanc_folder.effective"](config)
+    folder = options.get("IndexDirectory") or options.get("StorageDirectory") or ""
+    return __salt__["orthanc_host.backend"](os.path.join(folder, "index"))
+
+
+def require_postgresql(config):
+    """
+    Part of the formula. Return nothing if the Orthanc that runs keeps its index in PostgreSQL.
+
+    config
+        The path of the folder of the configuration.
+
+    Raises CommandExecutionError with the reason if it does not: it says nothing by itself, and
+    serves without the images that the database knows.
+    """
+    found = backend(config)
+    if found == "PostgreSQL":
+        return
+    if found == "unknown":
+        log.warning("Whether Orthanc keeps its index in PostgreSQL cannot be told on this host")
+        return
+    options = __salt__["orthanc_folder.effective"](config)
+    reason = f"none of Plugins ({options.get('Plugins')}) is the index plugin of PostgreSQL"
+    if not (options.get("PostgreSQL") or {}).get("EnableIndex"):
+        reason = "EnableIndex is not true in the section PostgreSQL"
+    raise CommandExecutionError(
+        f"Orthanc serves, but keeps its index in {found or 'another place'} and not in PostgreSQL:"
+        f" {reason}"
+    )
+
+
+def errors(service, log, config, count=10):
+    """
+    Part of the formula. Return the last errors that Orthanc logged; see ``orthanc.errors``.
+
+    service
+        The name of the service.
+
+    log
+        The path of the folder of the logs; None for the journal.
+
+    config
+        The path of the folder of the configuration, whose secrets are hidden.
+
+    count
+        How many lines at most.
+    """
+    lines = __salt__["orthanc_log.lines"](service, log)
+    # Orthanc begins each line with its level: E, W, I or T, and the date.
+    found = [line for line in lines if line[:1] == "E" and line[1:5].isdigit()]
+    return __salt__["orthanc_folder.scrub"](config, (found or lines)[-count:])
