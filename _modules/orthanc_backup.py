@@ -22,7 +22,7 @@ from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
-# What systemd starts; see ``orthanc_jobs.put``.
+# What systemd starts; see ``orthanc_jobs.pending``.
 JOBS = {
     "backup": {
         "name": "orthanc-backup",
@@ -286,7 +286,7 @@ def _gone(job: dict, options: dict, known: dict) -> dict:
 
 
 def _timers(name: str, job: dict, schedules: dict) -> list:
-    """Return what systemd is to start; see ``orthanc_jobs.put``."""
+    """Return what systemd is to start; see ``orthanc_jobs.pending``."""
     here = [job["repository"]] if job["repository"].startswith("/") else []
     return [
         {**each, "argument": name, "schedule": schedules.get(what), "mounts": here}
@@ -313,10 +313,7 @@ def lacks(name, job, schedules):
     timers = _timers(name, job, schedules)
     files = __salt__["orthanc_backup_job.lacks"](name, job)
     found = {path: "made" if text is None else "written" for path, text in files.items()}
-    for path, text in __salt__["orthanc_jobs.lacks"](timers).items():
-        found[path] = "removed" if text is None else "written"
-    found.update(dict.fromkeys(__salt__["orthanc_jobs.idle"](timers), "started"))
-    return found
+    return {**found, **__salt__["orthanc_jobs.pending"](timers)}
 
 
 def make(name, job, schedules):
@@ -331,7 +328,7 @@ def make(name, job, schedules):
     timers = _timers(name, job, schedules)
     with __salt__["orthanc_files.failing"]("setting up the backup"):
         __salt__["orthanc_backup_job.put"](name, __salt__["orthanc_backup_job.lacks"](name, job))
-        __salt__["orthanc_jobs.put"](__salt__["orthanc_jobs.lacks"](timers), timers)
+        __salt__["orthanc_jobs.put"](timers)
 
 
 def left(name):
@@ -343,7 +340,7 @@ def left(name):
     """
     own = [os.path.join(name, entry) for entry in ("job.json", MANIFEST, RUNNING, "drill")]
     timers = _timers(name, {"repository": ""}, {})
-    return [*__salt__["orthanc_jobs.files_of"](timers), *filter(os.path.lexists, own)]
+    return [*__salt__["orthanc_jobs.left"](timers), *filter(os.path.lexists, own)]
 
 
 def remove(name):

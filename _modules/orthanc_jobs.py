@@ -7,19 +7,15 @@ Where systemd does not run, the program is there all the same, for a scheduler o
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
 import re
 import sys
 
-import salt.utils.files
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
 
 UNITS = "/etc/systemd/system"
-# Where systemd notes when a timer last elapsed.
-STAMP = "/var/lib/systemd/timers/stamp-{}"
 # The folder of the program; see ``orthanc_files.own``.
 PROGRAM = "/usr/local/lib/{}"
 RUNNER = "orthanc_alone.py"
@@ -60,23 +56,27 @@ WantedBy=timers.target
 """
 
 
-def lacks(timers):
+def pending(timers):
     """
-    Part of the formula. Return what ``put`` would write, as a mapping from path to text, None for a
-    file that goes.
+    Part of the formula. Return what ``put`` would do; see ``orthanc_timer.pending``.
 
     timers
-        A list of mappings, see ``put``.
+        A list of mappings: the ``name`` of the units, their ``description``; the ``function`` that
+        is called, None where the units are to go, with its ``argument``, and the one that is called
+        when it has ``ended``; the ``schedule``, None for none, and its ``place`` in the pillar; and
+        the paths in ``mounts``, whose disks it needs.
 
     Raises CommandExecutionError if systemd does not take a schedule, or no Python of this host can
     run the program.
     """
-    wanted = {**_program(), **{k: v for timer in timers for k, v in _units(timer).items()}}
-    # What an earlier version of the formula had.
-    for path in glob.glob(os.path.join(glob.escape(_folder()), "*.py")):
-        wanted.setdefault(path, None)
-    read = __salt__["orthanc_files.read_if_there"]
-    return {path: text for path, text in wanted.items() if read(path) != text}
+    return __salt__["orthanc_timer.pending"](_files(timers))
+
+
+def _files(timers: list) -> dict:
+    """Return the text of each file by its path, None of one that is not to be."""
+    # What an earlier version of the formula had goes.
+    old = dict.fromkeys(glob.glob(os.path.join(glob.escape(_folder()), "*.py")))
+    return {**old, **_program(), **_units(timers)}
 
 
 def _folder() -> str:
@@ -92,18 +92,19 @@ def _program() -> dict:
     }
 
 
-def _units(timer: dict) -> dict:
-    """Return the texts of the units of a timer by their paths; None of one that is not to be."""
-    if not _booted():
-        return {}
-    texts: dict = {"service": None, "timer": None}
-    if timer["function"]:
-        values = {**timer, "command": " ".join(command()), "mounts": _mounts(timer["mounts"])}
-        texts["service"] = SERVICE.format(**values)
-    if timer["function"] and timer["schedule"]:
-        _check(timer)
-        texts["timer"] = TIMER.format(**timer)
-    return {f"{UNITS}/{timer['name']}.{kind}": text for kind, text in texts.items()}
+def _units(timers: list) -> dict:
+    """Return the texts of the units of timers by their paths; None of one that is not to be."""
+    texts = {}
+    for timer in timers if _booted() else []:
+        service = f"{UNITS}/{timer['name']}.service"
+        texts.update({service: None, f"{UNITS}/{timer['name']}.timer": None})
+        if timer["function"]:
+            values = {**timer, "command": " ".join(command()), "mounts": _mounts(timer["mounts"])}
+            texts[service] = SERVICE.format(**values)
+        if timer["function"] and timer["schedule"]:
+            _check(timer)
+            texts[f"{UNITS}/{timer['name']}.timer"] = TIMER.format(**timer)
+    return texts
 
 
 def _booted() -> bool:
@@ -138,84 +139,48 @@ def command():
     raise CommandExecutionError("no Python of this host is 3.8 or newer and has sqlite3")
 
 
-def put(files, timers):
+def put(timers):
     """
     Part of the formula. Write the program and the units, and start and stop the timers.
 
-    files
-        What ``lacks`` returned.
+    timers
+        See ``pending``.
+
+    Raises CommandExecutionError if that failed.
+    """
+    __salt__["orthanc_timer.put"](_files(timers))
+
+
+def left(timers):
+    """
+    Part of the formula. Return the paths of all that ``remove`` would remove.
 
     timers
-        A list of mappings: the ``name`` of the units, their ``description``; the ``function`` that
-        is called, None where the units are to go, with its ``argument``, and the one that is called
-        when it has ``ended``; the ``schedule``, None for none, and its ``place`` in the pillar; and
-        the paths in ``mounts``, whose disks it needs.
-
-    Raises OSError if writing failed, CommandExecutionError if systemd refuses.
+        See ``pending``.
     """
-    timed = [f"{timer['name']}.timer" for timer in timers if _booted()]
-    for unit in timed:
-        if files.get(f"{UNITS}/{unit}", "") is None:
-            _systemctl("disable", "--now", unit)
-    for path, text in files.items():
-        with salt.utils.files.set_umask(0o022):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        __salt__["orthanc_files.write"](path, text, 0o644)
-    if any(path.startswith(UNITS) for path in files):
-        _systemctl("daemon-reload")
-    for unit in idle(timers):
-        _systemctl("enable", "--now", unit)
-    for unit in timed:
-        if files.get(f"{UNITS}/{unit}"):
-            # With the schedule as it is now.
-            _systemctl("restart", unit)
+    return [path for path in _absent(timers) if os.path.lexists(path)]
 
 
-def idle(timers):
-    """
-    Part of the formula. Return the timers that are to be on and are not, a list of the names of
-    units.
-
-    timers
-        See ``put``.
-    """
-    if not _booted():
-        return []
-    units = [f"{each['name']}.timer" for each in timers if each["function"] and each["schedule"]]
-    good = ["active", "enabled"]
-    shown = {u: __salt__["orthanc_host.unit"](u, "ActiveState", "UnitFileState") for u in units}
-    return [unit for unit in units if shown[unit] != good]
-
-
-def _systemctl(*words: str) -> None:
-    said = __salt__["cmd.run_all"](["systemctl", *words], python_shell=False, ignore_retcode=True)
-    if said["retcode"]:
-        raise CommandExecutionError(f"systemctl {' '.join(words)} failed: {said['stderr']}")
-
-
-def files_of(timers):
-    """
-    Part of the formula. Return the paths of all that ``put`` wrote and that is there.
-
-    timers
-        See ``put``.
-    """
-    units = [f"{UNITS}/{each['name']}.{kind}" for each in timers for kind in ("service", "timer")]
-    program = glob.glob(os.path.join(glob.escape(_folder()), "*.py"))
-    return [path for path in [*sorted(program), *units] if os.path.lexists(path)]
+def _absent(timers: list) -> dict:
+    """Return the paths of what goes with timers, with None: with the last ones the program."""
+    units = {f"{UNITS}/{each['name']}.{kind}" for each in timers for kind in ("timer", "service")}
+    others = set(glob.glob(f"{UNITS}/*.service")) - units
+    runner, read = os.path.join(_folder(), RUNNER), __salt__["orthanc_files.read_if_there"]
+    shared = any(runner in (read(path) or "") for path in others)
+    program = [] if shared else sorted(glob.glob(os.path.join(glob.escape(_folder()), "*.py")))
+    return dict.fromkeys([*sorted(units), *program])
 
 
 def remove(timers):
     """
-    Part of the formula. Remove what ``put`` wrote.
+    Part of the formula. Remove what ``put`` wrote, but what other timers need.
 
     timers
-        See ``put``.
+        See ``pending``.
+
+    Raises CommandExecutionError if that failed.
     """
-    put(dict.fromkeys(files_of(timers)), [{**timer, "function": None} for timer in timers])
-    for timer in timers:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(STAMP.format(f"{timer['name']}.timer"))
+    __salt__["orthanc_timer.put"](_absent(timers))
     if os.path.isdir(_folder()) and not os.listdir(_folder()):
         os.rmdir(_folder())
 

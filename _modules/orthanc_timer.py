@@ -1,5 +1,5 @@
 """
-A timer of systemd, the unit that it starts, and the program of that: what is done by the host
+Timers of systemd, the units that they start, and the programs of these: what is done by the host
 itself, also where no minion runs.
 """
 
@@ -8,99 +8,91 @@ from __future__ import annotations
 import contextlib
 import os
 
+import salt.utils.files
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
 
 MODE = 0o644
 # Where systemd notes when a timer last elapsed.
 STAMP = "/var/lib/systemd/timers/stamp-{}"
+GOOD = ["active", "enabled"]
 
 
-def pending(name, files):
+def pending(files):
     """
-    Part of the formula. Return what has to change for a timer to be there and to run, a mapping.
-
-    name
-        The name of the timer's unit.
+    Part of the formula. Return what ``put`` would do: a mapping from path to "written" or
+    "removed", and from the name of a timer to "started".
 
     files
-        A mapping from path to text.
+        A mapping from path to text, None for one that is not to be there. Each timer among them is
+        to run, and to be started at boot.
 
     Raises CommandExecutionError if a file cannot be read.
     """
     read = __salt__["orthanc_files.read_if_there"]
     with __salt__["orthanc_files.failing"]("reading the units"):
-        current = {path: read(path) for path in files}
-    changes = {
-        path: {"old": None if current[path] is None else "other text", "new": "written"}
+        # What is to go may be anything, also a link that leads nowhere.
+        other = {
+            path: text
+            for path, text in files.items()
+            if (os.path.lexists(path) if text is None else read(path) != text)
+        }
+    words = {path: "removed" if text is None else "written" for path, text in other.items()}
+    timers = [os.path.basename(path) for path in _timers(files, True)]
+    idle = [unit for unit in timers if _booted() and _state(unit) != GOOD]
+    return {**words, **dict.fromkeys(idle, "started")}
+
+
+def _booted() -> bool:
+    return salt.utils.systemd.booted(__context__)
+
+
+def _timers(files: dict, wanted: bool) -> list:
+    """Return the paths of the timers that are to be there, or not to be there."""
+    return [
+        path
         for path, text in files.items()
-        if text != current[path]
-    }
-    for what, word in (("enabled", "is-enabled"), ("running", "is-active")):
-        if not _is(word, name):
-            changes[f"{name} {what}"] = {"old": False, "new": True}
-    return changes
+        if path.endswith(".timer") and (text is not None) == wanted
+    ]
 
 
-def make(name, files):
+def _state(unit: str):
+    return __salt__["orthanc_host.unit"](unit, "ActiveState", "UnitFileState")
+
+
+def put(files):
     """
-    Part of the formula. Write the files of a timer, and start it, now and at boot.
+    Part of the formula. Write and remove files, and start and stop the timers among them.
 
-    name, files
+    files
         See ``pending``.
 
     Raises CommandExecutionError if that failed.
     """
-    with __salt__["orthanc_files.failing"](f"writing {name}"):
-        for path, text in files.items():
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+    todo = pending(files)
+    for path in _timers(files, False):
+        if _booted() and path in todo:
+            _systemctl("disable", "--now", os.path.basename(path))
+    with __salt__["orthanc_files.failing"]("writing the units"):
+        for path in [path for path in files if path in todo]:
+            with salt.utils.files.set_umask(0o022):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
             __salt__["orthanc_files.sweep"](path)
-            __salt__["orthanc_files.write"](path, text, MODE)
-    _systemctl("daemon-reload")
-    _systemctl("enable", name)
-    _systemctl("restart", name)
-
-
-def left(name, files):
-    """
-    Part of the formula. Return which files of a timer are there, a list of paths.
-
-    name
-        The name of the timer's unit.
-
-    files
-        A list of paths.
-    """
-    # Where it was enabled, the link goes with it.
-    return [path for path in files if os.path.lexists(path)]
-
-
-def remove(name, files):
-    """
-    Part of the formula. Stop a timer and remove its files.
-
-    name, files
-        See ``left``.
-
-    Raises CommandExecutionError if that failed.
-    """
-    booted = salt.utils.systemd.booted(__context__)
-    if booted and any(path.endswith(name) for path in left(name, files)):
-        _systemctl("disable", "--now", name)
-    with __salt__["orthanc_files.failing"](f"removing {name}"):
-        for path in left(name, files):
-            os.unlink(path)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(STAMP.format(name))
-    if booted:
+            __salt__["orthanc_files.write"](path, files[path], MODE)
+        for path in _timers(files, False):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(STAMP.format(os.path.basename(path)))
+    if not _booted():
+        return
+    if any(path.endswith((".service", ".timer")) for path in todo):
         _systemctl("daemon-reload")
-
-
-def _is(word: str, name: str) -> bool:
-    found = __salt__["cmd.retcode"](
-        ["systemctl", word, name], python_shell=False, ignore_retcode=True
-    )
-    return found == 0
+    for path in _timers(files, True):
+        unit = os.path.basename(path)
+        if unit in todo:
+            _systemctl("enable", unit)
+        if unit in todo or path in todo:
+            # With its schedule as it is now.
+            _systemctl("restart", unit)
 
 
 def _systemctl(*words: str) -> None:

@@ -4,13 +4,15 @@ A timer of systemd with the unit that it starts, of the formula's own.
 The work is done by the execution module :py:mod:`orthanc_timer`.
 """
 
+import os
+
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "orthanc_timer"
 
 
 def __virtual__():
-    if "orthanc_timer.make" not in __salt__:
+    if "orthanc_timer.put" not in __salt__:
         return False, "orthanc_timer: the execution module of this name is not on this minion"
     return __virtualname__
 
@@ -33,17 +35,7 @@ def present(name, files):
                 /etc/systemd/system/nightly.timer: "[Timer]\\nOnCalendar=daily\\n"
                 /etc/systemd/system/nightly.service: "[Service]\\nExecStart=/bin/true\\n"
     """
-    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is there and runs"}
-    try:
-        changes = __salt__["orthanc_timer.pending"](name, files)
-        if changes and __opts__["test"]:
-            ret.update(result=None, changes=changes, comment=f"{name} would be changed")
-        elif changes:
-            __salt__["orthanc_timer.make"](name, files)
-            ret.update(changes=changes, comment=f"{name} was changed")
-    except CommandExecutionError as err:
-        ret.update(result=False, comment=str(err))
-    return ret
+    return _settled(name, files, f"{name} is there and runs", ("would be changed", "was changed"))
 
 
 def absent(name, files):
@@ -62,17 +54,23 @@ def absent(name, files):
           orthanc_timer.absent:
             - files: [/etc/systemd/system/nightly.timer, /etc/systemd/system/nightly.service]
     """
-    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is not there"}
-    found = __salt__["orthanc_timer.left"](name, files)
-    if not found:
-        return ret
-    ret["changes"] = {path: {"old": "present", "new": None} for path in found}
-    if __opts__["test"]:
-        ret.update(result=None, comment=f"{name} would be removed")
-        return ret
+    gone, said = dict.fromkeys(files), ("would be removed", "was removed")
+    return _settled(name, gone, f"{name} is not there", said)
+
+
+def _settled(name: str, files: dict, comment: str, said: tuple) -> dict:
+    """Return what a state returns that lets files, or their absence, be so."""
+    ret = {"name": name, "result": True, "changes": {}, "comment": comment}
     try:
-        __salt__["orthanc_timer.remove"](name, files)
-        ret["comment"] = f"{name} was removed"
+        changes = {
+            path: {"old": "there" if os.path.lexists(path) else None, "new": word}
+            for path, word in __salt__["orthanc_timer.pending"](files).items()
+        }
+        if changes and __opts__["test"]:
+            ret.update(result=None, changes=changes, comment=f"{name} {said[0]}")
+        elif changes:
+            __salt__["orthanc_timer.put"](files)
+            ret.update(changes=changes, comment=f"{name} {said[1]}")
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=str(err))
+        ret.update(result=False, comment=str(err))
     return ret

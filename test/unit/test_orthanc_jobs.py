@@ -4,6 +4,7 @@ import pathlib
 
 import orthanc_files
 import orthanc_jobs
+import orthanc_timer
 import pytest
 from salt.exceptions import CommandExecutionError
 
@@ -27,49 +28,60 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(orthanc_jobs, "UNITS", str(tmp_path / "system"))
     monkeypatch.setattr(orthanc_jobs, "_check", lambda timer: None)
     monkeypatch.setattr(orthanc_jobs, "_booted", lambda: True)
+    monkeypatch.setattr(orthanc_timer, "_booted", lambda: False)
     return tmp_path
 
 
 def test_the_program_is_all_modules_as_they_are(folder):
     program = folder / "lib" / orthanc_files.OWN
-    lacks = orthanc_jobs.lacks([TIMER])
-    names = {pathlib.Path(path).name for path in lacks if path.startswith(str(program))}
+    wanted = orthanc_jobs.pending([TIMER])
+    names = {pathlib.Path(path).name for path in wanted if path.startswith(str(program))}
     assert names == {path.name for path in MODULES.glob("orthanc*.py")}
     assert orthanc_jobs.RUNNER in names
-    program.mkdir(parents=True)
-    for path, text in lacks.items():
-        if path.startswith(str(program)):
-            pathlib.Path(path).write_text(text)
+    orthanc_jobs.put([TIMER])
+    assert orthanc_jobs.pending([TIMER]) == {}
     # Of an earlier version, and of somebody else.
     (program / "orthanc_old.py").touch()
     (program / "own.sh").touch()
-    left = orthanc_jobs.lacks([TIMER])
-    units = [str(folder / f"system/orthanc-backup.{kind}") for kind in ("service", "timer")]
-    assert left.keys() == {*units, str(program / "orthanc_old.py")}
-    assert left[str(program / "orthanc_old.py")] is None
+    assert orthanc_jobs.pending([TIMER]) == {str(program / "orthanc_old.py"): "removed"}
+
+
+def test_the_program_goes_with_the_last_of_its_units(folder):
+    other = {**TIMER, "name": "orthanc-other"}
+    orthanc_jobs.put([TIMER, other])
+    orthanc_jobs.remove([TIMER])
+    assert sorted(path.name for path in (folder / "system").iterdir()) == [
+        "orthanc-other.service",
+        "orthanc-other.timer",
+    ]
+    assert orthanc_jobs.pending([other]) == {}
+    assert orthanc_jobs.left([TIMER]) == []
+    orthanc_jobs.remove([other])
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 
 def test_the_unit_wakes_the_server_whatever_happens_and_waits_for_the_disk(folder):
-    lacks = orthanc_jobs.lacks([TIMER])
-    service = lacks[str(folder / "system/orthanc-backup.service")]
+    files = orthanc_jobs._files([TIMER])
+    service = files[str(folder / "system/orthanc-backup.service")]
     runner = f"{folder}/lib/{orthanc_files.OWN}/orthanc_alone.py"
     assert f" -I -B {runner} orthanc_backup.run /etc/orthanc-backup\n" in service
     assert "\nExecStopPost=" in service
     assert f" -I -B {runner} orthanc_backup.ended /etc/orthanc-backup\n" in service
     assert '\nRequiresMountsFor="/srv/a \\"b\\" 100%%"\n' in service
-    assert "\nOnCalendar=02:00\n" in lacks[str(folder / "system/orthanc-backup.timer")]
+    assert "\nOnCalendar=02:00\n" in files[str(folder / "system/orthanc-backup.timer")]
 
 
 def test_without_a_schedule_there_is_a_service_and_no_timer(folder):
-    lacks = orthanc_jobs.lacks([{**TIMER, "schedule": None}])
-    assert str(folder / "system/orthanc-backup.service") in lacks
-    assert str(folder / "system/orthanc-backup.timer") not in lacks
+    orthanc_jobs.put([TIMER])
+    orthanc_jobs.put([{**TIMER, "schedule": None}])
+    assert [path.name for path in (folder / "system").iterdir()] == ["orthanc-backup.service"]
 
 
 def test_a_host_without_systemd_gets_the_program_alone(folder, monkeypatch):
     monkeypatch.setattr(orthanc_jobs, "_booted", lambda: False)
-    assert not [path for path in orthanc_jobs.lacks([TIMER]) if "/system/" in path]
-    assert orthanc_jobs.idle([TIMER]) == []
+    orthanc_jobs.put([TIMER])
+    assert not (folder / "system").exists()
+    assert orthanc_jobs.pending([TIMER]) == {}
 
 
 def test_no_python_that_fits_is_said(monkeypatch):
