@@ -292,9 +292,10 @@ def drill():
     says.
 
     Returns a mapping: when it began, ``time`` in seconds since 1970, and its ``duration`` in
-    seconds, which is how long a restore takes; the ``snapshot`` and when it was ``made``; how many
-    ``images`` it knows, how many files were ``read``, and how many images Orthanc itself has
-    ``served``; and the files that were ``deleted`` while the backup was made.
+    seconds, which is how long a restore takes; the ``snapshot``, when it was ``made``, and the
+    identifier of its ``repository``; how many ``images`` it knows, how many files were ``read``,
+    and how many images Orthanc itself has ``served``; and the files that were ``deleted`` while the
+    backup was made.
 
     Raises CommandExecutionError if the backup is not good, or if it is not root who asks.
 
@@ -362,6 +363,40 @@ def _job(what: str) -> dict:
     if error or found.get("time", 0) + (found.get("duration") or 0) < began:
         raise CommandExecutionError(error or f"it came to no end; see journalctl -u {unit}")
     return found
+
+
+def retention(limit=20, test=True):
+    """
+    Say which studies would be deleted by ``orthanc:retention``, and why others are not.
+
+    limit
+        How many of them are listed, the oldest first.
+
+    test
+        False deletes them now, as systemd does it at night, and waits until that is done; it may
+        take ``orthanc:retention:hours``. Nothing is deleted as long as
+        ``orthanc:retention:dry_run`` is true.
+
+    Returns a mapping: how many ``studies`` there are, and how many of them are ``due``, how many
+    ``bytes`` their images have, and how many ``nights`` it takes to delete them; how many studies
+    are ``held back`` for which reason; why ``nothing is deleted`` now, a list of sentences, empty
+    where there is no reason; and the ``list``. With ``test=False``, how many were ``deleted``, how
+    many were ``kept`` because they had changed, and what else the log says of the run.
+
+    Raises CommandExecutionError if there are no rules, if the index cannot be read, if deletion did
+    not come to its end, or if it is not root who asks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.retention
+        salt '*' orthanc.retention limit=1000
+    """
+    __salt__["orthanc_host.require_root"]()
+    if test:
+        return __salt__["orthanc_retention.listed"](limit)
+    return __salt__["orthanc_retention.start"]()
 
 
 def backups():

@@ -339,8 +339,10 @@ def left(name):
         The path of the folder of the backup.
     """
     own = [os.path.join(name, entry) for entry in ("job.json", MANIFEST, RUNNING, "drill")]
+    own = [path for path in own if os.path.lexists(path)]
     timers = _timers(name, {"repository": ""}, {})
-    return [*__salt__["orthanc_jobs.left"](timers), *filter(os.path.lexists, own)]
+    # Where there is none, the program is that of others, also where no unit tells so.
+    return [*__salt__["orthanc_jobs.left"](timers), *own] if own else []
 
 
 def remove(name):

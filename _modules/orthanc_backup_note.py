@@ -5,15 +5,22 @@ What became of the last backup and of the last drill, for those who watch over t
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
+import re
 import time
+
+from salt.exceptions import CommandExecutionError
 
 # Beside the folder of the configuration.
 NOTE = ".backup"
 # As long as nothing else is known.
 BEGUN = "it runs, or was killed together with all that would have noted it"
 # How old the last good backup may be before a run warns, in seconds.
-OLD = 3 * 24 * 3600
+DAY = 24 * 3600
+OLD = 3 * DAY
+# How old the drill may be that proves one: each week there is one, up to half an hour later.
+PROVES = 8 * DAY
 
 
 def path(config):
@@ -115,6 +122,48 @@ def warnings(config):
     if drill and drill["error"]:
         found.append(f"the last drill failed: {drill['error']}")
     if good and time.time() - good["time"] > OLD:
-        days = int((time.time() - good["time"]) / 86400)
+        days = int((time.time() - good["time"]) / DAY)
         found.append(f"the last good backup is {days} days old")
     return found
+
+
+def proven(config, repository):
+    """
+    Part of the formula. Return the backup that the last drill has proven, while backups go on being
+    made, a mapping: its ``snapshot``, when it was ``made``, and ``until`` when an image must have
+    been received to be in it, as Orthanc writes times.
+
+    config
+        The path of the folder of the configuration.
+
+    repository
+        The identifier of the repository that is in use.
+
+    Raises CommandExecutionError with the reason if none is proven.
+    """
+    noted, now = read(config), time.time()
+    last, good, drill = (noted.get(what) or {} for what in ("backup", "good", "drill"))
+    failed = last.get("error") if last.get("error") != BEGUN else None
+    days = round((now - drill.get("time", 0)) / DAY)
+    reasons = {
+        "there is no backup yet; call orthanc.backup, then orthanc.drill": not good,
+        f"the last backup failed: {failed}": failed,
+        "the last good backup is too old": not now - OLD < good.get("time", 0),
+        "no backup was ever restored for a trial: call orthanc.drill, or set orthanc:backup:drill"
+        " to weekly": not drill,
+        f"the last drill failed: {drill.get('error')}": drill.get("error"),
+        "the last drill was of another repository, or by an earlier version of the formula: call"
+        " orthanc.drill": drill.get("repository") != repository,
+        f"the last drill was {days} days ago: call orthanc.drill, or set orthanc:backup:drill to"
+        " weekly": now - drill.get("time", 0) > PROVES,
+        "the last drill is of the future, by the clock of this host: put that right": now
+        < drill.get("time", 0),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise CommandExecutionError(reason)
+    # restic counts nanoseconds. The index was read before: a large database takes hours.
+    moment = re.sub(r"\.[0-9]+", "", drill["made"]).replace("Z", "+00:00")
+    read_before = datetime.datetime.fromisoformat(moment) - datetime.timedelta(days=1)
+    until = read_before.astimezone(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S")
+    return {"snapshot": drill["snapshot"], "made": drill["made"], "until": until}

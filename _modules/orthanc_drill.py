@@ -144,6 +144,7 @@ def _drill(job: dict) -> dict:
         bad["missing"] = [uuid for uuid in bad["missing"] if uuid in left]
     return {
         "snapshot": newest["short_id"],
+        "repository": __salt__["orthanc_restic.known"](job["folder"]).get(job["repository"]),
         "made": newest["time"],
         "images": count,
         "read": found["read"],

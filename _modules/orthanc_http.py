@@ -6,10 +6,14 @@ https://orthanc.uclouvain.be/book/users/rest.html
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
 import ssl
 import urllib.error
 import urllib.request
+
+from salt.exceptions import CommandExecutionError
 
 # Orthanc's own realm, in the answer to a request without a password.
 REALM = "Orthanc Secure Area"
@@ -22,18 +26,59 @@ def answers(address):
     address
         The URL of its REST API.
     """
-    # Its own certificate is for the name by which clients know it, not for 127.0.0.1.
-    unverified = ssl.create_default_context()
-    unverified.check_hostname = False
-    unverified.verify_mode = ssl.CERT_NONE
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unverified)
-    )
     try:
-        with opener.open(f"{address}/system", timeout=5) as response:
+        with _opener().open(f"{address}/system", timeout=5) as response:
             return "ApiVersion" in json.loads(response.read().decode())
     except urllib.error.HTTPError as err:
         # 403 comes from a filter in Lua.
         return err.code == 403 or REALM in err.headers.get("WWW-Authenticate", "")
     except (OSError, ValueError):
         return False
+
+
+def _opener():
+    # Its own certificate is for the name by which clients know it, not for 127.0.0.1.
+    unverified = ssl.create_default_context()
+    unverified.check_hostname = False
+    unverified.verify_mode = ssl.CERT_NONE
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unverified)
+    )
+
+
+def ask(url, method="GET", account=None, timeout=60):
+    """
+    Part of the formula. Send a request to the Orthanc of this host.
+
+    url
+        Where to.
+
+    method
+        The method of HTTP.
+
+    account
+        A pair of name and password; None for none.
+
+    timeout
+        For how many seconds to wait at most.
+
+    Returns a tuple: the code of the answer, and what it holds; None where it is no JSON.
+
+    Raises CommandExecutionError if there is no answer.
+    """
+    request = urllib.request.Request(url, method=method)  # noqa: S310 one of the formula's own
+    if account:
+        token = base64.b64encode(":".join(map(str, account)).encode()).decode()
+        request.add_header("Authorization", f"Basic {token}")
+    try:
+        with _opener().open(request, timeout=timeout) as response:
+            code, text = response.status, response.read().decode(errors="replace")
+    except urllib.error.HTTPError as err:
+        return err.code, None
+    except (OSError, http.client.HTTPException) as err:
+        why = getattr(err, "reason", None) or err
+        raise CommandExecutionError(f"Orthanc gives no answer at {url}: {why}") from None
+    try:
+        return code, json.loads(text)
+    except ValueError:
+        return code, None

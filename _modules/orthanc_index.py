@@ -49,9 +49,36 @@ DICOM = (
     "SELECT a.uuid, r.publicId FROM AttachedFiles a JOIN Resources r ON r.internalId = a.id"
     " WHERE a.fileType = 1 AND r.resourceType = {instance}"
 )
-# What differs: SQLite counts kinds of resources from 1, PostgreSQL's plugin from 0.
-SQLITE = {"hash": "MD5", "study": 2, "instance": 4}
-POSTGRESQL = {"hash": "hash", "study": 1, "instance": 3}
+# Each study: itself, its patient, whether that is protected, when the last image came, StudyDate.
+STUDY = (
+    "SELECT s.publicId, p.publicId, CASE WHEN EXISTS (SELECT 1 FROM PatientRecyclingOrder o"
+    " WHERE o.patientId = p.internalId) THEN 0 ELSE 1 END, {hex}u.value{end}, {hex}d.value{end}"
+    " FROM Resources s JOIN Resources p ON p.internalId = s.parentId"
+    " LEFT JOIN Metadata u ON u.id = s.internalId AND u.type = 7"
+    " LEFT JOIN MainDicomTags d ON d.id = s.internalId AND d.tagGroup = 8 AND d.tagElement = 32"
+    " WHERE s.resourceType = {study}"
+)
+# The images of each study by Modality and the title of who sent them: first and last SeriesDate,
+# how many they are, and the size of their files.
+PARTS = (
+    "SELECT s.publicId, {hex}m.value{end}, {hex}t.value{end}, {hex}min(nullif(d.value, '')){end},"
+    " {hex}max(nullif(d.value, '')){end}, count(*), sum(coalesce(f.size, 0))"
+    " FROM Resources i JOIN Resources e ON e.internalId = i.parentId"
+    " JOIN Resources s ON s.internalId = e.parentId"
+    " LEFT JOIN MainDicomTags m ON m.id = e.internalId AND m.tagGroup = 8 AND m.tagElement = 96"
+    " LEFT JOIN MainDicomTags d ON d.id = e.internalId AND d.tagGroup = 8 AND d.tagElement = 33"
+    " LEFT JOIN Metadata t ON t.id = i.internalId AND t.type = 3"
+    " LEFT JOIN (SELECT id, sum(compressedSize) AS size FROM AttachedFiles GROUP BY id) f"
+    " ON f.id = i.internalId WHERE i.resourceType = {instance}"
+    " GROUP BY s.publicId, m.value, t.value"
+)
+# What differs: SQLite counts kinds of resources from 1, PostgreSQL's plugin from 0. Texts that
+# devices have sent may hold what separates columns and rows.
+SQLITE = {"hash": "MD5", "study": 2, "instance": 4, "hex": "hex(", "end": ")"}
+POSTGRESQL = {
+    **{"hash": "hash", "study": 1, "instance": 3},
+    **{"hex": "encode(convert_to(", "end": ", 'UTF8'), 'hex')"},
+}
 
 
 @contextlib.contextmanager
@@ -104,6 +131,37 @@ class Index:
         )
         rows = self.ask(STUDIES.format(names=names, **self.words)) if names else []
         return [study for (study,) in rows]
+
+    def all_studies(self) -> dict:
+        """
+        Return what is known of each study, by its name: its ``patient`` and whether that is
+        ``protected``; when the last image was ``received``; StudyDate, and the first and the last
+        ``dates`` of its series; its ``parts``, each a Modality and the title of who sent it; and
+        how many ``instances`` and ``bytes`` it has.
+        """
+        found = {
+            name: {
+                "patient": patient,
+                "protected": bool(int(protected)),
+                "received": _text(received),
+                "StudyDate": _text(date),
+                **{"dates": [], "parts": [], "instances": 0, "bytes": 0},
+            }
+            for name, patient, protected, received, date in self.ask(STUDY.format(**self.words))
+        }
+        for name, modality, title, *dates, instances, size in self.ask(PARTS.format(**self.words)):
+            # What has come since, where a database is asked twice.
+            study = found.get(name, {"dates": [], "parts": [], "instances": 0, "bytes": 0})
+            study["parts"].append((_text(modality), _text(title)))
+            study["dates"] += [_text(date) for date in dates if date]
+            study["instances"] += int(instances)
+            study["bytes"] += int(size)
+        return found
+
+
+def _text(written) -> str:
+    """Return what a database has written in hexadecimal digits; an empty text for nothing."""
+    return bytes.fromhex(written or "").decode(errors="replace").strip()
 
 
 def _ask_sqlite(connection, statement: str) -> list:

@@ -47,9 +47,10 @@ Description={description}
 
 [Timer]
 OnCalendar={schedule}
-# Not all servers of a site at once; and after a night in which this one was off, at its start.
+# Not all servers of a site at once.
 RandomizedDelaySec=30min
-Persistent=yes
+# At the start, too, after a night in which this one was off.
+Persistent={persistent}
 
 [Install]
 WantedBy=timers.target
@@ -63,8 +64,9 @@ def pending(timers):
     timers
         A list of mappings: the ``name`` of the units, their ``description``; the ``function`` that
         is called, None where the units are to go, with its ``argument``, and the one that is called
-        when it has ``ended``; the ``schedule``, None for none, and its ``place`` in the pillar; and
-        the paths in ``mounts``, whose disks it needs.
+        when it has ``ended``; the ``schedule``, None for none, and its ``place`` in the pillar;
+        ``persistent``, ``no`` where a night that was missed is not made up for; and the paths in
+        ``mounts``, whose disks it needs.
 
     Raises CommandExecutionError if systemd does not take a schedule, or no Python of this host can
     run the program.
@@ -103,7 +105,7 @@ def _units(timers: list) -> dict:
             texts[service] = SERVICE.format(**values)
         if timer["function"] and timer["schedule"]:
             _check(timer)
-            texts[f"{UNITS}/{timer['name']}.timer"] = TIMER.format(**timer)
+            texts[f"{UNITS}/{timer['name']}.timer"] = TIMER.format(**{"persistent": "yes", **timer})
     return texts
 
 

@@ -1,5 +1,5 @@
 """
-What about the backups contradicts itself, as ``checks.py`` finds it of all else.
+What about backups and retention contradicts itself, as ``checks.py`` finds it of all else.
 """
 
 from __future__ import annotations
@@ -13,9 +13,15 @@ OWN_VARIABLES = (
     "RESTIC_PASSWORD_COMMAND",
 )
 
+# What a rule lacks that has not all of it.
+NEEDED = {
+    "older_than": "such as 10 years, or 400 days",
+    "by": "study_date, which devices have written, or received, when the last image came",
+}
+
 
 def run() -> dict:
-    return {"check_backup": check_backup}
+    return {"check_backup": check_backup, "check_retention": check_retention}
 
 
 def check_backup(settings: dict, default: dict) -> list[str]:
@@ -38,5 +44,36 @@ def check_backup(settings: dict, default: dict) -> list[str]:
         problems.append(
             f"{where}: must not be {repository}, where the server has its own files; choose a"
             " folder on another disk"
+        )
+    return problems
+
+
+def check_retention(settings: dict, default: dict) -> list[str]:
+    """Return what is wrong with the rules by which studies are deleted."""
+    path, given = "orthanc:retention", settings["retention"]
+    if given == default:
+        return []
+    if not given["rules"]:
+        return [f"{path}:rules: missing; say which studies are to be deleted"]
+    problems, last = [], len(given["rules"]) - 1
+    for number, rule in enumerate(given["rules"]):
+        where = f"{path}:rules:{number}"
+        missing = [key for key in NEEDED if key not in rule]
+        problems += [f"{where}:{key}: missing; {NEEDED[key]}" for key in missing]
+        # A list with nothing in it is for nothing.
+        problems += [
+            f"{where}:{key}: is an empty list, and the rule would be for nothing; take it out"
+            for key in ("modality", "aet")
+            if rule.get(key) == []
+        ]
+        if not {"modality", "aet"} & set(rule) and number < last:
+            problems.append(
+                f"{where}: is for all studies, and the rules behind it would be for none; put it"
+                " last"
+            )
+    if not (given["dry_run"] or given["unproven"] or "repository" in settings["backup"]):
+        problems.append(
+            f"{path}: nothing would ever be deleted, because there is no backup; set"
+            f" orthanc:backup:repository, or {path}:unproven to true to delete what is in none"
         )
     return problems

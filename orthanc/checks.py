@@ -68,6 +68,7 @@ def problems(pillar: dict, settings: dict, defaults: dict) -> list[str]:
         *check_plugins(settings["plugins"]),
         *check_backup_key(settings),
         *check_backup(settings, defaults["backup"]),
+        *check_retention(settings, defaults["retention"]),
         *check_own_ca(settings),
         *check_loaded(settings),
         *check_https(settings, pillar.get("https", {})),
@@ -457,6 +458,13 @@ def advice(settings: dict, defaults: dict) -> list[str]:
         found.append(
             "orthanc:log_keep: systemd does not run here, so there is no timer, and the logs stay;"
             " take it out"
+        )
+    retention, backup = settings["retention"], settings["backup"]
+    is_idle = not retention["rules"] or retention["dry_run"] or retention["unproven"]
+    if not is_idle and "drill" not in backup:
+        found.append(
+            "orthanc:retention: nothing is deleted unless a drill was good in the last 8 days; set"
+            " orthanc:backup:drill to weekly"
         )
     if settings["demo_users"] and settings["remote_access"]:
         found.append(

@@ -150,7 +150,8 @@ def load_files(read) -> dict:
         globals.
     """
     known = {"shapes": read("_modules/orthanc_shapes.py"), "tables": read("orthanc/pillar.py")}
-    known["tables"]["KINDS"].update(read("orthanc/directives.py"))
+    for kinds in ("directives", "retention_keys"):
+        known["tables"]["KINDS"].update(read(f"orthanc/{kinds}.py"))
     places = {function.__name__: function for function in (ca_bundle, file_name, own_ca)}
     return {
         **known,

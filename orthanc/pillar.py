@@ -146,6 +146,12 @@ KINDS = {
         "pattern": r"(?!.*//)[A-Za-z0-9 *:,./~_+-]+",
     },
     "number": {"kind": "count", "wanted": "a whole number, 0 or more"},
+    "per cent": {
+        "wanted": "a whole number of per cent from 1 to 100",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 100,
+    },
     "variable": {
         "wanted": "the name of a variable of the environment, such as AWS_ACCESS_KEY_ID",
         "type": "string",
@@ -321,15 +327,11 @@ SHAPE = {
                 },
                 "limit_upload": "number",
                 "drill": "time of systemd",
-                "drill_sample": {
-                    "wanted": "a whole number of per cent from 1 to 100",
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": 100,
-                },
+                "drill_sample": "per cent",
                 "environment": {"names": "variable", "each": "password"},
             }
         },
+        "retention": "retention",
         "config": {
             "keys": {
                 # What the formula itself, and nobody else, sets below an option.
@@ -380,6 +382,9 @@ MEANT = {
         "orthanc:config": ["options", "settings", "configuration"],
         "orthanc:backup": ["backups", "restic"],
         "orthanc:backup_key": ["sshkey"],
+        "orthanc:retention": [
+            *("retentiondays", "maxage", "expire", "expiry", "autodelete", "lifecycle", "purge"),
+        ],
         "orthanc:plugins": ["plugin", "downloads"],
         "orthanc:dicom:tls:enabled": ["dicomtls", "dicomtlsenabled"],
         "orthanc:config:Worklists": ["worklist", "worklists"],
@@ -439,6 +444,13 @@ MEANT = {
         "orthanc:backup:environment": ["env", "credentials"],
         "orthanc:backup:schedule": ["time", "oncalendar", "cron", "timer"],
     },
+    "orthanc:retention": {
+        "orthanc:retention:rules": ["olderthan", "by", "modality", "aet", "years", "days", "rule"],
+        "orthanc:retention:dry_run": ["test", "enabled", "delete"],
+        "orthanc:retention:hours": ["duration", "until", "maxhours"],
+        "orthanc:retention:rate": ["perminute", "speed", "limit"],
+        "orthanc:retention:schedule": ["time", "oncalendar", "cron", "timer", "at"],
+    },
     "orthanc:users:*": {
         "password": ["pw", "pwd", "secret"],
         "rules": ["permissions", "rights", "methods", "paths", "allow"],
@@ -450,8 +462,6 @@ NO_SETTING = {
     "Orthanc has no option for it; PUT /tools/log-level changes it while Orthanc runs": [
         *("loglevel", "verbose", "debug", "trace"),
     ],
-    "Orthanc deletes nothing by its age; orthanc:config:MaximumStorageSize limits the images by"
-    " their size": ["retention", "retentiondays", "maxage"],
     "the formula leaves the firewall alone; see the README": ["firewall"],
     "the formula has none; Orthanc tells its numbers at /tools/metrics-prometheus": ["monitoring"],
 }

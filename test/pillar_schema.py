@@ -104,7 +104,8 @@ class Pillar:
 
     def __init__(self) -> None:
         self.tables, self.shapes = read("orthanc/pillar.py"), read("_modules/orthanc_shapes.py")
-        self.tables["KINDS"].update(read("orthanc/directives.py"))
+        for kinds in ("directives", "retention_keys"):
+            self.tables["KINDS"].update(read(f"orthanc/{kinds}.py"))
         self.told = descriptions((FORMULA / "pillar.example").read_text(), self.is_key)
         self.defaults = yaml.safe_load((FORMULA / "orthanc/defaults.yaml").read_text())
 

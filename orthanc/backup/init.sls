@@ -56,7 +56,7 @@ def files(settings):
     """Return the paths of what the formula has made outside of the folder of the configuration."""
     system, key = settings["system"], settings["backup_key"]
     found = [os.path.dirname(system["drop_in"]), system["downloads"]]
-    found += [system["nginx"]["site"], system["nginx"]["pem"]]
+    found += [system["nginx"]["site"], system["nginx"]["pem"], system["retention"]["log"]]
     return found + ([key["path"], f"{key['path']}.pub"] if key["enabled"] else [])
 
 

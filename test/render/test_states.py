@@ -638,6 +638,38 @@ def test_backups_are_announced_and_what_is_wrong_with_them_refused(states, tmp_p
     assert ret.changes == {}
 
 
+RETENTION_JOB = {
+    "rules": [{"older_than": "10 years", "by": "study_date"}],
+    **{"dry_run": True, "hours": 3, "rate": 10, "max_percent": 10, "unproven": False},
+    "config": "/etc/none",
+    **ACCOUNT,
+}
+
+
+def test_a_retention_is_announced_and_says_that_it_is_dry(states, tmp_path):
+    log = str(tmp_path / "log")
+    ret = states.orthanc_retention.present(log, job=RETENTION_JOB, schedule="03:30", test=True)
+    assert ret.result is None
+    assert ret.changes["/etc/orthanc-retention.json"] == {"old": None, "new": "written"}
+    assert "only listed" in ret.comment
+    assert not os.path.exists("/etc/orthanc-retention.json")
+    wet = {**RETENTION_JOB, "dry_run": False}
+    ret = states.orthanc_retention.present(log, job=wet, schedule="03:30", test=True)
+    assert "only listed" not in ret.comment
+
+
+def test_a_log_of_what_was_deleted_stays(states, tmp_path):
+    log = tmp_path / "log"
+    ret = states.orthanc_retention.absent(str(log))
+    assert (ret.changes, ret.comment) == ({}, "No studies are deleted")
+    log.touch()
+    for test in (True, False):
+        ret = states.orthanc_retention.absent(str(log), test=test)
+        assert (ret.result, ret.changes) == (True, {})
+        assert f"stands in {log}, which stays" in ret.comment
+    assert log.exists()
+
+
 def test_a_password_of_backups_is_never_removed(states, tmp_path):
     folder = tmp_path / "backup"
     assert states.orthanc_backup.absent(str(folder)).changes == {}

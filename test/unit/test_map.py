@@ -62,6 +62,28 @@ POSTGRESQL = [
 ]
 SOURCE = "https://192.0.2.1/a/libX.so?x=y.so"
 BACKUP = {"repository": "/srv/backup"}
+RULE = {"older_than": "10 years", "by": "study_date"}
+NO_RETENTION = [
+    ({"dry_run": False}, "rules", "missing"),
+    ({"rules": RULE}, "rules", "a list"),
+    ({"rules": [{"by": "received"}]}, "rules:0:older_than", "10 years"),
+    ({"rules": [{"older_than": "10 years"}]}, "rules:0:by", "study_date"),
+    *(
+        ({"rules": [{**RULE, "older_than": age}]}, "rules:0:older_than", "400 days")
+        for age in (10, "10", "10 Years", "0 days", "-1 days", "1.5 years", "2 weeks", "1000 years")
+    ),
+    ({"rules": [{**RULE, "by": "StudyDate"}]}, "rules:0:by", "study_date or received"),
+    ({"rules": [{**RULE, "modality": "US"}]}, "rules:0:modality", "a list"),
+    ({"rules": [{**RULE, "modality": ["us"]}]}, "rules:0:modality:0", "capital"),
+    ({"rules": [{**RULE, "modality": []}]}, "rules:0:modality", "for nothing"),
+    ({"rules": [{**RULE, "aet": ["A TITLE OF 17 LET"]}]}, "rules:0:aet:0", "16"),
+    ({"rules": [RULE, {**RULE, "modality": ["US"]}]}, "rules:0", "put it last"),
+    ({"rules": [{**RULE, "sex": "M"}]}, "rules:0:sex", "known"),
+    ({"rules": [RULE], "hours": 24}, "hours", "1 to 23"),
+    ({"rules": [RULE], "rate": 0}, "rate", "1 to 1000"),
+    ({"rules": [RULE], "max_percent": 101}, "max_percent", "1 to 100"),
+    ({"rules": [RULE], "older_than": "1 year"}, "older_than", "retention:rules"),
+]
 HASH = "sha256=" + 64 * "0"
 PLUGIN = {"source": SOURCE, "source_hash": HASH}
 
@@ -492,6 +514,11 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
             ({"backup_key": {"path": f"{folder}/k"}}, "orthanc:backup_key:dir", "another use")
             for folder in ("/var/lib/orthanc", "/etc/orthanc", "")
         ),
+        *(
+            ({"retention": retention}, f"orthanc:retention:{path}", remedy)
+            for retention, path, remedy in NO_RETENTION
+        ),
+        ({"retention": {"rules": [RULE], "dry_run": False}}, "orthanc:retention", "unproven"),
         ({"backup": {"repo": "/srv/backup"}}, "orthanc:backup:repo", "backup:repository"),
         ({"backup": {"schedule": "03:00"}}, "orthanc:backup:repository", "missing"),
         ({"backup": {"repository": "x"}}, "orthanc:backup:repository", "an absolute path, or"),
@@ -779,7 +806,7 @@ def test_what_people_write_is_told_its_place(problems_of, pillar, meant):
 @pytest.mark.parametrize(
     ("key", "not_meant"),
     [
-        *(("retention", "version"), ("monitoring", "modalities"), ("log_level", "limit_find")),
+        *(("monitoring", "modalities"), ("log_level", "limit_find")),
         *(("backend_port", "port"), ("remote_user", "demo_users"), ("own_config", "config")),
     ],
 )

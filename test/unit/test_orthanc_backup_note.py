@@ -4,6 +4,7 @@ import time
 
 import orthanc_backup_note as note
 import pytest
+from salt.exceptions import CommandExecutionError
 
 
 def test_what_is_noted_stays_until_it_is_noted_anew(tmp_path):
@@ -55,3 +56,62 @@ def test_a_run_warns_of_what_is_wrong(tmp_path, noted, words):
     said = note.warnings(config)
     assert len(said) == len(words)
     assert all(word in line for word, line in zip(words, said))
+
+
+MADE = "2026-11-29T02:10:04.123456789+01:00"
+PROVES = {"error": None, "time": -6, "snapshot": "5f0c1a2b", "made": MADE, "repository": "id"}
+WELL = {
+    "backup": {**GOOD, "time": 0},
+    "good": {**GOOD, "time": 0},
+    "drill": PROVES,
+}
+
+
+def proven(tmp_path, **other):
+    """What is proven, where the note is good but for this; times are in days from now."""
+    config, now = str(tmp_path / "orthanc"), time.time()
+    found = {
+        what: {**one, **({"time": now + 86400 * one["time"] - 60} if "time" in one else {})}
+        for what, one in {**WELL, **other}.items()
+    }
+    note._add(config, found)
+    return note.proven(config, "id")
+
+
+@pytest.mark.parametrize(
+    ("made", "until"),
+    [
+        (MADE, "20261128T011004"),
+        ("2026-11-29T02:10:04Z", "20261128T021004"),
+        ("2026-11-29T02:10:04.1-05:00", "20261128T071004"),
+        ("2026-03-01T00:30:00+14:00", "20260227T103000"),
+    ],
+)
+def test_a_drill_proves_what_was_received_a_day_before_its_backup(tmp_path, made, until):
+    found = proven(tmp_path, drill={**PROVES, "made": made})
+    assert found == {"snapshot": "5f0c1a2b", "made": made, "until": until}
+
+
+def test_a_backup_that_is_being_made_is_no_failed_one(tmp_path):
+    assert proven(tmp_path, backup={"error": note.BEGUN, "time": 0})["snapshot"] == "5f0c1a2b"
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"good": {}, "backup": {}}, "there is no backup yet"),
+        ({"backup": BAD}, "the last backup failed: why"),
+        ({"good": {**GOOD, "time": -3}}, "the last good backup is too old"),
+        ({"drill": {}}, "no backup was ever restored"),
+        ({"drill": {**PROVES, "error": "why"}}, "the last drill failed: why"),
+        ({"drill": {**PROVES, "error": note.BEGUN}}, "the last drill failed: it runs"),
+        ({"drill": {**PROVES, "repository": "other"}}, "of another repository"),
+        ({"drill": {**PROVES, "repository": None}}, "of another repository"),
+        ({"drill": {**PROVES, "time": -8}}, "was 8 days ago"),
+        ({"drill": {**PROVES, "time": -3650}}, "was 3650 days ago"),
+        ({"drill": {**PROVES, "time": 1}}, "is of the future"),
+    ],
+)
+def test_why_no_backup_is_proven(tmp_path, other, why):
+    with pytest.raises(CommandExecutionError, match=why):
+        proven(tmp_path, **other)

@@ -77,6 +77,16 @@ def test_without_a_schedule_there_is_a_service_and_no_timer(folder):
     assert [path.name for path in (folder / "system").iterdir()] == ["orthanc-backup.service"]
 
 
+def test_a_night_that_was_missed_is_made_up_for_where_that_is_wanted(folder):
+    units = {
+        given.get("persistent"): orthanc_jobs._units([{**TIMER, **given}])
+        for given in ({}, {"persistent": "no"})
+    }
+    timer = str(folder / "system/orthanc-backup.timer")
+    assert "\nPersistent=yes\n" in units[None][timer]
+    assert "\nPersistent=no\n" in units["no"][timer]
+
+
 def test_a_host_without_systemd_gets_the_program_alone(folder, monkeypatch):
     monkeypatch.setattr(orthanc_jobs, "_booted", lambda: False)
     orthanc_jobs.put([TIMER])
