@@ -13,6 +13,8 @@ from salt.exceptions import CommandExecutionError
 
 # Where Debian's package logs; openSUSE's does into the journal.
 PACKAGES_LOG = "/var/log/orthanc"
+# For how many seconds to wait for an answer.
+PATIENCE = 2
 
 
 def answers(address=None):
@@ -23,6 +25,8 @@ def answers(address=None):
         The URL of its REST API; by default that of the Orthanc on this host, also if nginx is in
         front of it. No password is needed: being asked for one is an answer.
 
+    The exit code of salt-call is 1 if it does not.
+
     CLI Example:
 
     .. code-block:: bash
@@ -30,7 +34,56 @@ def answers(address=None):
         salt '*' orthanc.answers
     """
     address = address or __salt__["orthanc_server.url"](_folder(None))
-    return __salt__["orthanc_http.answers"](address)
+    found = __salt__["orthanc_http.answers"](address, PATIENCE)
+    if not found:
+        __context__["retcode"] = 1
+    return found
+
+
+def health(config=None):
+    """
+    Say whether the server is well: its process, its REST API, its index, the disks, the DICOM port,
+    certificates, jobs, associations that were refused since the last look, backups, and whether it
+    runs with its configuration as it is. It takes three seconds at most, whatever hangs.
+
+    config
+        The path of the folder of the configuration; by default that of the service.
+
+    Returns a mapping: the ``verdict``, which is ok, warning or critical; the ``reasons``, a list of
+    sentences, the worst first; the ``figures`` of each check; and the verdict of each of the
+    ``checks``. The exit code, where Salt passes it on (``--retcode-passthrough``), is 0, 1 or 2.
+
+    Raises CommandExecutionError if it is not root who asks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.health
+    """
+    found = __salt__["orthanc_health.look"](config)
+    __context__["retcode"] = __salt__["orthanc_verdict.code"](found["verdict"])
+    return found
+
+
+def nagios(config=None):
+    """
+    Say whether the server is well, in one line as Nagios and Icinga take it; see
+    ``orthanc.health``.
+
+    config
+        The path of the folder of the configuration; by default that of the service.
+
+    The exit code, where Salt passes it on (``--retcode-passthrough``), is 0, 1 or 2, and 3 where it
+    cannot be told, as where it is not root who asks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --retcode-passthrough --out=txt orthanc.nagios
+    """
+    return __salt__["orthanc_health.nagios"](config)
 
 
 def restart(service=None):

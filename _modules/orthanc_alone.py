@@ -148,12 +148,15 @@ def main(name: str, *words: str) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     signal.signal(signal.SIGTERM, end)
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    functions = stand_in()
     try:
-        stand_in()[name](*words)
+        found = functions[name](*words)
     except (CommandExecutionError, SaltInvocationError, OSError) as err:
         print(err, file=sys.stderr)
         return 1
-    return 0
+    if isinstance(found, str):
+        print(found)
+    return sys.modules[name.partition(".")[0]].__context__.get("retcode", 0)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,20 @@ def started(process):
     return time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK")
 
 
+def stands_still(process):
+    """
+    Part of the formula. Return whether all threads of a process are stopped, or it has ended.
+
+    process
+        Its folder below /proc.
+    """
+    for path in glob.glob(f"{process}/task/*/stat"):
+        with contextlib.suppress(OSError), salt.utils.files.fopen(path) as file:
+            if file.read().rpartition(")")[2].split()[0] not in "TtXZ":
+                return False
+    return True
+
+
 def settle():
     """
     Part of the formula. Wait until an Orthanc that has just been started, as by its package,

@@ -19,20 +19,23 @@ from salt.exceptions import CommandExecutionError
 REALM = "Orthanc Secure Area"
 
 
-def answers(address):
+def answers(address, timeout=5):
     """
     Part of the formula. Return whether an Orthanc answers at an address; see ``orthanc.answers``.
 
     address
         The URL of its REST API.
+
+    timeout
+        For how many seconds to wait at most.
     """
     try:
-        with _opener().open(f"{address}/system", timeout=5) as response:
+        with _opener().open(f"{address}/system", timeout=timeout) as response:
             return "ApiVersion" in json.loads(response.read().decode())
     except urllib.error.HTTPError as err:
         # 403 comes from a filter in Lua.
         return err.code == 403 or REALM in err.headers.get("WWW-Authenticate", "")
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 

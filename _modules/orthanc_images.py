@@ -214,6 +214,19 @@ def note(name, found):
     __salt__["orthanc_files.write"](note_path(name), json.dumps(noted) + "\n", 0o600)
 
 
+def noted(name):
+    """
+    Part of the formula. Return what ``note`` wrote last: the ``time``, and how many ``files`` there
+    were and how many of each kind; nothing if it never did.
+
+    name
+        The path of the folder of the configuration.
+    """
+    with contextlib.suppress(ValueError):
+        return json.loads(__salt__["orthanc_files.read_if_there"](note_path(name)) or "{}")
+    return {}
+
+
 def note_path(name):
     """
     Part of the formula. Return the path of what ``note`` wrote.

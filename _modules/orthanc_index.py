@@ -19,7 +19,6 @@ import subprocess
 import tempfile
 import time
 
-import salt.utils.files
 from salt.exceptions import CommandExecutionError
 
 try:
@@ -286,10 +285,10 @@ def _standing_still(index: str):
         return
     numbers = [int(os.path.basename(process)) for process in found]
     with _woken(numbers):
-        began = time.monotonic()
+        began, stands_still = time.monotonic(), __salt__["orthanc_host.stands_still"]
         for number in numbers:
             os.kill(number, signal.SIGSTOP)
-        while not all(map(_stands_still, found)) and time.monotonic() < began + 1:
+        while not all(map(stands_still, found)) and time.monotonic() < began + 1:
             time.sleep(0.001)
         yield
         # The other process has slept for a moment already.
@@ -322,12 +321,3 @@ def _woken(numbers: list):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(waker.pid, signal.SIGKILL)
             waker.wait()
-
-
-def _stands_still(process: str) -> bool:
-    """Return whether all threads of a process are stopped, or it has ended."""
-    for path in glob.glob(f"{process}/task/*/stat"):
-        with contextlib.suppress(OSError), salt.utils.files.fopen(path) as file:
-            if file.read().rpartition(")")[2].split()[0] not in "TtXZ":
-                return False
-    return True

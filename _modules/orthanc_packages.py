@@ -7,8 +7,12 @@ Part of the formula.
 from __future__ import annotations
 
 import fnmatch
+import re
 
 from salt.exceptions import CommandExecutionError
+
+# What zypper is not to change.
+LOCKS = "/etc/zypp/locks"
 
 
 def missing(name, version):
@@ -42,6 +46,25 @@ def missing(name, version):
         f" {', '.join(known) or 'no version at all'}; take one of these, or add the source that has"
         " it"
     )
+
+
+def held(name):
+    """
+    Part of the formula. Return the ``version`` of an installed package, and whether ``pinned``,
+    held against upgrades, as 1 or 0; None where there is no such package.
+
+    name
+        The name of the package.
+    """
+    ask = __salt__["orthanc_host.ask"]
+    shown = ask(["dpkg-query", "--show", "--showformat=${db:Status-Want} ${Version}", name])
+    if shown:
+        wanted, _, version = shown.partition(" ")
+        return {"version": version, "pinned": int(wanted == "hold")}
+    version = ask(["rpm", "--query", "--queryformat=%{VERSION}-%{RELEASE}", name])
+    locks = __salt__["orthanc_files.read_if_there"](LOCKS) or ""
+    pinned = re.search(rf"(?m)^solvable_name: *{re.escape(name)}$", locks)
+    return {"version": version, "pinned": int(bool(pinned))} if version else None
 
 
 def _matches(version: str, known: list[str]) -> bool:

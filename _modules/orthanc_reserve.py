@@ -10,10 +10,16 @@ is none.
 from __future__ import annotations
 
 import os
+import re
 
 SETTING = "orthanc:storage_reserve"
 # In which Orthanc counts MaximumStorageSize.
 MEGABYTE = 1024 * 1024
+# The file of the script in the folder of the configuration, and what it says of the reserve.
+SCRIPT = "{}-reserve.lua"
+FIGURES = re.compile(
+    r"(?m)^local PERCENT, MOST, LEAST = (?P<percent>\d+), (?P<most>\d+), (?P<least>\d+)$"
+)
 # What it does by itself with images beyond that.
 RECYCLE = "Recycle"
 
@@ -30,22 +36,53 @@ def advice(options, reserve):
         See the module.
     """
     found: dict = {}
-    for option in _watched(options) if reserve else ():
-        path = options[option]
-        if not isinstance(path, str):
-            continue  # judged with the other options
-        size, free = _space(path)
-        kept = max(reserve["least"], min(reserve["most"], size * reserve["percent"] // 100))
+    for option, (path, size, free, kept) in spaces(options, reserve).items() if reserve else ():
         if free < kept:
             # Once where both are on one file system.
             found.setdefault((size, free), _too_little(path, size, free, kept))
         if option == "StorageDirectory" and _is_out_of_reach(options, size - kept):
             found[option] = (
-                f"{SETTING}: {_amount(kept)} of the file system of {path} stay free, which has"
-                f" {_amount(size)}, so that images never reach MaximumStorageSize, and Orthanc"
+                f"{SETTING}: {amount(kept)} of the file system of {path} stay free, which has"
+                f" {amount(size)}, so that images never reach MaximumStorageSize, and Orthanc"
                 " deletes no old ones to make room; set that to less, or make the reserve smaller"
             )
     return list(found.values())
+
+
+def spaces(options, reserve):
+    """
+    Part of the formula. Return the disks in which new images need room, by the option that names
+    the folder: a list of its path, the size of the disk, how much is free for Orthanc, and how much
+    stays in reserve, in bytes.
+
+    options, reserve
+        See ``advice``; without a reserve, nothing stays in it.
+    """
+    found = {}
+    for option in _watched(options):
+        path = options[option]
+        if isinstance(path, str):  # otherwise it is judged with the other options
+            size, free = space(path)
+            share = size * reserve.get("percent", 0) // 100
+            kept = max(reserve.get("least", 0), min(reserve.get("most", 0), share))
+            found[option] = [path, size, free, kept]
+    return found
+
+
+def in_force(options):
+    """
+    Part of the formula. Return the reserve that the running Orthanc has; see the module.
+
+    options
+        A mapping from option name to value.
+    """
+    own = __salt__["orthanc_files.own"](SCRIPT)
+    for path in options.get("LuaScripts") or ():
+        if os.path.basename(str(path)) == own:
+            text = __salt__["orthanc_files.read_if_there"](path) or ""
+            found = FIGURES.search(text)
+            return {name: int(value) for name, value in found.groupdict().items()} if found else {}
+    return {}
 
 
 def _watched(options: dict) -> list[str]:
@@ -55,8 +92,14 @@ def _watched(options: dict) -> list[str]:
     return ["StorageDirectory"] * in_folder + ["IndexDirectory"] * is_sqlite
 
 
-def _space(path: str) -> tuple[int, int]:
-    """Return the size of the file system of a path, and what is free for Orthanc, in bytes."""
+def space(path):
+    """
+    Part of the formula. Return the size of the file system of a path, and what is free for Orthanc,
+    in bytes.
+
+    path
+        The path of a folder, which need not be there.
+    """
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     state = os.statvfs(path)
@@ -70,7 +113,7 @@ def _too_little(path: str, size: int, free: int, kept: int) -> str:
         remedy = f"make room, {remedy}"
     return (
         f"{SETTING}: Orthanc refuses new images, because the file system of {path} has"
-        f" {_amount(free)} free of {_amount(size)}, and {_amount(kept)} stay in reserve; {remedy}"
+        f" {amount(free)} free of {amount(size)}, and {amount(kept)} stay in reserve; {remedy}"
     )
 
 
@@ -82,7 +125,13 @@ def _is_out_of_reach(options: dict, room: int) -> bool:
     return most * MEGABYTE > room
 
 
-def _amount(size: int) -> str:
+def amount(size):
+    """
+    Part of the formula. Return a number of bytes for people.
+
+    size
+        The number.
+    """
     if size < 10**9:
         return f"{size / 10**6:.0f} MB"
     return f"{size / 10**9:.1f} GB"

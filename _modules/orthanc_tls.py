@@ -192,6 +192,22 @@ def names(path):
     return re.findall(r"DNS:([^,\s]+)", done.stdout)
 
 
+def end(path):
+    """
+    Part of the formula. Return until when the first certificate of a file holds, in seconds since
+    1970; None if openssl can read none.
+
+    path
+        The path of the file.
+    """
+    try:
+        blocks = _certificates(read(path))
+    except SaltInvocationError:
+        return None
+    shown = _show(blocks[0]) if blocks else None
+    return shown["end"] if shown else None
+
+
 def chain(path):
     """
     Part of the formula. Return the certificates of a file, each in base64 without white space; none

@@ -561,6 +561,7 @@ def test_orthancs_own_https_where_it_works(system, salt_version, users, ca, tmp_
             listening = "ss -Hltnp sport 8042 | grep -io 'orthanc\\|nginx' | sort -u"
             assert host.run(listening).out.strip().lower() == terminator
             assert host.state().changes == {}
+            assert '"ok"' in host.call("orthanc.health", "--out=json").out
         pem = "/etc/orthanc/orthanc-formula-https.pem"
         assert host.run(f"stat -c '%a %U %G' {pem}").out.split() == ["640", "root", "orthanc"]
         assert host.read(pem) == pair.chain + pair.key

@@ -28,8 +28,8 @@ CALL = re.compile(r"""__salt__\[\s*["'](orthanc\w*)\.(\w+)""")
 # What people call; all else is part of the formula.
 PEOPLE = {
     "orthanc": {
-        *("access", "answers", "backend", "backup", "backup_key", "backups", "errors", "repair"),
-        *("drill", "restart", "restore", "retention", "verify"),
+        *("access", "answers", "backend", "backup", "backup_key", "backups", "errors", "health"),
+        *("drill", "nagios", "repair", "restart", "restore", "retention", "verify"),
     },
     "orthanc_conf": {"effective", "restore", "validate"},
     "orthanc_pillar_file": {"check"},

@@ -88,3 +88,12 @@ def test_old_images_that_would_never_be_deleted(most, mode, told):
     assert len(sentences) == told
     for line in sentences:
         assert "10.0 GB of the file system of /srv/images stay free, which has 1000.0 GB" in line
+
+
+def test_the_reserve_of_a_server_is_that_of_its_script(tmp_path):
+    path = tmp_path / "orthanc-formula-reserve.lua"
+    options = {"LuaScripts": ["/etc/other.lua", str(path)]}
+    assert orthanc_reserve.in_force(options) == {}
+    path.write_text("-- x\nlocal PERCENT, MOST, LEAST = 5, 10000000000, 100000000\nlocal A = 1\n")
+    assert orthanc_reserve.in_force(options) == FIVE
+    assert orthanc_reserve.in_force({"LuaScripts": []}) == orthanc_reserve.in_force({}) == {}

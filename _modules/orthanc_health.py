@@ -1,0 +1,328 @@
+"""
+Whether the server is well: all that tells of it is asked side by side, each in a process of its
+own, so that nothing that hangs holds up the others.
+
+What is asked is in ``ASKED``; what it means, in :py:mod:`orthanc_verdict`.
+"""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import functools
+import json
+import os
+import re
+import time
+
+from salt.exceptions import CommandExecutionError
+
+# How long all of it takes at most, and what is needed before anything else can be asked. In
+# seconds. Three are given, and Salt itself needs some.
+LIMIT, FIRST = 2, 1
+# Where Orthanc's configuration and its logs are, if nothing else is known.
+CONFIG, LOG = "/etc/orthanc", "/var/log/orthanc"
+# What was seen at the last look.
+NOTE = "/run/{}-health.json"
+DAY, HOUR = 86400, 3600
+# What is free for the log at least, and for images and index where there is no reserve. In bytes.
+LEAST = 100 * 10**6
+LOGDIR = re.compile(r"--logdir=(\S+)")
+# The states of a job that goes on.
+GOING = ("Pending", "Running", "Retry")
+
+
+def look(config=None):
+    """
+    Part of the formula. Say whether the server is well; see ``orthanc.health``.
+
+    config
+        The path of the folder of the configuration; by default that of the service.
+
+    Returns what ``orthanc_verdict.judge`` returns.
+
+    Raises CommandExecutionError if it is not root who asks.
+    """
+    __salt__["orthanc_host.require_root"]()
+    began = time.monotonic()
+    ask, judge = __salt__["orthanc_inquiry.ask"], __salt__["orthanc_verdict.judge"]
+    case = ask({"case": functools.partial(_case, config)}, FIRST).get("case", {})
+    if "found" not in case:
+        why = case.get("error", "there is no answer in time")
+        said = [f"the configuration of Orthanc cannot be read: {why}"]
+        absent = {name: {"found": None} for name in ASKED}
+        return judge({**absent, "process": {"found": {"critical": said}}})
+    case = case["found"]
+    questions = {name: functools.partial(asked, case) for name, asked in ASKED.items()}
+    answers = ask(questions, LIMIT - (time.monotonic() - began))
+    _note(case, answers)
+    return judge(answers)
+
+
+def nagios(config=None):
+    """
+    Part of the formula. Say whether the server is well, in one line; see ``orthanc.nagios``.
+
+    config
+        See ``look``.
+    """
+    try:
+        found = look(config)
+    except CommandExecutionError as err:
+        found = {"verdict": "unknown", "reasons": [f"unknown: {err}"], "figures": {}}
+    __context__["retcode"] = __salt__["orthanc_verdict.code"](found["verdict"])
+    return __salt__["orthanc_verdict.line"](found)
+
+
+def _case(config) -> dict:
+    """Return what has to be known before anything is asked."""
+    service = __salt__["orthanc_tables.get"]("SERVER")
+    config = __salt__["orthanc_folder.in_use"](config or CONFIG, service)
+    options = __salt__["orthanc_folder.located"](config)
+    log = LOGDIR.search(" ".join(__salt__["orthanc_host.unit"](service, "ExecStart")))
+    note = {}
+    with contextlib.suppress(ValueError):
+        path = __salt__["orthanc_files.own"](NOTE)
+        note = json.loads(__salt__["orthanc_files.read_if_there"](path) or "{}")
+    return {
+        "config": config,
+        "options": options,
+        "service": service,
+        "url": __salt__["orthanc_server.url"](config),
+        "log": log.group(1) if log else LOG if os.path.isdir(LOG) else None,
+        "note": note,
+    }
+
+
+def _note(case: dict, answers: dict) -> None:
+    """Keep what the next look is compared with; what was not seen stays as it was noted."""
+    note = dict(case["note"])
+    for answer in answers.values():
+        note.update((answer.get("found") or {}).pop("note", {}))
+    with contextlib.suppress(OSError):
+        path = __salt__["orthanc_files.own"](NOTE)
+        __salt__["orthanc_files.write"](path, json.dumps(note), 0o600)
+
+
+def _get(case: dict, path: str):
+    """Return what Orthanc answers to the first of its users who may ask that; None if none may."""
+    users = case["options"].get("RegisteredUsers") or {}
+    for account in [None, *users.items()]:
+        ask, url = __salt__["orthanc_http.ask"], case["url"] + path
+        code, found = ask(url, account=account, timeout=LIMIT)
+        if code not in (401, 403):
+            if found is None:
+                raise CommandExecutionError(f"HTTP {code}")
+            return found
+    return None
+
+
+def _process(case: dict) -> dict:
+    found = __salt__["orthanc_host.orthancs"]()
+    # Of one that nobody has stopped.
+    moves = not any(map(__salt__["orthanc_host.stands_still"], found))
+    return {"runs": len(found), **({"moves": int(moves)} if found else {})}
+
+
+def _rest(case: dict) -> dict:
+    began = time.monotonic()
+    answers = __salt__["orthanc_http.answers"](case["url"], LIMIT)
+    taken = {"seconds": round(time.monotonic() - began, 3)} if answers else {}
+    return {"answers": int(answers), "url": case["url"], **taken}
+
+
+def _index(case: dict) -> dict | None:
+    try:
+        found = _get(case, "/changes?last")
+    except CommandExecutionError as err:
+        return {"read": 0, "error": str(err)}
+    # Of users who may all ask for nothing of it, nothing follows.
+    return None if found is None else {"read": 1, "last_change": found.get("Last", 0)}
+
+
+def _backend(case: dict) -> dict | None:
+    wanted = __salt__["orthanc_postgresql.index"](case["options"])
+    found = __salt__["orthanc_server.backend"](case["config"])
+    if wanted is None or found == "unknown":
+        return None
+    wanted = wanted if wanted == "SQLite" else "PostgreSQL"
+    found = found or "another place"
+    return {"found": found, "wanted": wanted, "as_wanted": int(found == wanted)}
+
+
+def _proxy(case: dict) -> dict | None:
+    site = __salt__["orthanc_nginx.found"]()
+    if not site:
+        return None
+    url = f"https://127.0.0.1:{site['port']}"
+    return {"answers": int(__salt__["orthanc_http.answers"](url, LIMIT)), "url": url}
+
+
+def _disk(option: str, case: dict) -> dict | None:
+    """Return what there is of the disk of images or index; nothing where it holds no new ones."""
+    reserve = __salt__["orthanc_reserve.in_force"](case["options"])
+    found = __salt__["orthanc_reserve.spaces"](case["options"], reserve).get(option)
+    return _room(*found[1:]) if found else None
+
+
+def _log_disk(case: dict) -> dict | None:
+    return _room(*__salt__["orthanc_reserve.space"](case["log"])) if case["log"] else None
+
+
+def _room(size: int, free: int, kept: int = 0) -> dict:
+    amount, kept = __salt__["orthanc_reserve.amount"], kept or max(1, min(LEAST, size // 20))
+    texts = {"size": amount(size), "free": amount(free), "kept": amount(kept)}
+    return {**texts, "free_bytes": free, "reserves": round(free / kept, 2)}
+
+
+def _dicom(case: dict) -> dict | None:
+    options = case["options"]
+    if not options.get("DicomServerEnabled", True):
+        return None
+    port = options.get("DicomPort", 4242)
+    holders = __salt__["orthanc_host.holders"](port)
+    orthanc = any(os.path.basename(path).lower() == "orthanc" for path in holders)
+    return {"port": str(port), "listens": int(orthanc)}
+
+
+def _certificates(case: dict) -> dict | None:
+    """Return for how long the certificates hold that clients and devices are shown."""
+    options, site = case["options"], __salt__["orthanc_nginx.found"]()
+    path = options.get("SslCertificate") if options.get("SslEnabled") else None
+    found = {"critical": [], "warning": []}
+    if site:
+        path = site["certificate"]
+        shown = __salt__["orthanc_tls.served"](site["port"])
+        if shown and shown[:1] != __salt__["orthanc_tls.chain"](path)[:1]:
+            found["warning"].append(
+                f"nginx shows another certificate than that in {path}: apply the formula, which"
+                " says why nginx does not take it"
+            )
+    paths = {"https": path}
+    if options.get("DicomTlsEnabled"):
+        paths["dicom"] = options.get("DicomTlsCertificate")
+    for name, path in paths.items():
+        if path:
+            found[name] = os.path.join(case["config"], path)
+            end = __salt__["orthanc_tls.end"](found[name])
+            if end is None:
+                found["critical"].append(
+                    f"{found[name]} holds no certificate that openssl can read"
+                )
+            else:
+                found[f"{name}_days"] = round((end - time.time()) / DAY, 2)
+    return found if any(paths.values()) else None
+
+
+def _jobs(case: dict) -> dict | None:
+    jobs = _get(case, "/jobs?expand")
+    if jobs is None:
+        return None
+    now = time.time()
+    failed = [job for job in jobs if job["State"] == "Failure" and now - _moment(job) < DAY]
+    found = {"failed": len(failed), "kinds": ", ".join(sorted({job["Type"] for job in failed}))}
+    # A job that waits for others is not stuck.
+    running = any(job["State"] == "Running" for job in jobs)
+    going = {
+        job["ID"]: [job["State"], job.get("Progress")]
+        for job in jobs
+        if job["State"] in GOING and not (running and job["State"] == "Pending")
+    }
+    known = case["note"].get("jobs", {})
+    since = {
+        name: known[name] if known.get(name, [])[1:] == state else [now, *state]
+        for name, state in going.items()
+    }
+    hours = [(now - began) / HOUR for began, *_ in since.values()]
+    stuck = round(max(hours, default=0), 2)
+    return {**found, "going": len(going), "stuck_hours": stuck, "note": {"jobs": since}}
+
+
+def _moment(job: dict) -> float:
+    """Return when a job ended, in seconds since 1970; Orthanc's clock has no zone."""
+    text = job.get("CompletionTime") or job.get("CreationTime") or ""
+    with contextlib.suppress(ValueError):
+        return calendar.timegm(time.strptime(text[:15], "%Y%m%dT%H%M%S"))
+    return 0.0
+
+
+def _refused(case: dict) -> dict:
+    mark = case["note"].get("log")
+    lines, mark = __salt__["orthanc_log.since"](case["service"], case["log"], mark)
+    found = __salt__["orthanc_log.refused"](lines)
+    last = found[-1] if found else ""
+    return {"associations": len(found), "last": last, "note": {"log": mark}}
+
+
+def _backup(case: dict) -> dict | None:
+    """Return what is noted of backups, where some are to be made."""
+    folder = __salt__["orthanc_backup_job.folder"]()
+    try:
+        __salt__["orthanc_backup_job.job"](folder)
+    except CommandExecutionError:
+        return None
+    noted, now = __salt__["orthanc_backup_note.read"](case["config"]), time.time()
+    runs = {what: _runs(what) for what in ("backup", "drill")}
+    # Of one that runs it is noted that it has come to no end, yet.
+    begun = tuple(noted[what]["error"] or "-" for what in runs if runs[what] and noted.get(what))
+    told = __salt__["orthanc_backup_note.warnings"](case["config"])
+    found = {"warning": [text for text in told if not (begun and text.endswith(begun))]}
+    if noted.get("good"):
+        found["age_hours"] = round((now - noted["good"]["time"]) / HOUR, 1)
+    for what, goes_on in runs.items():
+        if noted.get(what) and not goes_on:
+            found[f"{what}_good"] = int(not noted[what]["error"])
+    if noted.get("drill"):
+        found["drill_age_days"] = round((now - noted["drill"]["time"]) / DAY, 1)
+    return found
+
+
+def _runs(what: str) -> bool:
+    return __salt__["orthanc_host.unit"](f"orthanc-{what}", "ActiveState") == ["activating"]
+
+
+def _images(case: dict) -> dict | None:
+    noted = __salt__["orthanc_images.noted"](case["config"])
+    if not noted:
+        return None
+    damaged = noted["missing"] + noted["empty"] + noted["wrong"]
+    return {"damaged": damaged, "verified_days": round((time.time() - noted["time"]) / DAY, 1)}
+
+
+def _restart(case: dict) -> dict:
+    config = case["config"]
+    why = [f"{path} has changed" for path in __salt__["orthanc_proof.changed_files"](config)]
+    if __salt__["orthanc_files.unproven"](config):
+        why.append("it was written, and Orthanc was not seen serving with it")
+    else:
+        read, good = __salt__["orthanc_files.read_if_there"], __salt__["orthanc_files.last_good"]
+        files = __salt__["orthanc_files.at"](config, good(config)).items()
+        why += [f"{path} is not as it was written" for path, text in files if read(path) != text]
+    if __salt__["orthanc_host.unit"](case["service"], "NeedDaemonReload") == ["yes"]:
+        why.append("systemd has not read the unit as it is")
+    strayed = __salt__["orthanc_proof.strayed"](config)
+    return {"waits": len(why), "why": "; ".join(why), "strayed": int(strayed)}
+
+
+def _package(case: dict) -> dict | None:
+    return __salt__["orthanc_packages.held"](case["service"])
+
+
+ASKED = {
+    "process": _process,
+    "rest": _rest,
+    "index": _index,
+    "backend": _backend,
+    "proxy": _proxy,
+    "storage": functools.partial(_disk, "StorageDirectory"),
+    "index_disk": functools.partial(_disk, "IndexDirectory"),
+    "log_disk": _log_disk,
+    "dicom": _dicom,
+    "certificates": _certificates,
+    "jobs": _jobs,
+    "refused": _refused,
+    "backup": _backup,
+    "images": _images,
+    "restart": _restart,
+    "package": _package,
+}

@@ -1,0 +1,214 @@
+"""Whether a server is well, as monitoring asks it: in each state, and never for long."""
+
+import contextlib
+import json
+import time
+
+import dicom
+import documentation
+import pytest
+import testbed
+from https import CHAIN, KEY, MIDDLE, PAIR, put
+from minion import NAME, Minion
+
+# What the functions promise, in seconds; and what starting a program may take besides.
+PROMISED, START = 3, 5
+# A device that is never there.
+AWAY = {"AET": "AWAY", "Host": "127.0.0.1", "Port": 9, "Timeout": 1}
+
+
+@pytest.fixture(scope="module")
+def whole(salt_version, users):
+    """A server with all that may be asked for: users, HTTPS, PostgreSQL, DICOM, backups."""
+    with Minion(testbed.deployed("trixie", salt_version)) as host:
+        put(host, PAIR)
+        host.settings = {
+            "users": users,
+            "https": {"enabled": True, "certificate": CHAIN, "key": KEY},
+            "postgresql": {"enabled": True},
+            "dicom": {"enabled": True},
+            "modalities": {"away": AWAY},
+            "backup": {"repository": "/srv/backup/orthanc"},
+        }
+        host.anna = ("anna", users["anna"]["password"])
+        host.apply(**host.settings)
+        yield host
+
+
+def look(host, code: int) -> dict:
+    """Return what is said of a server, with this exit code."""
+    done = host.call("orthanc.health", "--out=json", check=False)
+    assert done.code == code, done
+    assert "Traceback" not in done.out + done.err
+    return json.loads(done.out)["local"]
+
+
+def is_in_time(host) -> bool:
+    """Return whether it comes in time, besides what Salt needs; this machine may be busy once."""
+    for _ in range(3):
+        times = []
+        for function in ("test.ping", "orthanc.health"):
+            began = time.monotonic()
+            host.call(function, check=False)
+            times.append(time.monotonic() - began)
+        if times[1] - times[0] < PROMISED:
+            return True
+    return False
+
+
+def line(host, code: int) -> str:
+    """Return what the program without Salt says."""
+    words = "/usr/local/lib/orthanc-formula/orthanc_alone.py orthanc_health.nagios"
+    began = time.monotonic()
+    done = host.run(f"python3 -I -B {words}", check=False)
+    assert time.monotonic() - began < PROMISED + START
+    assert (done.code, done.err) == (code, ""), done
+    assert done.out.count("\n") == 1
+    return done.out
+
+
+@contextlib.contextmanager
+def settings(host, **changed):
+    """Let the pillar be another one for a while."""
+    host.apply(**{**host.settings, **changed})
+    yield
+    host.apply(**host.settings)
+
+
+def test_a_backup_that_was_never_drilled_is_a_warning(whole, image):
+    stored = whole.ask("POST", "/instances", *whole.anna, data=f"@{image()}", port=18042)
+    assert stored.code == 200
+    (reason,) = look(whole, 1)["reasons"]
+    assert "there is no backup yet" in reason
+    whole.call("orthanc.backup")
+    (reason,) = look(whole, 1)["reasons"]
+    assert "a backup was never restored for a trial" in reason
+    whole.call("orthanc.drill")
+    found = look(whole, 0)
+    assert found["verdict"] == "ok"
+    assert found["reasons"] == []
+    figures = found["figures"]
+    assert figures["backend"]["found"] == "PostgreSQL"
+    assert figures["index"]["last_change"] > 0
+    assert 89 < figures["certificates"]["https_days"] <= 90
+    assert figures["backup"]["backup_good"] == figures["backup"]["drill_good"] == 1
+    assert figures["package"]["pinned"] == 0
+    assert set(found["checks"]) >= {"proxy", "storage", "log_disk", "dicom", "jobs", "refused"}
+    assert line(whole, 0).startswith("ORTHANC OK - all is well | ")
+    said = documentation.follow(whole, "Is it well?")
+    assert said.count("ORTHANC OK - all is well | ") == 1
+    # Nobody learns a password from it.
+    assert whole.anna[1] not in json.dumps(found) + said
+
+
+def test_associations_that_are_refused_are_told_once(whole):
+    assert not dicom.client("findscu", whole.address, "-k", "QueryRetrieveLevel=STUDY", "-S").ok
+    (reason,) = look(whole, 1)["reasons"]
+    assert "1 DICOM associations were refused since the last look: Rejected Find" in reason
+    assert look(whole, 0)["figures"]["refused"]["associations"] == 0
+
+
+def test_a_server_that_stands_still_is_told_in_time(whole):
+    pid = whole.pid()
+    whole.run(f"kill -STOP {pid}")
+    try:
+        (reason,) = look(whole, 2)["reasons"]
+        assert "Orthanc stands still" in reason
+        assert is_in_time(whole)
+        assert "ORTHANC CRITICAL - Orthanc stands still" in line(whole, 2)
+        for function in ("answers", "access", "backend", "errors"):
+            words = ["/etc/orthanc"] if function == "backend" else []
+            began = time.monotonic()
+            done = whole.call(f"orthanc.{function}", *words, check=False)
+            assert time.monotonic() - began < PROMISED + START, function
+            assert done.code == (function == "answers"), done
+    finally:
+        whole.run(f"kill -CONT {pid}")
+    assert look(whole, 0)
+
+
+def test_a_database_that_hangs_or_is_away_is_told_in_time(whole):
+    for stop, go_on in (
+        ("pkill -STOP -u postgres", "pkill -CONT -u postgres"),
+        ("systemctl stop postgresql", "systemctl start postgresql"),
+    ):
+        whole.run(stop)
+        reasons, in_time = look(whole, 2)["reasons"], is_in_time(whole)
+        whole.run(go_on)
+        assert "index" in reasons[0], reasons
+        assert in_time
+    whole.run("systemctl restart orthanc")
+    whole.wait_for_port(18042)
+    assert look(whole, 0)
+
+
+def test_a_wrong_certificate_is_told(whole):
+    whole.run(f"echo nonsense > {CHAIN}")
+    reasons = look(whole, 2)["reasons"]
+    assert f"{CHAIN} holds no certificate" in reasons[0]
+    assert "nginx shows another certificate" in reasons[1]
+    put(whole, MIDDLE.sign(NAME, ends=2))
+    whole.run("systemctl reload nginx")
+    found = look(whole, 2)
+    while "another" in str(found):  # nginx is still loading it
+        found = look(whole, 2)
+    (reason,) = found["reasons"]
+    assert f"HTTPS: the certificate {CHAIN} ends in 2 days" in reason
+    whole.run("systemctl stop nginx")
+    assert "nginx does not answer for Orthanc" in str(look(whole, 2)["reasons"])
+    put(whole, PAIR)
+    whole.run("systemctl start nginx")
+    assert look(whole, 0)
+
+
+def test_a_job_that_failed_is_a_warning(whole):
+    (name,) = whole.ask("GET", "/instances", *whole.anna, port=18042).json
+    job = json.dumps({"Resources": [name], "Synchronous": False})
+    sent = whole.ask("POST", "/modalities/away/store", *whole.anna, data=job, port=18042)
+    assert sent.code == 200, sent
+    path, deadline = f"/jobs/{sent.json['ID']}", time.monotonic() + 60
+    while whole.ask("GET", path, *whole.anna, port=18042).json["State"] != "Failure":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (reason,) = look(whole, 1)["reasons"]
+    assert "1 jobs have failed within a day (DicomModalityStore)" in reason
+
+
+def test_a_configuration_that_waits_and_a_disk_below_the_reserve_are_told(whole):
+    whole.run("systemctl restart orthanc")
+    # Its history of jobs is of no matter here.
+    with settings(whole, storage_reserve="900 TB", config={"SaveJobs": False}, version="*"):
+        found = look(whole, 2)
+        assert "the disk of the images has" in found["reasons"][0]
+        assert "900000.0 GB stay in reserve" in found["reasons"][0]
+        assert found["figures"]["package"]["pinned"] == 1
+    whole.run("echo '-- by hand' >> /etc/orthanc/orthanc-formula-users.lua")
+    assert "Orthanc does not run with its configuration" in str(look(whole, 1)["reasons"])
+
+
+def test_a_server_that_is_down_is_told(whole):
+    whole.run("systemctl stop orthanc")
+    reasons = look(whole, 2)["reasons"]
+    assert "Orthanc does not run; see orthanc.errors" in reasons[0]
+    assert not [line for line in reasons[1:] if line.startswith("critical")], reasons
+    assert whole.call("orthanc.answers", check=False).code == 1
+
+
+@pytest.mark.parametrize("system", ["bookworm", "leap"])
+def test_a_server_without_anything_else(system, salt_version):
+    """Nobody needs a password, the index is a file, and leap logs into the journal."""
+    modality = {"AET": "CT", "Host": "192.0.2.1", "Port": 104}
+    with Minion(testbed.deployed(system, salt_version)) as host:
+        pillar = {"users": {}, "dicom": {"enabled": True}, "modalities": {"ct": modality}}
+        host.apply(**pillar, config={"DicomAlwaysAllowEcho": False})
+        found = look(host, 0)
+        assert found["figures"]["backend"]["found"] == "SQLite"
+        assert found["figures"]["index"]["read"] == 1
+        assert not {"proxy", "certificates", "backup", "images"} & set(found["checks"])
+        assert found["figures"]["package"]["version"]
+        assert not dicom.client("echoscu", host.address).ok
+        assert "Rejected" in str(look(host, 1)["reasons"])
+        assert look(host, 0)
+        host.run("systemctl stop orthanc")
+        (reason,) = look(host, 2)["reasons"]
+        assert "Orthanc does not run" in reason
