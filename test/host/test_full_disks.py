@@ -302,6 +302,8 @@ def test_who_reads_and_deletes_is_served_meanwhile(server, images):
 
 
 def test_the_run_and_the_log_tell_of_it(server):
+    # Below the reserve, however large what was deleted is.
+    server.run(f"fallocate -l 20000000 {STORAGE}/more")
     server.pillar(**server.settings)
     run = server.state(test=True)
     assert run.ok
@@ -316,7 +318,7 @@ def test_the_run_and_the_log_tell_of_it(server):
 
 
 def test_it_ends_by_itself_and_a_burst_is_no_matter(server, images):
-    server.run(f"rm {STORAGE}/fill")
+    server.run(f"rm {STORAGE}/fill {STORAGE}/more")
     Load(server, images).wait(lambda: takes(server, images), limit=30)
     assert log_of(server).rpartition(BEGINS.format(STORAGE))[2].count(ENDS.format(STORAGE)) == 1
     empty(server)
