@@ -12,8 +12,6 @@ import posixpath
 import re
 import urllib.parse
 
-# A package that brings a plugin.
-PLUGIN_PACKAGE = re.compile(r"orthanc-(?!.*(doc|devel|dev|source)$).*")
 # Headers that are not the administrator's, in small letters: those of the message itself, those
 # that nginx and Orthanc give a meaning for this answer, and one that goes with cors.
 FIXED_HEADERS = (
@@ -115,21 +113,6 @@ def check_plugins(plugins: list) -> list[str]:
                 " or set insecure: true to run whatever the source gives"
             )
     return problems
-
-
-def check_loaded(settings: dict) -> list[str]:
-    """Return that the option Plugins leaves out what the packages of the pillar bring."""
-    config, folder = settings["config"], settings["paths"]["plugins"]
-    brought = [name for name in settings["packages"] if PLUGIN_PACKAGE.fullmatch(name)]
-    named = config.get("Plugins") or []
-    if "Plugins" not in config or not brought or not isinstance(named, list):
-        return []
-    if any(f"{item}/".startswith((f"{folder}/", "/usr/")) for item in named):
-        return []
-    return [
-        f"orthanc:config:Plugins: names neither {folder} nor a file in it, and Orthanc would not"
-        f" load what {', '.join(brought)} brings; add it, or take Plugins out"
-    ]
 
 
 def check_backup_key(settings: dict) -> list[str]:
@@ -446,7 +429,7 @@ def check_host(settings: dict) -> list[str]:
 
 def advice(settings: dict, defaults: dict) -> list[str]:
     """Return what is allowed, and not wise."""
-    found = []
+    found = advice_on_gdcm(settings["packages"], settings["config"])
     # A default may be written out.
     is_asked = settings["log_keep"] != defaults["log_keep"]
     if is_asked and not settings["paths"]["log"]:

@@ -153,10 +153,11 @@ def load_files(read) -> dict:
     for kinds in ("directives", "retention_keys"):
         known["tables"]["KINDS"].update(read(f"orthanc/{kinds}.py"))
     places = {function.__name__: function for function in (ca_bundle, file_name, own_ca)}
+    parts = {**read("orthanc/backup_checks.py"), **read("orthanc/plugin_checks.py")}
     return {
         **known,
         "reader": read("orthanc/reader.py", **known),
-        "checks": read("orthanc/checks.py", **known, **places, **read("orthanc/backup_checks.py")),
+        "checks": read("orthanc/checks.py", **known, **places, **parts),
     }
 
 

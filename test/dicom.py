@@ -15,16 +15,18 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 NUMBERS = itertools.count(1)
 
 
-def make(folder: pathlib.Path, **tags) -> pathlib.Path:
+def make(folder: pathlib.Path, syntax: str = ExplicitVRLittleEndian, **tags) -> pathlib.Path:
     """Write a DICOM file of 8 by 8 pixels and return its path.
 
+    syntax
+        The transfer syntax that the tags are in.
     tags
         DICOM keywords with their values, such as ``PatientName="Test"``.
     """
     number = next(NUMBERS)
     path = folder / f"{number}.dcm"
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = syntax
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     image = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     values = {

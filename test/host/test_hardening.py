@@ -3,6 +3,8 @@
 https://www.freedesktop.org/software/systemd/man/latest/systemd-analyze.html
 """
 
+import base64
+import itertools
 import json
 import re
 import time
@@ -11,7 +13,14 @@ import dicom
 import pytest
 import testbed
 from minion import Minion
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+# A grey image of 64 by 64 pixels, as JPEG 2000.
+JPEG_2000 = base64.b64decode(
+    "/0//UQApAAAAAABAAAAAQAAAAAAAAAAAAAAAQAAAAEAAAAAAAAAAAAABBwEB/1IADAAAAAEABQQEAAH/XAATQEBISFBI"
+    "SFBISFBISFBISFD/kAAKAAAAAAAYAAH/k9+AEAiQgICAgID/2Q=="
+)
 # Exposure to the host, by systemd-analyze: as it is, with something in a home, and with a
 # port below 1024 besides.
 LIMIT, LIMIT_HOME, LIMIT_LOW = 1.1, 1.2, 1.5
@@ -171,6 +180,40 @@ def test_all_that_orthanc_does_works_as_before(server, users, image):
     assert re.search(r" \d+% /", said.body.decode()), said
     assert server.run("find /srv/pacs/images -type f -perm /007").out == ""
     assert server.run("ls -d /srv/cache/of/viewer /srv/pacs/log/?rthanc.log").ok
+
+
+def test_no_request_that_transcodes_ends_it(server, users, image):
+    """With GDCM, one does: on Debian 13 all from and to JPEG 2000, on Debian 12 some."""
+    pid, size = server.pid(), {"Rows": 64, "Columns": 64}
+    compressed = {"PixelData": encapsulate([JPEG_2000]), "syntax": JPEG2000Lossless}
+    paths = [image(**size, PixelData=bytes(64 * 64)), image(**size, **compressed)]
+    sent = [ask(server, users, "POST", "/instances", data=f"@{path}").json for path in paths]
+    wanted = [JPEG2000Lossless, JPEGLSLossless, RLELossless, "1.2.840.10008.1.2.1"]
+    for stored, syntax in itertools.product(sent, wanted):
+        instance, study = f"/instances/{stored['ID']}", f"/studies/{stored['ParentStudy']}"
+        modify = {"Transcode": syntax, "Keep": ["SOPInstanceUID"], "Force": True}
+        ask(server, users, "POST", f"{instance}/modify", data=json.dumps(modify))
+        ask(server, users, "GET", f"{instance}/file?transcode={syntax}")
+        archive = json.dumps({"Transcode": syntax, "Synchronous": True})
+        ask(server, users, "POST", f"{study}/archive", data=archive)
+        uid = ask(server, users, "GET", study).json["MainDicomTags"]["StudyInstanceUID"]
+        accept = f'Accept: multipart/related; type="application/dicom"; transfer-syntax={syntax}'
+        ask(server, users, "GET", f"/dicom-web/studies/{uid}", headers=(accept,))
+        assert server.pid() == pid, f"{instance} to {syntax}"
+    plain, compressed = (f"/instances/{stored['ID']}" for stored in sent)
+    modify = json.dumps({"Transcode": JPEGLSLossless, "Keep": ["SOPInstanceUID"], "Force": True})
+    assert ask(server, users, "POST", f"{plain}/modify", data=modify).code == 200
+    # What is lost, as the run says; the image is not.
+    assert "without previews" in str(server.state().states["orthanc-pillar"]["warnings"])
+    assert ask(server, users, "GET", f"{compressed}/preview").code == 415
+    assert ask(server, users, "GET", f"{compressed}/file").body == paths[1].read_bytes()
+    config = {**CONFIG, "Gdcm": {"Enable": True}}
+    run = server.apply(users=users, **{**NO_HOMES, "config": config})
+    warnings = str(run.states["orthanc-pillar"]["warnings"])
+    assert "orthanc:config:Gdcm: one request" in warnings
+    assert "without previews" not in warnings
+    assert ask(server, users, "GET", f"{compressed}/preview").code == 200
+    server.apply(users=users, **SETTINGS)
 
 
 def test_what_a_script_does_later_on_is_told_and_one_line_mends_it(server, users, image):

@@ -411,6 +411,7 @@ def test_settings_become_options_of_orthanc(render):
         "DicomPort": 104,
         "DicomServerEnabled": True,
         "ExecuteLuaEnabled": False,
+        "Gdcm": {"Enable": False},
         "HttpPort": 8050,
         "HttpsCACertificates": "/etc/ssl/certs/ca-certificates.crt",
         "IndexDirectory": "/srv/index",

@@ -1153,6 +1153,32 @@ def test_pages_that_others_can_change_on_their_way_are_warned_about(load_setting
     assert warned == [f"orthanc:https:cors:{number}" for number in (4, 5, 6)]
 
 
+@pytest.mark.parametrize(
+    ("config", "section", "words"),
+    [
+        ({}, {"Enable": False}, "orthanc:packages: orthanc-gdcm is installed, and switched off"),
+        ({"Gdcm": {"Enable": False}}, None, ""),
+        ({"Gdcm": {"Enable": True}}, None, "orthanc:config:Gdcm: one request"),
+        ({"Gdcm": {"Throttling": 2}}, None, "orthanc:config:Gdcm: one request"),
+        ({"Gdcm": None}, None, "orthanc:config:Gdcm: one request"),
+    ],
+)
+def test_gdcm_is_off_unless_somebody_wants_it(load_settings, options_file, config, section, words):
+    pillar = {"packages": ["orthanc", "orthanc-gdcm"], "config": config}
+    settings, problems = load_settings(pillar)
+    assert problems == []
+    assert [line[: len(words)] for line in settings["warnings"]] == [words] * bool(words)
+    rows = {
+        layer["option"][1]: layer["value"]
+        for layer in options_file.definitions(settings, {})
+        if layer["option"][0] == "Gdcm" and len(layer["option"]) > 1
+    }
+    assert rows == (section or {"RestrictTransferSyntaxes": options_file.JPEG_2000})
+    without, _ = load_settings({"config": config})
+    assert without["warnings"] == []
+    assert "Gdcm" not in [layer["option"][0] for layer in options_file.definitions(without, {})]
+
+
 def test_a_user_may_have_no_rights_at_all(problems_of):
     assert problems_of({"users": {"x": {"password": "x", "rules": []}}}) == []
 
