@@ -371,9 +371,9 @@ def restore(snapshot="latest", target=None, study=None, host=None, overwrite=Fal
         one.
 
     target
-        The path of an empty folder: there all is restored, and the server is left alone. Without
-        one, images and index take the place of what the server has. It goes on until all is
-        restored, and is away only for the change.
+        The path of an empty folder that is none of Orthanc's own: there all is restored, and the
+        server is left alone. Without one, images and index take the place of what the server has.
+        It goes on until all is restored, and is away only for the change.
 
     study
         The Orthanc identifier or the StudyInstanceUID of a study, whose images are written into
@@ -399,9 +399,11 @@ def restore(snapshot="latest", target=None, study=None, host=None, overwrite=Fal
     """
     name, options = _images(None)
     job = __salt__["orthanc_backup_job.job"]()
+    if snapshot == "latest" and target is None:
+        snapshot = __salt__["orthanc_restore.begun"](job, options) or snapshot
     chosen = __salt__["orthanc_restore.chosen"](job, snapshot, host)
-    if target or study:
-        return __salt__["orthanc_restore.into_folder"](job, chosen, target or "", study)
+    if target is not None or study is not None:
+        return __salt__["orthanc_extract.into_folder"](job, chosen, options, target, study)
     address = __salt__["orthanc_server.url"](name)
     return __salt__["orthanc_restore.whole"](job, chosen, options, address, overwrite)
 

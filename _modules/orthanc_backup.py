@@ -98,7 +98,7 @@ def run(name):
 
 
 def _alone(name: str):
-    return __salt__["orthanc_backup_job.alone"](name, "a backup")
+    return __salt__["orthanc_backup_job.alone"](name, "a backup, or a restore,")
 
 
 def _clear(job: dict) -> None:
@@ -131,6 +131,8 @@ def _aside(job: dict) -> str:
 
 def _back_up(job: dict, killed: bool) -> dict:
     options, aside = __salt__["orthanc_folder.located"](job["config"]), _aside(job)
+    if __salt__["orthanc_restore.interrupted"](options):
+        raise CommandExecutionError("a restore was interrupted; call orthanc.restore again first")
     shutil.rmtree(aside, ignore_errors=True)
     __salt__["orthanc_restic.ready"](job)
     if killed:
@@ -313,7 +315,10 @@ def lacks(name, job, schedules):
     timers = _timers(name, job, schedules)
     files = __salt__["orthanc_backup_job.lacks"](name, job)
     found = {path: "made" if text is None else "written" for path, text in files.items()}
-    return {**found, **__salt__["orthanc_jobs.pending"](timers)}
+    for path, word in __salt__["orthanc_jobs.pending"](timers).items():
+        # The program is many files, of which nobody wants to read.
+        found[os.path.dirname(path) if path.endswith(".py") else path] = word
+    return found
 
 
 def make(name, job, schedules):
@@ -329,6 +334,29 @@ def make(name, job, schedules):
     with __salt__["orthanc_files.failing"]("setting up the backup"):
         __salt__["orthanc_backup_job.put"](name, __salt__["orthanc_backup_job.lacks"](name, job))
         __salt__["orthanc_jobs.put"](timers)
+
+
+def warnings(name, job, schedules):
+    """
+    Part of the formula. Return what is wrong with the backups, a list of sentences.
+
+    name, job, schedules
+        See ``lacks``.
+    """
+    repository = job["repository"]
+    interval = __salt__["orthanc_jobs.interval"](schedules["backup"])
+    found = __salt__["orthanc_backup_note.warnings"](job["config"], interval)
+    noted = __salt__["orthanc_backup_note.read"](job["config"])
+    if noted.get("backup") and repository not in __salt__["orthanc_restic.known"](name):
+        found.append("there is no backup in this repository yet: call orthanc.backup")
+    storage = __salt__["orthanc_folder.located"](job["config"])["StorageDirectory"]
+    disks = __salt__["orthanc_host.disks"]
+    if repository.startswith("/") and disks(repository) & disks(storage):
+        found.append(
+            f"orthanc:backup:repository: {repository} is on the disk of the images, and is lost"
+            " together with them; choose a folder on another disk, or another host"
+        )
+    return found
 
 
 def left(name):

@@ -15,8 +15,12 @@ from salt.exceptions import CommandExecutionError
 # Beside the folder of the configuration.
 NOTE = ".backup"
 # As long as nothing else is known.
-BEGUN = "it runs, or was killed together with all that would have noted it"
-# How old the last good backup may be before a run warns, in seconds.
+BEGUN = (
+    "it runs, or was killed together with all that would have noted it; what it left goes when the"
+    " next one begins"
+)
+# How old the last good backup may be before a run warns, in seconds: two times of the schedule, and
+# as long as one may take; and where it is not known how much that is.
 DAY = 24 * 3600
 OLD = 3 * DAY
 # How old the drill may be that proves one: each week there is one, up to half an hour later.
@@ -96,20 +100,24 @@ def _add(config: str, found: dict) -> None:
     __salt__["orthanc_files.write"](path(config), text, 0o600)
 
 
-def warnings(config):
+def warnings(config, interval=None):
     """
     Part of the formula. Return what is wrong with the backups as far as it is noted, a list of
     sentences.
 
     config
         The path of the folder of the configuration.
+
+    interval
+        How many seconds there are between two backups at most; None where that is not known.
     """
     noted = read(config)
     last, good = noted.get("backup"), noted.get("good")
+    old = OLD if interval is None else 2 * interval + DAY
     if last is None:
         return ["there is no backup yet: the first one comes at its time, or by orthanc.backup now"]
     found = []
-    if last["error"]:
+    if _failed("backup", last):
         found.append(f"the last backup failed: {last['error']}")
     if last.get("warning"):
         found.append(f"the last backup was made, but: {last['warning']}")
@@ -119,9 +127,9 @@ def warnings(config):
             "a backup was never restored for a trial: call orthanc.drill, or set"
             " orthanc:backup:drill to weekly"
         )
-    if drill and drill["error"]:
+    if drill and _failed("drill", drill):
         found.append(f"the last drill failed: {drill['error']}")
-    if good and time.time() - good["time"] > OLD:
+    if good and time.time() - good["time"] > old:
         days = int((time.time() - good["time"]) / DAY)
         found.append(f"the last good backup is {days} days old")
     return found
@@ -167,3 +175,11 @@ def proven(config, repository):
     read_before = datetime.datetime.fromisoformat(moment) - datetime.timedelta(days=1)
     until = read_before.astimezone(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S")
     return {"snapshot": drill["snapshot"], "made": drill["made"], "until": until}
+
+
+def _failed(what: str, noted: dict) -> bool:
+    """Return whether it came to no good end, and is not just running."""
+    if noted["error"] != BEGUN:
+        return bool(noted["error"])
+    state = __salt__["orthanc_host.unit"](f"orthanc-{what}.service", "ActiveState")
+    return state not in (["activating"], ["deactivating"])

@@ -25,6 +25,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
@@ -234,6 +235,8 @@ def _sql(options: dict, job: dict, statement: str) -> None:
         )
     if said is None or said["retcode"]:
         why = said["stderr"] if said else "there is no psql"
+        if "permission denied" in why:
+            why += " (on its host, ALTER ROLE … CREATEDB lets it, see docs/backup.md)"
         raise CommandExecutionError(f"no database for the drill can be made or dropped: {why}")
 
 
@@ -253,14 +256,11 @@ def _opened(restored: dict, job: dict):
 def _serve(restored: dict, job: dict, images: list) -> int:
     """Start Orthanc, and return how many of the images it has found to be what was stored."""
     asked = random.sample(images, min(ASKED, len(images)))
-    switch = __salt__["orthanc_host.as_account"](job["user"], job["group"])
     config = os.path.join(_aside(job), "orthanc.json")
-    words = [*switch[:-1], "--pdeathsig", "KILL", "--", job["command"], config]
     own = "PostgreSQL" not in restored or __salt__["orthanc_postgresql.is_local"](
         __salt__["orthanc_postgresql.parameters_of"](restored["PostgreSQL"])
     )
-    if own:
-        _leave_the_network()
+    is_apart = own and _leave_the_network()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -268,31 +268,58 @@ def _serve(restored: dict, job: dict, images: list) -> int:
     text = __salt__["orthanc_json.dump"]({**restored, "HttpPort": port})
     __salt__["orthanc_files.write"](config, text, 0o640, gid)
     output = os.path.join(_aside(job), "log")
+    words = _words(job, config, is_apart)
     with open(output, "wb") as file, subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd="/"
+        ["setpriv", "--pdeathsig", "KILL", *words],
+        stdin=subprocess.PIPE,
+        stdout=file,
+        stderr=file,
+        cwd="/",
     ) as process:
         try:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(b"go\n")
+                process.stdin.flush()
             _wait(process, output, port)
             return sum(_is_sound(image, port) for image in asked)
         finally:
-            process.kill()
+            __salt__["orthanc_trial.end"](process, words)
 
 
-def _leave_the_network() -> None:
-    """Go where there is no network but one's own, as far as the system allows it."""
+def _words(job: dict, config: str, is_apart: bool) -> list:
+    """Return the words that start Orthanc: where systemd can, with what the unit keeps from it."""
+    user, group = job["user"], job["group"]
+    switch = __salt__["orthanc_host.as_account"](user, group)
+    alone = [*switch[:-1], "--pdeathsig", "KILL", "--", job["command"], config]
+    if not salt.utils.systemd.booted(__context__):
+        return alone
+    service = __salt__["orthanc_tables.get"]("SERVER")
+    command = __salt__["orthanc_hardening.of_unit"](service, user, group)
+    if is_apart:
+        command.append(f"--property=NetworkNamespacePath=/proc/{os.getpid()}/ns/net")
+    refused = __salt__["orthanc_hardening.refused"](command)
+    if refused:
+        log.warning("The drill is not restricted as the server is: %s", refused)
+        return alone
+    return __salt__["orthanc_trial.unit"](command, "orthanc-drill-server", job["command"], config)
+
+
+def _leave_the_network() -> bool:
+    """Go where there is no network but one's own, and return whether the system allows it."""
     libc = ctypes.CDLL(None, use_errno=True)
     here = os.open("/proc/self/ns/net", os.O_RDONLY)
     try:
         if libc.unshare(CLONE_NEWNET) == 0:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
                 fcntl.ioctl(probe, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
-            return
+            return True
     except OSError:
         # As in containers, which may have a network and not change it.
         libc.setns(here, CLONE_NEWNET)
     finally:
         os.close(here)
     log.warning("The drill shares the network of this host, which allows no other one")
+    return False
 
 
 def _wait(process, output: str, port: int) -> None:

@@ -227,29 +227,49 @@ def words(name, wanted, options, without=None):
     ]
 
 
+def of_unit(service, user, group):
+    """
+    Part of the formula. Return the words that run a command as a service is run by now, like
+    ``words``, but for the ports that it may listen on.
+
+    service
+        Its name.
+
+    user, group
+        The names of its account and of its group.
+    """
+    found = [(row, value) for _, row, value in _lines_of(service) if not row.startswith("Socket")]
+    pairs = [("User", user), ("Group", group), *found]
+    return [*RUN, *(f"--property={row}={value}" for row, value in pairs)]
+
+
 def _of_others(wanted: dict) -> tuple[list, list]:
     """
     Return the lines that are not the formula's of what systemd makes the unit of, as pairs: those
     before the drop-in, such as the package's, and those behind it.
     """
-    path, section, done = "", "", ([], [])
-    drop_in = os.path.basename(wanted["hardening"]["drop_in"])
-    shown = __salt__["orthanc_host.ask"](
-        ["systemctl", "cat", "--no-pager", f"{wanted['service']}.service"]
-    )
+    done, drop_in = ([], []), os.path.basename(wanted["hardening"]["drop_in"])
+    for entry, row, value in _lines_of(wanted["service"]):
+        if entry != drop_in:
+            done[entry.endswith(".conf") and entry > drop_in].append((row, value))
+    return done
+
+
+def _lines_of(service: str) -> list[tuple]:
+    """Return what lines of a unit keep from it, each with the name of its file."""
+    path, section, found = "", "", []
+    shown = __salt__["orthanc_host.ask"](["systemctl", "cat", "--no-pager", f"{service}.service"])
     for line in re.sub(r"\\\n", " ", shown or "").splitlines():
         if line.startswith("# /"):
             path, section = line[2:], ""
         elif line.startswith("["):
             section = line.strip()
         row, is_pair, value = (part.strip() for part in line.partition("="))
-        entry = os.path.basename(path)
-        theirs = entry != drop_in and section == "[Service]" and OF_OTHERS.fullmatch(row)
+        is_one = is_pair and section == "[Service]" and OF_OTHERS.fullmatch(row)
         # What stands for something else there would stand for another thing here.
-        if is_pair and theirs and "%" not in value:
-            is_behind = path.endswith(".conf") and entry > drop_in
-            done[is_behind].append((row, value))
-    return done
+        if is_one and "%" not in value:
+            found.append((os.path.basename(path), row, value))
+    return found
 
 
 def changed(name, wanted, options):

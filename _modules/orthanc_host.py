@@ -26,6 +26,8 @@ ACCEPTS = 0x10000
 SETTLING = 10
 # For how many seconds a program may take that is asked for something.
 PATIENCE = 60
+# Where the kernel tells of its block devices, by their numbers.
+DEVICES = "/sys/dev/block"
 
 
 def programs():
@@ -253,6 +255,40 @@ def mounts():
             names = {"root": fields[3], "point": fields[4], "source": source}
             found.append({"kind": kind, **{key: _plain(name) for key, name in names.items()}})
     return found
+
+
+def disks(path):
+    """
+    Part of the formula. Return the disks that a path lies on, or will lie on: a set of their names;
+    where the kernel tells none, as of a file system in memory or of another host, it holds what
+    stands for that file system.
+
+    path
+        The path.
+    """
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    real, number = os.path.realpath(path), os.stat(path).st_dev
+    if not os.major(number):
+        # As btrfs has it, whose parts have numbers of their own.
+        above = [
+            each for each in mounts() if f"{real}/".startswith(f"{each['point'].rstrip('/')}/")
+        ]
+        source = max(above, key=lambda each: len(each["point"]))["source"]
+        if source.startswith("/dev/") and os.path.exists(source):
+            number = os.stat(source).st_rdev
+    return _whole(f"{DEVICES}/{os.major(number)}:{os.minor(number)}") or {number}
+
+
+def _whole(device: str) -> set:
+    """Return the names of the disks that a device of the kernel's is made of."""
+    if not os.path.isdir(device):
+        return set()
+    real = os.path.realpath(device)
+    if os.path.exists(f"{real}/partition"):
+        real = os.path.dirname(real)
+    below = glob.glob(f"{real}/slaves/*")
+    return set().union(*map(_whole, below)) if below else {os.path.basename(real)}
 
 
 def _plain(text: str) -> str:

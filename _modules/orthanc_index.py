@@ -79,6 +79,24 @@ POSTGRESQL = {
     **{"hex": "encode(convert_to(", "end": ", 'UTF8'), 'hex')"},
 }
 
+# What is asked of a dump of PostgreSQL, as SQLite would have it, and how it comes there.
+TABLES = """
+CREATE TABLE Resources(internalId INTEGER, resourceType INTEGER, publicId TEXT, parentId INTEGER);
+CREATE TABLE AttachedFiles(id INTEGER, fileType INTEGER, uuid TEXT, compressionType INTEGER);
+CREATE TABLE DicomIdentifiers(id INTEGER, tagGroup INTEGER, tagElement INTEGER, value TEXT);
+"""
+DUMPED = {
+    "resources": "INSERT INTO Resources"
+    " VALUES (:internalid, :resourcetype + 1, :publicid, :parentid)",
+    "attachedfiles": "INSERT INTO AttachedFiles VALUES (:id, :filetype, :uuid, :compressiontype)",
+    "dicomidentifiers": "INSERT INTO DicomIdentifiers VALUES (:id, :taggroup, :tagelement, :value)",
+}
+LOOK_UP = """
+CREATE INDEX ofParents ON Resources(parentId);
+CREATE INDEX ofFiles ON AttachedFiles(id);
+CREATE INDEX ofIdentifiers ON DicomIdentifiers(id);
+"""
+
 
 @contextlib.contextmanager
 def opened(options, account):
@@ -245,6 +263,26 @@ def of_copy(path):
     """
     with contextlib.closing(sqlite3.connect(path)) as connection:
         yield Index(lambda statement: _ask_sqlite(connection, statement), SQLITE)
+
+
+@contextlib.contextmanager
+def of_dump(path):
+    """
+    Part of the formula. Give an ``Index`` to ask, as ``of_copy`` does, of a dump of PostgreSQL,
+    without a database: its tables are copied into a file beside it, as SQLite would have them.
+
+    path
+        The path of the dump.
+    """
+    made = f"{path}.index"
+    with contextlib.closing(sqlite3.connect(made)) as connection:
+        connection.executescript(TABLES)
+        for table, statement in DUMPED.items():
+            rows = __salt__["orthanc_postgresql.rows"](path, table)
+            connection.executemany(statement, rows)
+        connection.executescript(LOOK_UP)
+    with of_copy(made) as index:
+        yield index
 
 
 def wake():

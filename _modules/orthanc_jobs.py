@@ -11,6 +11,7 @@ import glob
 import os
 import re
 import sys
+import time
 
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
@@ -19,6 +20,8 @@ UNITS = "/etc/systemd/system"
 # The folder of the program; see ``orthanc_files.own``.
 PROGRAM = "/usr/local/lib/{}"
 RUNNER = "orthanc_alone.py"
+# A moment as systemd has it.
+TIME = re.compile(r"[A-Z][a-z]{2} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 # What a Python has to have to run it.
 FIT = "import sqlite3, sys; sys.exit(sys.version_info < (3, 8))"
 SERVICE = """\
@@ -120,12 +123,26 @@ def _mounts(paths: list) -> str:
 
 
 def _check(timer: dict) -> None:
-    words = ["systemd-analyze", "calendar", timer["schedule"]]
+    words = ["systemd-analyze", "calendar", "--", timer["schedule"]]
     if __salt__["orthanc_host.ask"](words) is None:
         raise CommandExecutionError(
             f"{timer['place']}: systemd does not know {timer['schedule']!r} as a time; write it as"
             " OnCalendar of systemd.time(7) has it, such as '02:30' or 'Sat 03:00'"
         )
+
+
+def interval(schedule):
+    """
+    Part of the formula. Return how many seconds pass between two times of a schedule, as many as at
+    most among the next ten; None where that cannot be told.
+
+    schedule
+        When, as OnCalendar has it.
+    """
+    words = ["systemd-analyze", "calendar", "--iterations=10", "--", schedule]
+    found = TIME.findall(__salt__["orthanc_host.ask"](words) or "")
+    times = [time.mktime(time.strptime(each, "%Y-%m-%d %H:%M:%S")) for each in found]
+    return max((after - before for before, after in zip(times, times[1:])), default=None)
 
 
 def command():

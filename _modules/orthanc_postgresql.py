@@ -17,6 +17,7 @@ import os
 import re
 import shlex
 import subprocess
+import tempfile
 import urllib.parse
 
 import salt.utils.files
@@ -31,6 +32,8 @@ URL = re.compile(
 )
 HOST = re.compile(r"\[(?P<address>[^\]]*)\](?::(?P<port6>.*))?|(?P<name>[^:[]*)(?::(?P<port>.*))?")
 SQLITE = "SQLite"
+# How the rows of a table begin in a dump; they end with a line of its own.
+COPY = re.compile(r"COPY \S+ \((.*)\) FROM stdin;")
 # Where the programs of each version of PostgreSQL are, on Debian and on openSUSE.
 PROGRAMS = ("/usr/lib/postgresql/*/bin", "/usr/lib/postgresql[0-9]*/bin")
 # The plugin's own keys by their names in libpq, for a section without ConnectionUri.
@@ -301,6 +304,41 @@ def restore(section, path, user, group):
         said = _stream(words, section, (user, group), stdin=file, stdout=subprocess.DEVNULL)
     if said:
         raise CommandExecutionError(f"the database cannot be restored. PostgreSQL says: {said}")
+
+
+def rows(path, table):
+    """
+    Part of the formula. Give the rows of a table in what ``dump`` wrote, without a database: each a
+    mapping from column to text, as COPY writes it.
+
+    path
+        The path of the file.
+
+    table
+        The name of the table.
+
+    Raises CommandExecutionError if it cannot be read.
+    """
+    command, columns = program("pg_restore"), None
+    if not command:
+        raise CommandExecutionError("there is no pg_restore on this host, of PostgreSQL's clients")
+    words = [command, "--data-only", f"--table={table}", "--file=-", path]
+    with tempfile.TemporaryFile() as errors, subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, cwd="/"
+    ) as process:
+        for line in process.stdout:
+            text = line.decode(errors="replace").rstrip("\n")
+            header = COPY.fullmatch(text)
+            if columns is None and header:
+                columns = [name.strip('"') for name in header[1].split(", ")]
+            elif text == "\\.":
+                columns = None
+            elif columns:
+                yield dict(zip(columns, text.split("\t")))
+        if process.wait():
+            errors.seek(0)
+            said = " ".join(errors.read().decode(errors="replace").split())
+            raise CommandExecutionError(f"the dump cannot be read. PostgreSQL says: {said}")
 
 
 def _stream(words: list, section: dict, account: tuple, **streams) -> str:

@@ -40,10 +40,20 @@ SFTP = re.compile(
 )
 # What lets in root itself, as on a new machine whose own key nobody knows yet.
 ROOTS_KEYS = ("/root/.ssh/id_ed25519", "/root/.ssh/id_ecdsa", "/root/.ssh/id_rsa")
+# For how many seconds restic may say nothing but that it tries again, or nothing at all.
+CONTACT, SILENCE = 120, 1800
 # What restic says, and what that means.
 NOT_THERE = re.compile("Is there a repository at|repository does not exist")
 LOCKED = re.compile("already locked")
 FULL = re.compile("no space left on device|[Dd]isk quota exceeded")
+NO_FOLDER = re.compile("not a directory|read-only file system")
+UNREACHED = re.compile(
+    "[Cc]onnection timed out|[Cc]onnection refused|[Nn]o route to host|Could not resolve"
+    "|no such host|i/o timeout|Broken pipe|not responding|unexpectedly closed|connection lost"
+    "|said nothing|error receiving version packet|ssh command exited"
+)
+# What is not better a quarter of an hour later, for which restic tries again.
+HOPELESS = re.compile(f"{FULL.pattern}|{NO_FOLDER.pattern}")
 MEANINGS = (
     (
         "wrong password|no key found",
@@ -53,10 +63,21 @@ MEANINGS = (
     ("Host key verification failed", "the other host has another key than it had; see {folder}"),
     (
         "Permission denied \\(publickey|Permission denied, please try again",
-        "the other host does not let this one in; `salt-call orthanc.backup_key` shows the key that"
-        " it has to know",
+        "the other host does not let this one in; with orthanc:backup_key:enabled,"
+        " `salt-call orthanc.backup_key` shows the key that it has to know",
     ),
     (FULL, "the disk of the repository is full"),
+    (
+        "Resolving password failed|an empty password is not allowed",
+        "there is no password in {folder}/password; put your copy of it there, or into"
+        " orthanc:backup:password",
+    ),
+    (
+        UNREACHED,
+        "the other host does not answer; look at its name in orthanc:backup:repository, its network"
+        " and its firewall",
+    ),
+    (NO_FOLDER, "the repository is no folder that can be used; see orthanc:backup:repository"),
     ("already locked", "another backup of the repository does not end, or `restic unlock` it"),
 )
 # A secret of fewer characters than these may be a part of any word.
@@ -319,33 +340,40 @@ def _run(job: dict, words: list) -> dict:
         cwd="/",
         env=_environment(job),
     ) as process:
-        # Where the disk is full, restic itself tries again for a quarter of an hour.
-        threading.Thread(target=_end_if_full, args=[process, errors], daemon=True).start()
+        heard = threading.Event()
+        watcher = threading.Thread(target=_watch, args=[process, errors, heard], daemon=True)
+        watcher.start()
         try:
-            output, code = _followed(process.stdout), process.wait()
+            output, code = _followed(process.stdout, heard), process.wait()
         except BaseException:
             process.kill()
             raise
         errors.seek(0)
-        said = errors.read().decode(errors="replace")
+        said = errors.read().decode(errors="replace") or "it said nothing" * (code < 0)
     return {"retcode": code, "stdout": output, "stderr": said}
 
 
-def _end_if_full(process, errors) -> None:
-    """End restic as soon as it says that there is no room."""
+def _watch(process, errors, heard) -> None:
+    """End restic as soon as it says what is hopeless, or where it never reaches the other host."""
+    began = time.monotonic()
     while process.poll() is None:
         time.sleep(0.5)
         with contextlib.suppress(OSError, ValueError):  # it has ended meanwhile
-            size = os.fstat(errors.fileno()).st_size
-            if FULL.search(os.pread(errors.fileno(), size, 0).decode(errors="replace")):
+            size, lasted = os.fstat(errors.fileno()).st_size, time.monotonic() - began
+            said = os.pread(errors.fileno(), size, 0).decode(errors="replace")
+            lost = not heard.is_set() and (
+                (lasted > CONTACT and UNREACHED.search(said)) or lasted > SILENCE
+            )
+            if lost or HOPELESS.search(said):
                 process.kill()
                 return
 
 
-def _followed(stream) -> str:
+def _followed(stream, heard) -> str:
     """Return what restic prints, of its many words on how far it is only some in the log."""
     lines, told = [], time.monotonic()
     for line in stream:
+        heard.set()
         text = line.decode(errors="replace")
         status = _message([text], "status")
         if not status:
@@ -374,6 +402,8 @@ def _ssh(job: dict, sftp) -> str:
     """Return the command by which restic reaches another host."""
     known = os.path.join(job["folder"], KNOWN_HOSTS)
     words = ["ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=60"]
+    # Of a host that takes the connection and then says nothing, too.
+    words += ["-o", "ConnectTimeout=30"]
     # Who poses as that host gets what he cannot read, and from then on only that one is taken.
     words += ["-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={known}"]
     for key in [job.get("key"), *ROOTS_KEYS]:

@@ -1,5 +1,5 @@
 """
-A backup restored: whole, into a server that has no images; or a part of it, into a folder.
+A backup restored whole, into a server that has no images, or in the place of those that it has.
 
 All is restored aside first, on the disk where it is to be, while the server goes on. Then that is
 stopped, what it has is moved away and kept, and what was restored takes its place, the index last.
@@ -15,38 +15,30 @@ import os
 import re
 import shutil
 import time
-import zlib
 
-import salt.utils.files
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
+# Who else may be at work on the images.
+BUSY = "a backup, or another restore,"
 # Variables that restic reads its credentials from.
 CREDENTIAL = re.compile("(AWS|AZURE|B2|GOOGLE|OS|ST|RCLONE|RESTIC_REST)_")
 # How long Orthanc may take to answer with what was restored, in seconds.
 PATIENCE = 600
-# The folder for what is restored, below that of the images; in it, which backup is there whole.
-ASIDE, WHOLE = ".orthanc-restore", "whole"
+# The folder for what is restored, below that of the images. In it: which backup it is of, and which
+# one is there whole; and that what the server had was moved away.
+ASIDE, CHOSEN, WHOLE, MOVED = ".orthanc-restore", "chosen", "whole", "begun"
+FAR = (
+    "the database is on another host, where the formula exchanges none; restore all into a folder"
+    " (target=), and database.dump in it with pg_restore, see docs/backup.md"
+)
 # Where what the server had is kept, below that of the images; the number is that of a second.
 BEFORE = ".before-restore-{}"
 FOLDER = re.compile("[0-9a-f]{2}")
 INDEX = ("index", "index-journal", "index-shm", "index-wal")
 # The databases while a restore lasts, and who may make them.
 NEW, OLD, SUPERUSER = "{}_restored", "{}_before_{}", "postgres"
-# How Orthanc compresses a file: how long it was in 8 bytes, and zlib.
-COMPRESSED, HEAD = 2, 8
-STUDY = (
-    "SELECT r.publicId FROM Resources r LEFT JOIN DicomIdentifiers d ON d.id = r.internalId"
-    " AND d.tagGroup = 32 AND d.tagElement = 13"
-    " WHERE r.resourceType = 2 AND '{name}' IN (r.publicId, d.value)"
-)
-# The files of the images of a study.
-FILES = (
-    "SELECT i.publicId, a.uuid, a.compressionType FROM Resources s"
-    " JOIN Resources x ON x.parentId = s.internalId JOIN Resources i ON i.parentId = x.internalId"
-    " JOIN AttachedFiles a ON a.id = i.internalId AND a.fileType = 1 WHERE s.publicId = '{name}'"
-)
 
 
 def chosen(job, snapshot, host=None):
@@ -65,13 +57,18 @@ def chosen(job, snapshot, host=None):
     Raises CommandExecutionError if there is none.
     """
     found = __salt__["orthanc_restic.snapshots"](job, host or job["host"])
-    if snapshot != "latest":
-        found = [one for one in found if one["id"].startswith(str(snapshot))]
+    # Salt takes digits for a number, and a zero before them is gone.
+    name = str(snapshot)
+    names = (name, name.zfill(8)) if name else ()
+    if name != "latest":
+        found = [one for one in found if one["id"].startswith(names)]
     if not found:
         raise CommandExecutionError(
             f"there is no such backup of the host {host or job['host']}; orthanc.backups lists all,"
             " and host= names another one"
         )
+    if name != "latest" and found[1:]:
+        raise CommandExecutionError(f"more than one backup begins with {name}; write more of it")
     return found[-1]
 
 
@@ -135,72 +132,6 @@ def _own(paths: list, config: str) -> None:
             os.chmod(path, mode | (mode & 0o070) >> 3)
 
 
-def into_folder(job, backup, target, study=None):
-    """
-    Part of the formula. Restore a backup, or the images of one study in it, into a folder.
-
-    job
-        See ``orthanc_backup_job.job``.
-
-    backup
-        What ``chosen`` returned.
-
-    target
-        The path of the folder, which is empty or not there.
-
-    study
-        The Orthanc identifier or the StudyInstanceUID of a study. Its images become DICOM files.
-
-    Returns a list of the paths of the DICOM files, or of what is right below the folder.
-    """
-    if not os.path.isabs(target) or (os.path.isdir(target) and os.listdir(target)):
-        raise SaltInvocationError(f"target must be the path of an empty folder, and not {target}")
-    os.makedirs(target, mode=0o700, exist_ok=True)
-    if not study:
-        __salt__["orthanc_restic.restore"](job, backup["id"], target, ["/"])
-        return sorted(os.path.join(target, entry) for entry in os.listdir(target))
-    manifest = __salt__["orthanc_restic.manifest"](job, backup["id"])
-    if manifest["database"] or not manifest["files"]:
-        raise CommandExecutionError(
-            "one study alone can be restored of an index in SQLite only; restore all into a folder"
-        )
-    aside = os.path.join(target, ASIDE)
-    try:
-        __salt__["orthanc_restic.restore"](job, backup["id"], aside, [manifest["aside"]])
-        with __salt__["orthanc_index.of_copy"](f"{aside}{manifest['aside']}/index") as index:
-            files = _of_study(index, study)
-        path_of = __salt__["orthanc_images.path_of"]
-        paths = {uuid: path_of(manifest["storage"], uuid) for _, uuid, _ in files}
-        __salt__["orthanc_restic.restore"](job, backup["id"], aside, paths.values())
-        return [
-            _write_image(aside + paths[uuid], os.path.join(target, f"{image}.dcm"), kind)
-            for image, uuid, kind in files
-        ]
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _of_study(index, study: str) -> list:
-    if not re.fullmatch("[0-9a-f.-]+", study):
-        raise SaltInvocationError(
-            f"study must be an Orthanc identifier or a StudyInstanceUID, and not {study}"
-        )
-    found = index.ask(STUDY.format(name=study))
-    if not found:
-        raise CommandExecutionError(f"the study {study} is not in this backup")
-    return index.ask(FILES.format(name=found[0][0]))
-
-
-def _write_image(path: str, target: str, kind: int) -> str:
-    with salt.utils.files.fopen(path, "rb") as file:
-        content = file.read()
-    if kind == COMPRESSED:
-        content = zlib.decompress(content[HEAD:])
-    with salt.utils.files.fopen(target, "wb") as file:
-        file.write(content)
-    return target
-
-
 def whole(job, backup, options, address, overwrite=False):
     """
     Part of the formula. Let a backup take the place of what the server has.
@@ -226,13 +157,17 @@ def whole(job, backup, options, address, overwrite=False):
     Raises CommandExecutionError if that failed; called again, it goes on.
     """
     account = __salt__["orthanc_backup_job.account"](job)
-    manifest = prepare(job, backup, options, account, overwrite)
-    began = time.monotonic()
-    log.info("Stopping the server for what was restored")
-    __salt__["service.stop"](__salt__["orthanc_tables.get"]("SERVER"))
-    with __salt__["orthanc_files.failing"]("putting the backup in place"):
-        kept = put(options, account, manifest)
-    __salt__["service.start"](__salt__["orthanc_tables.get"]("SERVER"))
+    server, place = __salt__["orthanc_tables.get"]("SERVER"), "putting the backup in place"
+    with __salt__["orthanc_backup_job.alone"](job["folder"], BUSY):
+        manifest = prepare(job, backup, options, account, overwrite)
+        began = time.monotonic()
+        log.info("Stopping the server for what was restored")
+        __salt__["service.stop"](server)
+        with __salt__["orthanc_files.failing"](
+            f"the server is stopped until you repeat it; {place}"
+        ):
+            kept = put(options, account, manifest)
+        __salt__["service.start"](server)
     while not __salt__["orthanc_http.answers"](address):
         if time.monotonic() - began > PATIENCE:
             raise CommandExecutionError("the backup is in place, and Orthanc does not answer yet")
@@ -274,10 +209,14 @@ def prepare(job, backup, options, account, overwrite=False):
         )
     aside = os.path.join(options["StorageDirectory"], ASIDE)
     marker = os.path.join(aside, WHOLE)
+    if not overwrite and not interrupted(options):
+        _refuse_images(options, account)
     if __salt__["orthanc_files.read_if_there"](marker) == backup["id"]:
         return manifest
-    if not overwrite:
-        _refuse_images(options, account)
+    section = __salt__["orthanc_postgresql.section_of"](options)
+    parameters = __salt__["orthanc_postgresql.parameters_of"](section) or {}
+    if is_database and not __salt__["orthanc_postgresql.is_local"](parameters):
+        raise CommandExecutionError(FAR)
     shutil.rmtree(aside, ignore_errors=True)
     needed = dict(tag.partition("=")[::2] for tag in backup["tags"]).get("bytes", 0)
     free = shutil.disk_usage(options["StorageDirectory"]).free
@@ -287,6 +226,7 @@ def prepare(job, backup, options, account, overwrite=False):
             f" {free >> 20} MB of free space; make room first"
         )
     os.mkdir(aside, 0o700)
+    __salt__["orthanc_files.write"](os.path.join(aside, CHOSEN), backup["id"], 0o600)
     wanted = [manifest["aside"], *([manifest["storage"]] if manifest["files"] else [])]
     __salt__["orthanc_restic.restore"](job, backup["id"], aside, wanted)
     if is_database:
@@ -295,17 +235,60 @@ def prepare(job, backup, options, account, overwrite=False):
     else:
         with __salt__["orthanc_index.of_copy"](f"{aside}{manifest['aside']}/index") as index:
             index.images()
+    _give(aside + manifest["storage"], __salt__["orthanc_host.account"](account["user"]))
+    # What takes the place of images has to be on the disk itself.
+    os.sync()
     __salt__["orthanc_files.write"](marker, backup["id"], 0o600)
     return manifest
 
 
-def _refuse_images(options: dict, account: dict) -> None:
+def _give(folder: str, owner) -> None:
+    """Give the folders of images below a folder, and what is in them, to Orthanc's account."""
+    for entry in os.listdir(folder) if os.path.isdir(folder) else ():
+        for inside, folders, files in os.walk(os.path.join(folder, entry)):
+            for each in (".", *folders, *files) if FOLDER.fullmatch(entry) else ():
+                os.chown(os.path.join(inside, each), owner.pw_uid, owner.pw_gid)
+
+
+def interrupted(options):
+    """
+    Part of the formula. Return whether a restore has moved away what the server had, and did not
+    come to its end.
+
+    options
+        See ``prepare``.
+    """
+    return os.path.exists(os.path.join(options["StorageDirectory"], ASIDE, MOVED))
+
+
+def begun(job, options):
+    """
+    Part of the formula. Return the identifier of the backup that was being restored when that was
+    interrupted; None where none was, or where the server has images all the same. By then, the last
+    backup may be one of a server without images.
+
+    job, options
+        See ``prepare``.
+    """
+    note = os.path.join(options["StorageDirectory"], ASIDE, CHOSEN)
+    found = __salt__["orthanc_files.read_if_there"](note)
+    account = __salt__["orthanc_backup_job.account"](job)
+    if found and (interrupted(options) or not _images(options, account)):
+        return found
+    return None
+
+
+def _images(options: dict, account: dict) -> int:
+    """Return how many images the server has."""
     there = os.path.isfile(os.path.join(options["IndexDirectory"], "index"))
     if there or not __salt__["orthanc_postgresql.is_sqlite"](options):
         with __salt__["orthanc_index.opened"](options, account) as index:
-            images = index.images()
-    else:
-        images = sum(1 for _ in __salt__["orthanc_identity.uuids"](options["StorageDirectory"]))
+            return index.images()
+    return sum(1 for _ in __salt__["orthanc_identity.uuids"](options["StorageDirectory"]))
+
+
+def _refuse_images(options: dict, account: dict) -> None:
+    images = _images(options, account)
     if images:
         raise CommandExecutionError(
             f"this server has {images} images; overwrite=True puts the backup in their place (they"
@@ -334,12 +317,10 @@ def put(options, account, manifest):
     restored, index = aside + manifest["storage"], f"{aside}{manifest['aside']}/index"
     kept = _keep(storage, folder, aside)
     for entry in sorted(os.listdir(restored)) if os.path.isdir(restored) else ():
-        path = os.path.join(restored, entry)
         if FOLDER.fullmatch(entry):
-            for inside, folders, files in os.walk(path):
-                for each in (".", *folders, *files):
-                    os.chown(os.path.join(inside, each), owner.pw_uid, owner.pw_gid)
-            os.rename(path, os.path.join(storage, entry))
+            # One that was started meanwhile, as at boot, has stored anew.
+            _move_away(os.path.join(storage, entry), kept)
+            os.rename(os.path.join(restored, entry), os.path.join(storage, entry))
     if manifest["database"]:
         _exchange_databases(options, account)
     else:
@@ -348,43 +329,49 @@ def put(options, account, manifest):
         if os.path.exists(index):
             shutil.move(index, here)
         if os.path.exists(here):
+            for entry in INDEX:
+                _move_away(os.path.join(folder, entry), kept)
             os.chown(here, owner.pw_uid, owner.pw_gid)
             os.chmod(here, 0o640)
             os.rename(here, os.path.join(folder, "index"))
+    os.sync()
     shutil.rmtree(aside)
-    return kept
+    with contextlib.suppress(OSError):
+        os.rmdir(kept)
+    return kept if os.path.isdir(kept) else None
 
 
-def _keep(storage: str, folder: str, aside: str):
+def _move_away(path: str, kept: str) -> None:
+    """Move what is there into a folder, in which nothing is overwritten."""
+    if os.path.lexists(path):
+        os.makedirs(kept, mode=0o700, exist_ok=True)
+        place, number = os.path.join(kept, os.path.basename(path)), 0
+        while os.path.lexists(place if not number else f"{place}.{number}"):
+            number += 1
+        shutil.move(path, place if not number else f"{place}.{number}")
+
+
+def _keep(storage: str, folder: str, aside: str) -> str:
     """Move what the server has out of the way, once, and return where it is."""
     note = os.path.join(aside, "kept")
     known = json.loads(__salt__["orthanc_files.read_if_there"](note) or "null")
     if known is None:
         known = os.path.join(storage, BEFORE.format(int(time.time())))
         __salt__["orthanc_files.write"](note, json.dumps(known), 0o600)
-    begun = os.path.join(aside, "begun")
-    if not os.path.exists(begun):
-        os.makedirs(known, mode=0o700, exist_ok=True)
+    moved = os.path.join(aside, MOVED)
+    if not os.path.exists(moved):
         entries = [entry for entry in os.listdir(storage) if FOLDER.fullmatch(entry)]
         paths = [os.path.join(storage, entry) for entry in entries]
         for path in [*paths, *(os.path.join(folder, entry) for entry in INDEX)]:
-            if os.path.lexists(path):
-                shutil.move(path, os.path.join(known, os.path.basename(path)))
-        __salt__["orthanc_files.write"](begun, "", 0o600)
-    with contextlib.suppress(OSError):
-        os.rmdir(known)
-    return known if os.path.isdir(known) else None
+            _move_away(path, known)
+        __salt__["orthanc_files.write"](moved, "", 0o600)
+    return known
 
 
 def _fill_database(options: dict, account: dict, dump: str) -> None:
     section = __salt__["orthanc_postgresql.section_of"](options)
     parameters = __salt__["orthanc_postgresql.parameters_of"](section) or {}
     name = parameters.get("dbname", account["user"])
-    if not __salt__["orthanc_postgresql.is_local"](parameters):
-        raise CommandExecutionError(
-            "the database is on another host; restore all into a folder, and database.dump in it"
-            " with pg_restore"
-        )
     new = NEW.format(name)
     _sql(parameters, f'DROP DATABASE IF EXISTS "{new}"')
     _sql(parameters, f'CREATE DATABASE "{new}" OWNER "{account["user"]}"')

@@ -133,16 +133,33 @@ def _aside(name: str, wanted: dict) -> list[str]:
 def _in_unit(command: list, name: str, wanted: dict) -> list[str]:
     """Return the words that try it in a unit of systemd's, as the service will be run."""
     folder, gid = os.path.realpath(name), __salt__["orthanc_host.gid"](wanted["group"])
+    covered = f"--property=TemporaryFileSystem={folder}:mode=0750,gid={gid},nosuid,nodev"
+    limit = f"--property=RuntimeMaxSec={10 * PATIENCE}"
+    return unit([*command, covered, limit], UNIT, wanted["command"], name)
+
+
+def unit(command, name, program, config):
+    """
+    Part of the formula. Return the words that let systemd start Orthanc when a line comes in, and
+    kill it as soon as nothing more can come in.
+
+    command
+        What ``orthanc_hardening.words`` or ``orthanc_hardening.of_unit`` returned.
+
+    name
+        How the name of the unit begins.
+
+    program, config
+        The path of Orthanc, and of its configuration.
+    """
     return [
         *command,
-        f"--unit={UNIT}-{os.urandom(4).hex()}",
+        f"--unit={name}-{os.urandom(4).hex()}",
         # That it is killed is no failure, as the journal would have it.
         *("--property=KillSignal=SIGKILL", "--property=SuccessExitStatus=SIGKILL"),
         "--property=Type=exec",
-        f"--property=RuntimeMaxSec={10 * PATIENCE}",
-        f"--property=TemporaryFileSystem={folder}:mode=0750,gid={gid},nosuid,nodev",
         # It puts variables of its own in the place of what follows a $.
-        *("--", "sh", "-c", RUN.replace("$", "$$"), "sh", wanted["command"], name),
+        *("--", "sh", "-c", RUN.replace("$", "$$"), "sh", program, config),
     ]
 
 
@@ -173,7 +190,7 @@ def _start(name: str, wanted: dict, trial: dict, texts: dict, scripts, words: li
             errors = _watch(process, output, {**trial, "LuaScripts": scripts})
             return _lines(output), errors
         finally:
-            _end(process, words)
+            end(process, words)
 
 
 def _is_covered(root: str, name: str) -> bool:
@@ -184,8 +201,16 @@ def _is_covered(root: str, name: str) -> bool:
     return False
 
 
-def _end(process, words: list) -> None:
-    """End what was started; systemd says when nothing of it is left."""
+def end(process, words):
+    """
+    Part of the formula. End what was started; systemd says when nothing of it is left.
+
+    process
+        What ``subprocess.Popen`` returned.
+
+    words
+        The words that started it.
+    """
     if words[0] == "systemd-run":
         process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):

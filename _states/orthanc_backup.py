@@ -76,7 +76,7 @@ def present(name, job, schedules):
         if lacks:
             __salt__["orthanc_backup.make"](name, job, schedules)
             ret["comment"] = "Backups were set up"
-        told = __salt__["orthanc_backup_note.warnings"](job["config"])
+        told = __salt__["orthanc_backup.warnings"](name, job, schedules)
         if "made" in lacks.values():
             told.insert(0, KEEP.format(folder=name))
         if told:

@@ -141,6 +141,14 @@ def derive_backup_key(settings: dict) -> None:
     key["path"] = posixpath.normpath(key.get("path", f"{key['dir']}/id_ed25519"))
 
 
+def derive_backup(settings: dict) -> None:
+    """Fill in the packages that a backup needs."""
+    system, packages = settings["system"], [settings["system"]["backup"].pop("package")]
+    if str(settings["backup"].get("repository")).startswith("sftp:"):
+        packages.append(system["ssh_client"])
+    system["backup"]["packages"] = packages
+
+
 def load_files(read) -> dict:
     """
     Return what this file needs of the others.
@@ -201,6 +209,7 @@ def load(pillar, layers: list, host: dict, files: dict) -> tuple[dict, list[str]
     derive_paths(settings)
     derive_database(settings)
     derive_backup_key(settings)
+    derive_backup(settings)
     problems += checks["problems"](pillar, settings, defaults)
     derive_plugins(settings)
     settings["warnings"] = checks["advice"](settings, defaults)

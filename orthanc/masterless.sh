@@ -81,6 +81,20 @@ PILLAR
   umask 022
 }
 
+# Of what Salt says of a run: what changed, failed or is warned about, and the summary.
+told() {
+  awk 'BEGIN { RS = "\n----------\n" }
+    {
+      at = index($0, "\n\nSummary for ")
+      summary = at ? substr($0, at) : ""
+      if (at) $0 = substr($0, 1, at - 1)
+      changes = /Changes: *\n              [^ ]/ || /\n *Warnings: /
+      if (NR == 1) print
+      else if (changes || !/Result: True/) print "----------\n" $0
+      if (at) print summary
+    }'
+}
+
 # call CONFIG ARGUMENT...: salt-call without a master and with this configuration.
 call() { "$salt_call" --local --config-dir="$1" "${@:2}"; }
 # access NAME: what the function orthanc.access has told.
@@ -92,6 +106,7 @@ if [ "${1-}" = --restore ]; then
   [ $# -ge 3 ] || fail "Say of what: bash $0 --restore REPOSITORY PASSWORD-FILE [HOST]"
   [ -f "$3" ] || fail "There is no file $3."
   restore=$2 password=$(realpath "$3") host=${4-}
+  [[ $restore == *:* ]] || restore=$(realpath "$restore")
   set --
 fi
 pillar='' function=''
@@ -126,8 +141,11 @@ module_dirs: ['$formula/_modules']
 MINION
 if [ -n "$restore" ]; then
   [ -z "$pillar" ] || fail "This machine has a pillar already, $pillar. Apply that, then call
-bash $0 orthanc.restore"
+bash $0 orthanc.restore host=${host:-HOST-OF-THE-BACKUP}"
   command -v restic >/dev/null || install_packages restic
+  if [[ $restore == sftp:* ]] && ! command -v ssh >/dev/null; then
+    command -v apt-get >/dev/null && install_packages openssh-client || install_packages openssh-clients
+  fi
   call "$work/bare" --log-level=quiet --out=json --retcode-passthrough \
     orthanc_restore.settings "$restore" "$password" ${host:+"$host"} > "$work/access" ||
     fail "$(cat "$work/access")"
@@ -184,8 +202,8 @@ if [ -n "$function" ]; then
 fi
 say "Applying the formula with the pillar $pillar."
 code=0
-call "$work" --retcode-passthrough --state-output=changes \
-  state.apply orthanc sync_mods=all "$@" | tee "$work/output" || code=$?
+call "$work" --retcode-passthrough --state-output=full \
+  state.apply orthanc sync_mods=all "$@" | tee "$work/output" | told || code=$?
 if [ "$code" != 0 ]; then
   say
   say 'What failed by itself, and not only because something else did:'

@@ -20,7 +20,7 @@ def states(orthanc):
         "include": ["orthanc.config", "orthanc.backup_key"],
         "orthanc-restic": {
             "pkg.installed": [
-                {"pkgs": [settings["system"]["backup"]["package"]]},
+                {"pkgs": settings["system"]["backup"]["packages"]},
                 *orthanc["apart"],
                 {"require": [{"orthanc_first_run": "orthanc-first-run"}]},
             ],

@@ -17,7 +17,7 @@ def states(orthanc):
     settings = orthanc["settings"]
     paths, system = settings["paths"], settings["system"]
     others = [system["nginx"]["package"], *system["database"]["client"]]
-    others += [*system["database"]["server"], system["ssh_client"], system["backup"]["package"]]
+    others += [*system["database"]["server"], system["ssh_client"], *system["backup"]["packages"]]
     folders = [
         *(paths[name] for name in ("home", "storage", "index", "log")),
         *(settings["links"]["dir"], system["downloads"], os.path.dirname(system["drop_in"])),

@@ -18,6 +18,14 @@ STORAGE = {"leap": "/var/lib/orthanc/OrthancStorage"}
 UNIT = "orthanc-backup"
 # In the place of cp: too slow for a server to stand still meanwhile.
 SLOW = "#!/bin/sh\nsleep 60\n"
+# What systemd keeps from an Orthanc, which is known by its number or by what it was called with.
+RESTRICTIONS = """
+for each in $(pgrep -ix orthanc); do
+  echo $each $(tr '\\0' ' ' < /proc/$each/cmdline) | grep -q '{of}' || continue
+  {{ grep -E '^(NoNewPrivs|Seccomp|Cap...):' /proc/$each/status
+     grep -E ' / / ' /proc/$each/mountinfo | cut -d' ' -f5,6; }} 2>/dev/null | sort
+done
+"""
 
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie", "leap"])
@@ -28,6 +36,7 @@ def server(request, salt_version, users):
         host.anna = ("anna", users["anna"]["password"])
         host.settings = {"users": users, "backup": {"repository": REPOSITORY}}
         host.first = host.apply(**host.settings)
+        host.run("mkdir /srv/backup; mount -t tmpfs other-disk /srv/backup")
         yield host
 
 
@@ -89,15 +98,17 @@ def busy(server, image, doomed: list):
     assert failed == []
 
 
-def seen_while(server, command: str) -> str:
-    """Return the command lines and the environment that others see while a command runs."""
-    look = "while kill -0 $pid 2>/dev/null; do ps axww -o args; done | sort -u"
-    return server.run(f"{command} >/srv/out 2>&1 & pid=$!; {look}; wait $pid").out
+def seen_while(server, command: str, look: str = "ps axww -o args") -> str:
+    """Return what is seen while a command runs; by default, the command lines."""
+    look = f"while kill -0 $pid 2>/dev/null; do {look}\ndone | sort -u"
+    return server.run(f"{command.strip()} >/srv/out 2>&1 & pid=$!; {look}; wait $pid").out
 
 
 def test_it_is_set_up_once_and_tells_to_keep_the_password(server):
     state = server.first.states["orthanc-backup"]
     assert any("KEEP A COPY of /etc/orthanc-backup/password" in w for w in state["warnings"])
+    assert f"orthanc:backup:repository: {REPOSITORY} is on the disk of" in str(state["warnings"])
+    assert len(state["changes"]) < 10
     password = server.read(f"{FOLDER}/password").strip()
     assert password not in str(server.first)
     shown = server.run(f"stat -c '%a %U' {FOLDER} {FOLDER}/password {FOLDER}/job.json").out
@@ -108,7 +119,8 @@ def test_it_is_set_up_once_and_tells_to_keep_the_password(server):
     assert again.ok, str(again)
     assert again.changes == {}
     assert server.read(f"{FOLDER}/password").strip() == password
-    assert "no backup yet" in str(again.states["orthanc-backup"]["warnings"])
+    (warning,) = again.states["orthanc-backup"]["warnings"]
+    assert "no backup yet" in warning
 
 
 def test_what_was_acknowledged_is_in_it_although_images_come_and_go(server, image):
@@ -137,7 +149,9 @@ def test_what_was_acknowledged_is_in_it_although_images_come_and_go(server, imag
 
     # It is tried, and nothing of that stays.
     ((_, _, command),) = documentation.section("Is it good?")
-    assert "served" in server.run(command).out
+    kept_out = seen_while(server, command, RESTRICTIONS.format(of="orthanc-drill/orthanc.json"))
+    assert "served" in server.read("/srv/out")
+    assert kept_out == server.run(RESTRICTIONS.format(of=server.pid())).out
     drill = note(server)["drill"]
     assert drill["error"] is None
     assert drill["served"] == min(drill["images"] - len(drill["deleted"]), 200)
@@ -320,6 +334,54 @@ def test_over_ssh_with_the_key_and_nobody_sees_the_password(server, image):
 
 
 @pytest.mark.parametrize("server", ["trixie"], indirect=True, scope="module")
+def test_a_restore_that_was_cut_off_is_repeated(server, image):
+    """Killed while it restores, and before the change; then the power is cut amid the change."""
+    server.pillar(**server.settings)
+    server.run("cp -a /srv/backup/orthanc /srv/aside; umount /srv/backup")
+    server.run(f"mv /srv/aside {REPOSITORY}")
+    files = [image() for _ in range(4)]
+    kept = {store(server, file): hash_of(file) for file in files}
+    called(server, "backup")
+    later, pid = store(server, image()), server.pid()
+    aside = f"{server.storage}/.orthanc-restore"
+    for program, word, sign in (("restic", "restore", "chosen"), ("systemctl", "stop", "whole")):
+        real = server.run(f"command -v {program}").out.strip()
+        slow = f'case " $* " in *" {word} "*) sleep 60;; esac; exec {real} "$@"'
+        server.write(f"/usr/local/bin/{program}", f"#!/bin/sh\n{slow}\n")
+        server.run(f"chmod +x /usr/local/bin/{program}")
+        server.run(
+            "salt-call orthanc.restore overwrite=True >/srv/out 2>&1 & "
+            f"timeout 90 sh -c 'until [ -e {aside}/{sign} ]; do sleep 0.05; done' && sleep 1; "
+            "kill -9 $!; cat /srv/out"
+        )
+        server.run(f"rm /usr/local/bin/{program}; pkill -x sleep", check=False)
+        assert content(server, later) != ""
+        assert server.pid() == pid
+    # What cannot be moved: the change stops in the midst of it.
+    folder = sorted(server.run(f"ls {aside}{server.storage}").out.split())[-1]
+    server.run(f"mount -t tmpfs busy {aside}{server.storage}/{folder}")
+    failed = server.call("orthanc.restore", "overwrite=True", check=False)
+    assert "the server is stopped until you repeat it" in failed.out + failed.err
+    server.power_off()
+    server.boot()
+    server.wait_for_port()
+    between = store(server, image())
+    failed = server.call("orthanc.backup", check=False)
+    assert "a restore was interrupted" in failed.out + failed.err
+    assert "a restore was interrupted" in str(server.state("orthanc.backup"))
+    back = called(server, "restore")
+    assert all(content(server, known) == wanted for known, wanted in kept.items())
+    for gone in (later, between):
+        assert server.ask("GET", f"/instances/{gone}", *server.anna).code == 404
+    found = json.loads(server.call("orthanc.verify", "--out=json").out)["local"]
+    assert found["missing"] == found["empty"] == found["wrong"] == []
+    indexes = server.run(f"ls {back['kept']} | grep -x 'index[.0-9]*'").out.split()
+    assert indexes == ["index", "index.1"]
+    assert not server.path(aside).exists()
+    called(server, "backup")
+
+
+@pytest.mark.parametrize("server", ["trixie"], indirect=True, scope="module")
 def test_it_goes_and_what_was_made_stays(server):
     """Last: it takes the server away."""
     server.apply(users=server.settings["users"])
@@ -347,6 +409,11 @@ def test_with_postgresql(salt_version, users, image):
         assert min(found["images"], drill["images"]) >= 10
         assert drill["served"] >= 10
         assert "orthanc_drill" not in server.run("psql -Atl", user="postgres").out
+        known = next(iter(kept))
+        study = server.ask("GET", f"/instances/{known}/study", *server.anna).json
+        for number, name in enumerate((study["ID"], study["MainDicomTags"]["StudyInstanceUID"])):
+            (path,) = called(server, "restore", f"target=/srv/{number}", f"study={name}")
+            assert server.path(path).read_bytes() == files[0].read_bytes()
         later = store(server, image())
         back = called(server, "restore", "overwrite=True")
         assert server.ask("GET", f"/instances/{later}", *server.anna).code == 404
@@ -403,5 +470,8 @@ def test_the_same_server_on_an_empty_machine_of_the_next_release(salt_version, u
             assert new.read("/root/pacs.sls") == yaml.safe_dump(pillar)
             again = new.run(f"{formula} && bash orthanc/masterless.sh")
             assert "Nothing changed" in again.out
+            # What there is to be said of a run is not lost among what is as it was.
+            assert "- there is no backup yet" in again.out
+            assert "ID: orthanc-config" not in again.out
             refused = new.run(f"{formula} && {command}", check=False)
             assert "This machine has a pillar already" in refused.err

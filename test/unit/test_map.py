@@ -1191,3 +1191,13 @@ def test_folders_that_are_closed(load_settings, options_file):
     assert len(closed) == 4
     # Each once, and not what the package itself closes.
     assert len(options_file.folders(load_settings({})[0])) == 2
+
+
+@pytest.mark.parametrize(
+    ("repository", "over_ssh"),
+    [("sftp:me@far:x", True), ("sftp://me@far/x", True), ("/srv/x", False), ("rest:x", False)],
+)
+def test_a_backup_over_ssh_brings_a_client_of_ssh(load_settings, repository, over_ssh):
+    """Also without a key of the formula's, where that of root does."""
+    system = load_settings({"backup": {"repository": repository}})[0]["system"]
+    assert system["backup"]["packages"] == ["restic", *[system["ssh_client"]] * over_ssh]

@@ -115,3 +115,19 @@ def test_a_backup_that_is_being_made_is_no_failed_one(tmp_path):
 def test_why_no_backup_is_proven(tmp_path, other, why):
     with pytest.raises(CommandExecutionError, match=why):
         proven(tmp_path, **other)
+
+
+@pytest.mark.parametrize(("state", "warned"), [("activating", 0), ("inactive", 1), ("failed", 1)])
+def test_one_that_runs_has_not_failed(tmp_path, monkeypatch, state, warned):
+    monkeypatch.setitem(note.__salt__, "orthanc_host.unit", lambda *_: [state])
+    config, now = str(tmp_path / "orthanc"), time.time()
+    note._add(config, {"good": {"time": now}, "drill": {"error": None, "time": now}})
+    note.begin(config, "backup", now)
+    assert len(note.warnings(config)) == warned
+
+
+@pytest.mark.parametrize(("days", "interval", "warned"), [(9, 7, 0), (16, 7, 1), (2, 0.05, 1)])
+def test_how_old_is_too_old_follows_from_the_schedule(tmp_path, days, interval, warned):
+    config, good = str(tmp_path / "orthanc"), {"error": None, "time": time.time() - days * 86400}
+    note._add(config, {"backup": good, "good": good, "drill": good})
+    assert len(note.warnings(config, interval * 86400)) == warned

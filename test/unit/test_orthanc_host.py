@@ -58,3 +58,47 @@ def test_where_the_root_is_mounted():
 def test_what_only_some_may_do():
     assert orthanc_host.as_account("nosuchuser", "root") == []
     assert not orthanc_host.may(["-r", "/"], "nosuchuser", "root")
+
+
+def test_the_disks_of_a_path_are_found(tmp_path, monkeypatch):
+    """Two partitions of a disk, and an array of disks."""
+    devices, numbers = (
+        tmp_path / "block",
+        {"/a": (8, 1), "/b": (8, 2), "/raid": (9, 0), "/c": (8, 17)},
+    )
+    for name in ("sda/sda1", "sda/sda2", "sdb/sdb1"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "partition").touch()
+    (tmp_path / "md0/slaves").mkdir(parents=True)
+    (tmp_path / "md0/slaves/sda2").symlink_to(tmp_path / "sda/sda2")
+    (tmp_path / "md0/slaves/sdb1").symlink_to(tmp_path / "sdb/sdb1")
+    devices.mkdir()
+    for number, name in {
+        "8:1": "sda/sda1",
+        "8:2": "sda/sda2",
+        "8:17": "sdb/sdb1",
+        "9:0": "md0",
+    }.items():
+        (devices / number).symlink_to(tmp_path / name)
+
+    class State:
+        def __init__(self, path):
+            self.st_dev = os.makedev(*numbers[path])
+
+    monkeypatch.setattr(orthanc_host, "DEVICES", str(devices))
+    with monkeypatch.context() as patched:
+        real = os.stat
+        patched.setattr(
+            os, "stat", lambda path, **_: State(path) if path in numbers else real(path)
+        )
+        patched.setattr(os.path, "exists", lambda path: path in numbers or os.access(path, os.F_OK))
+        found = {path: orthanc_host.disks(path) for path in numbers}
+        assert orthanc_host.disks("/a/not/there") == found["/a"]
+    assert found["/a"] == found["/b"] == {"sda"}
+    assert found["/c"] == {"sdb"}
+    assert found["/raid"] == {"sda", "sdb"}
+
+
+def test_a_file_system_in_memory_is_one_of_its_own():
+    assert orthanc_host.disks("/proc/none") == {os.stat("/proc").st_dev}
+    assert not orthanc_host.disks("/proc") & orthanc_host.disks("/dev/shm")

@@ -98,3 +98,20 @@ def test_no_python_that_fits_is_said(monkeypatch):
     monkeypatch.setattr(orthanc_jobs, "FIT", "raise SystemExit(1)")
     with pytest.raises(CommandExecutionError, match=r"no Python of this host is 3\.8 or newer"):
         orthanc_jobs.command()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "days"),
+    [("02:00", 1), ("hourly", 1 / 24), ("Sat 03:00", 7), ("Mon,Tue 03:00", 6), ("noon", None)],
+)
+def test_how_much_time_is_between_two_times(schedule, days):
+    found = orthanc_jobs.interval(schedule)
+    # An hour more or less where the clocks change.
+    assert found is None if days is None else abs(found - days * 86400) <= 3600
+
+
+@pytest.mark.parametrize("schedule", ["noon", "--version", "--help"])
+def test_what_is_no_time_is_refused(schedule):
+    with pytest.raises(CommandExecutionError, match=f"orthanc:backup:schedule: .*'{schedule}'"):
+        orthanc_jobs._check({**TIMER, "schedule": schedule})
+    orthanc_jobs._check(TIMER)

@@ -1,6 +1,9 @@
 """What restic is told, and what it says."""
 
 import json
+import subprocess
+import tempfile
+import threading
 
 import orthanc_restic
 import pytest
@@ -23,6 +26,7 @@ def test_another_host_is_reached_with_the_key_and_asks_nothing(monkeypatch, repo
     command = orthanc_restic._ssh(job, match)
     assert command.startswith("ssh -o BatchMode=yes ")
     assert "UserKnownHostsFile=/f/known_hosts" in command
+    assert "ConnectTimeout=30" in command
     assert "-i '/k y'" in command
     assert command.endswith(f" {end}")
     assert "-i" not in orthanc_restic._ssh({**job, "key": None}, match)
@@ -44,6 +48,13 @@ def test_what_is_not_reached_over_ssh_needs_none(repository):
             "restic says: Fatal: odd",
         ),
         ("", "exit code 7"),
+        ("Fatal: Resolving password failed: /f/password does not exist", "your copy of it there"),
+        ("Fatal: an empty password is not allowed by default.", "your copy of it there"),
+        ("ssh: connect to host far port 22: Connection refused", "the other host does not answer"),
+        ("Connection timed out during banner exchange", "the other host does not answer"),
+        ("Fatal: error receiving version packet from server", "the other host does not answer"),
+        ("Fatal: dial tcp 192.0.2.1:80: i/o timeout", "the other host does not answer"),
+        ("stat /etc/passwd/config: not a directory", "no folder that can be used"),
     ],
 )
 def test_a_failure_is_said_in_plain_words(said, words):
@@ -69,3 +80,33 @@ def test_what_could_not_be_read_is_told_by_each_version_of_restic():
     other = {"message_type": "error", "error": {"message": "odd"}, "during": "", "item": ""}
     lines = [*map(json.dumps, (old, new, other)), "no JSON", "1", "[]"]
     assert orthanc_restic._unread(lines) == ["/a", "/b", "{'message': 'odd'}"]
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "ends"),
+    [
+        ("write: no space left on device", True, True),
+        ("open /srv/x/config: not a directory", False, True),
+        ("dial tcp: connection refused", False, True),
+        # It was there, so it may come back in the hours that a backup takes.
+        ("dial tcp: connection refused", True, False),
+        ("odd", False, False),
+    ],
+)
+def test_it_is_ended_where_trying_again_is_no_use(monkeypatch, said, heard, ends):
+    monkeypatch.setattr(orthanc_restic, "CONTACT", 1)
+    printed = threading.Event()
+    if heard:
+        printed.set()
+    with tempfile.TemporaryFile() as errors, subprocess.Popen(["sleep", "3"]) as process:
+        errors.write(f"returned error, retrying after 720ms: {said}\n".encode())
+        errors.flush()
+        orthanc_restic._watch(process, errors, printed)
+        assert process.wait() == (-9 if ends else 0)
+
+
+def test_one_that_says_nothing_for_long_is_ended(monkeypatch):
+    monkeypatch.setattr(orthanc_restic, "SILENCE", 1)
+    with tempfile.TemporaryFile() as errors, subprocess.Popen(["sleep", "60"]) as process:
+        orthanc_restic._watch(process, errors, threading.Event())
+        assert process.wait() == -9

@@ -1,26 +1,14 @@
-"""What was restored takes the place of what the server has, also after an interruption; a study."""
+"""What was restored takes the place of what the server has, also after an interruption."""
 
 import os
+import pathlib
 import pwd
-import sqlite3
-import zlib
 
-import orthanc_index
 import orthanc_restore
 import pytest
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import CommandExecutionError
 
 ME = {"user": pwd.getpwuid(os.geteuid()).pw_name, "group": "root"}
-TABLES = """
-CREATE TABLE Resources(internalId INTEGER PRIMARY KEY, resourceType INTEGER, publicId TEXT,
-  parentId INTEGER);
-CREATE TABLE AttachedFiles(id INTEGER, fileType INTEGER, uuid TEXT, compressionType INTEGER);
-CREATE TABLE DicomIdentifiers(id INTEGER, tagGroup INTEGER, tagElement INTEGER, value TEXT);
-INSERT INTO Resources VALUES (1, 1, 'aa-1', NULL), (2, 2, 'aa-2', 1), (3, 3, 'aa-3', 2),
-  (4, 4, 'aa-4', 3), (5, 4, 'aa-5', 3), (6, 2, 'aa-6', 1);
-INSERT INTO AttachedFiles VALUES (4, 1, 'one', 1), (4, 2, 'json', 1), (5, 1, 'two', 2);
-INSERT INTO DicomIdentifiers VALUES (2, 32, 13, '1.2.3'), (3, 32, 14, '1.2.3'), (6, 32, 13, '9');
-"""
 
 
 @pytest.fixture
@@ -100,43 +88,70 @@ def test_an_empty_server_has_nothing_to_keep(server, tmp_path):
     assert not [path for path in os.listdir(tmp_path / "storage") if path.startswith(".")]
 
 
-@pytest.fixture
-def index(tmp_path):
-    path = str(tmp_path / "index")
-    connection = sqlite3.connect(path)
-    connection.executescript(TABLES)
-    connection.close()
-    with orthanc_index.of_copy(path) as index:
-        yield index
+def test_images_that_came_in_between_are_kept(server, tmp_path, monkeypatch):
+    """The power is cut as the first folder is there; at boot Orthanc begins anew and stores."""
+    options, manifest = server
+    real, left = os.rename, [2]
+
+    def cut(old, new):
+        left[0] -= "restore" in old
+        if not left[0]:
+            raise KeyboardInterrupt
+        real(old, new)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", cut)
+        with pytest.raises(KeyboardInterrupt):
+            orthanc_restore.put(options, ME, manifest)
+    assert orthanc_restore.interrupted(options)
+    for path in ("storage/ef/02/between", "index/index", "index/index-wal"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("between")
+    kept = os.path.relpath(orthanc_restore.put(options, ME, manifest), tmp_path)
+    found = texts(tmp_path)
+    between = {f"{kept}/ef/02/between", f"{kept}/index.1", f"{kept}/index-wal.1"}
+    assert {path for path, text in found.items() if text == "between"} == between
+    assert found["index/index"] == found["storage/ef/01/new"] == found["storage/ab/cd/new"] == "new"
+    assert found[f"{kept}/index"] == found[f"{kept}/ab/cd/old"] == "old"
+    assert not orthanc_restore.interrupted(options)
 
 
-@pytest.mark.parametrize("name", ["aa-2", "1.2.3"])
-def test_the_files_of_a_study_are_found_by_either_of_its_names(index, name):
-    found = sorted(orthanc_restore._of_study(index, name))
-    assert found == [("aa-4", "one", 1), ("aa-5", "two", 2)]
-
-
-def test_a_study_that_is_not_there_is_said(index):
-    assert orthanc_restore._of_study(index, "aa-6") == []
-    for name in ("aa-3", "aa-1", "4"):
-        with pytest.raises(CommandExecutionError, match=f"{name} is not in this backup"):
-            orthanc_restore._of_study(index, name)
-    with pytest.raises(SaltInvocationError, match="StudyInstanceUID"):
-        orthanc_restore._of_study(index, "1' OR 1")
+SNAPSHOTS = [{"id": "5f0c", "n": 1}, {"id": "5f0d", "n": 2}, {"id": "00123456ab", "n": 3}]
 
 
 @pytest.mark.parametrize(
-    ("content", "kind"), [(b"DICM", 1), (b"\4\0\0\0\0\0\0\0" + zlib.compress(b"DICM"), 2)]
+    ("snapshot", "words"),
+    [
+        ("latest", 3),
+        ("5f0c", 1),
+        (123456, 3),
+        ("5f", "more than one"),
+        ("", "no such"),
+        ("z", "no such"),
+        (None, "no such"),
+    ],
 )
-def test_an_image_is_written_as_it_was_sent(tmp_path, content, kind):
-    (tmp_path / "file").write_bytes(content)
-    target = str(tmp_path / "image.dcm")
-    assert orthanc_restore._write_image(str(tmp_path / "file"), target, kind) == target
-    assert (tmp_path / "image.dcm").read_bytes() == b"DICM"
+def test_a_backup_is_chosen_by_the_beginning_of_its_name(monkeypatch, snapshot, words):
+    monkeypatch.setitem(
+        orthanc_restore.__salt__, "orthanc_restic.snapshots", lambda job, host: SNAPSHOTS
+    )
+    if isinstance(words, int):
+        assert orthanc_restore.chosen({"host": "h"}, snapshot)["n"] == words
+    else:
+        with pytest.raises(CommandExecutionError, match=words):
+            orthanc_restore.chosen({"host": "h"}, snapshot)
 
 
-@pytest.mark.parametrize("target", ["", "relative", "{full}"])
-def test_only_an_empty_folder_is_restored_into(tmp_path, target):
-    (tmp_path / "file").touch()
-    with pytest.raises(SaltInvocationError, match="an empty folder"):
-        orthanc_restore.into_folder({}, {}, target.format(full=tmp_path))
+def test_what_was_begun_goes_on_with_the_same_backup(server, monkeypatch):
+    """Where the server has no images yet; otherwise the last backup is meant."""
+    options, _ = server
+    job, images = {"user": "orthanc", "group": "orthanc"}, [0]
+    monkeypatch.setattr(orthanc_restore, "_images", lambda *_: images[0])
+    assert orthanc_restore.begun(job, options) is None
+    aside = pathlib.Path(options["StorageDirectory"], ".orthanc-restore")
+    (aside / "chosen").write_text("5f")
+    assert orthanc_restore.begun(job, options) == "5f"
+    images[0] = 1
+    assert orthanc_restore.begun(job, options) is None
+    (aside / "begun").touch()
+    assert orthanc_restore.begun(job, options) == "5f"

@@ -1,0 +1,133 @@
+"""
+A backup restored into a folder: all of it, or the images of one study as DICOM files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import zlib
+
+import salt.utils.files
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+# The folder for what is restored only to be looked at, below the target.
+ASIDE = ".orthanc-restore"
+# Of a study: its Orthanc identifier, or its StudyInstanceUID.
+NAME = re.compile("[0-9a-f.-]+")
+# How Orthanc compresses a file: how long it was in 8 bytes, and zlib.
+COMPRESSED, HEAD = 2, 8
+STUDY = (
+    "SELECT r.publicId FROM Resources r LEFT JOIN DicomIdentifiers d ON d.id = r.internalId"
+    " AND d.tagGroup = 32 AND d.tagElement = 13"
+    " WHERE r.resourceType = 2 AND '{name}' IN (r.publicId, d.value)"
+)
+# The files of the images of a study.
+FILES = (
+    "SELECT i.publicId, a.uuid, a.compressionType FROM Resources s"
+    " JOIN Resources x ON x.parentId = s.internalId JOIN Resources i ON i.parentId = x.internalId"
+    " JOIN AttachedFiles a ON a.id = i.internalId AND a.fileType = 1 WHERE s.publicId = '{name}'"
+)
+
+
+def into_folder(job, backup, options, target, study=None):
+    """
+    Part of the formula. Restore a backup, or the images of one study in it, into a folder.
+
+    job
+        See ``orthanc_backup_job.job``.
+
+    backup
+        What ``chosen`` returned.
+
+    options
+        A mapping from option name to value, with the places of images and index.
+
+    target
+        The path of the folder, which is empty or not there.
+
+    study
+        The Orthanc identifier or the StudyInstanceUID of a study. Its images become DICOM files.
+
+    Returns a list of the paths of the DICOM files, or of what is right below the folder.
+
+    Raises SaltInvocationError if this is no such folder or no name of a study,
+    CommandExecutionError if it cannot be restored; then the folder is empty again.
+    """
+    if study is not None and not (isinstance(study, str) and NAME.fullmatch(study)):
+        raise SaltInvocationError(
+            f"study must be an Orthanc identifier or a StudyInstanceUID, and not {study}"
+        )
+    own = [job["config"], options["StorageDirectory"], options["IndexDirectory"]]
+    if not _is_free(target, own):
+        raise SaltInvocationError(
+            "target must be the path of an empty folder that is none of Orthanc's own, and not"
+            f" {'missing' if target is None else repr(target)}"
+        )
+    with __salt__["orthanc_files.failing"](f"restoring into {target}"):
+        os.makedirs(target, mode=0o700, exist_ok=True)
+        try:
+            if study:
+                return _study_into(job, backup, target, study)
+            __salt__["orthanc_restic.restore"](job, backup["id"], target, ["/"])
+            return sorted(os.path.join(target, entry) for entry in os.listdir(target))
+        except BaseException:
+            # Who calls it again, does so with the same folder.
+            for entry in os.scandir(target):
+                shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
+            raise
+
+
+def _is_free(target, own: list) -> bool:
+    """Return whether something may be restored into a folder."""
+    if not isinstance(target, str) or not os.path.isabs(target) or "\0" in target:
+        return False
+    real = f"{os.path.realpath(target)}/"
+    if any(real.startswith(f"{os.path.realpath(path)}/") for path in own):
+        return False
+    return not os.path.lexists(target) or (os.path.isdir(target) and not os.listdir(target))
+
+
+def _study_into(job: dict, backup: dict, target: str, study: str) -> list:
+    """Write the images of a study into a folder."""
+    manifest = __salt__["orthanc_restic.manifest"](job, backup["id"])
+    if not manifest["files"]:
+        raise CommandExecutionError(
+            "the images of this backup are in its database, of which one study alone cannot be"
+            " restored; restore all into a folder, and database.dump in it with pg_restore"
+        )
+    aside = os.path.join(target, ASIDE)
+    try:
+        __salt__["orthanc_restic.restore"](job, backup["id"], aside, [manifest["aside"]])
+        opened, name = __salt__["orthanc_index.of_copy"], "index"
+        if manifest["database"]:
+            opened, name = __salt__["orthanc_index.of_dump"], "database.dump"
+        with opened(f"{aside}{manifest['aside']}/{name}") as index:
+            files = _of_study(index, study)
+        path_of = __salt__["orthanc_images.path_of"]
+        paths = {uuid: path_of(manifest["storage"], uuid) for _, uuid, _ in files}
+        __salt__["orthanc_restic.restore"](job, backup["id"], aside, paths.values())
+        return [
+            _write_image(aside + paths[uuid], os.path.join(target, f"{image}.dcm"), kind)
+            for image, uuid, kind in files
+        ]
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _of_study(index, study: str) -> list:
+    found = index.ask(STUDY.format(name=study))
+    if not found:
+        raise CommandExecutionError(f"the study {study} is not in this backup")
+    return index.ask(FILES.format(name=found[0][0]))
+
+
+def _write_image(path: str, target: str, kind: int) -> str:
+    with salt.utils.files.fopen(path, "rb") as file:
+        content = file.read()
+    if kind == COMPRESSED:
+        content = zlib.decompress(content[HEAD:])
+    with salt.utils.files.fopen(target, "wb") as file:
+        file.write(content)
+    return target

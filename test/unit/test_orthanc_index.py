@@ -1,0 +1,61 @@
+"""A dump of PostgreSQL, read as an index."""
+
+import orthanc_extract
+import orthanc_index
+import orthanc_postgresql
+import pytest
+from salt.exceptions import CommandExecutionError
+
+# As ``pg_restore --data-only`` gives it, of plugin 5.0.
+DUMP = """\
+-- PostgreSQL database dump
+SET statement_timeout = 0;
+
+COPY public.resources (internalid, resourcetype, publicid, parentid) FROM stdin;
+1\t0\taa-1\t\\N
+2\t1\taa-2\t1
+3\t2\taa-3\t2
+4\t3\taa-4\t3
+\\.
+
+COPY public.attachedfiles (id, filetype, uuid, compressedsize, compressiontype) FROM stdin;
+4\t1\tone\t7\t1
+4\t2\tjson\t7\t1
+\\.
+
+COPY public.dicomidentifiers (id, taggroup, tagelement, value) FROM stdin;
+2\t32\t13\t1.2.3
+2\t16\t16\tFROM\\tstdin;
+\\.
+"""
+
+
+@pytest.fixture
+def dump(tmp_path, monkeypatch):
+    """The path of a dump, and a pg_restore that reads it."""
+    (tmp_path / "database.dump").write_text(DUMP)
+    program = tmp_path / "pg_restore"
+    program.write_text(
+        '#!/bin/sh\n[ "$2" != --table=lost ] || { echo "odd" >&2; exit 1; }\n'
+        'exec sed -n "/^COPY public.${2#--table=} /,/^\\\\\\\\\\\\.$/p" "$4"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(orthanc_postgresql, "PROGRAMS", (str(tmp_path),))
+    return str(tmp_path / "database.dump")
+
+
+@pytest.mark.parametrize("name", ["aa-2", "1.2.3"])
+def test_a_study_is_found_in_a_dump(dump, name):
+    with orthanc_index.of_dump(dump) as index:
+        assert orthanc_extract._of_study(index, name) == [("aa-4", "one", 1)]
+        for other in ("aa-1", "aa-3", "16"):
+            with pytest.raises(CommandExecutionError, match="not in this backup"):
+                orthanc_extract._of_study(index, other)
+
+
+def test_a_dump_that_cannot_be_read_is_said(dump, monkeypatch):
+    with pytest.raises(CommandExecutionError, match="PostgreSQL says: odd"):
+        list(orthanc_postgresql.rows(dump, "lost"))
+    monkeypatch.setattr(orthanc_postgresql, "program", lambda _: None)
+    with pytest.raises(CommandExecutionError, match="no pg_restore"):
+        list(orthanc_postgresql.rows(dump, "resources"))
