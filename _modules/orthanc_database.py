@@ -289,7 +289,8 @@ def missing(name, owner, port=None):
         The number of the port of the local server, which its socket is named after; by default
         PostgreSQL's own.
 
-    Raises CommandExecutionError if a server runs that cannot be asked, or listens elsewhere.
+    Raises CommandExecutionError if a server runs that cannot be asked, if it listens elsewhere, or
+    if another server of this host has the database.
     """
     parts = _parts(name, owner)
     if not _is_served(port):
@@ -302,7 +303,31 @@ def missing(name, owner, port=None):
         found = f"database {home}" not in lacking
         if not (found and _command(PARTS[kind][0], port, home, name=part)):
             lacking.append(f"{kind} {part}")
+    if f"database {name}" in lacking:
+        for other in others(name, port):
+            raise CommandExecutionError(
+                f"the PostgreSQL server on port {port or PORT} has no database {name}, and another"
+                f" one of this host, on port {other}, has, as after an upgrade; set"
+                f" orthanc:postgresql:port to {other}, or, to begin anew,"
+                " orthanc:postgresql:database to another name"
+            )
     return lacking
+
+
+def others(name, port=None):
+    """
+    Part of the formula. Return the ports of the other PostgreSQL servers of this host that have a
+    database of this name; one that lets nobody in is passed over.
+
+    name, port
+        See ``missing``.
+    """
+    found = []
+    for folder, other in _sockets():
+        if folder == SOCKETS and other != (port or PORT):
+            with contextlib.suppress(CommandExecutionError):
+                found += [other] * bool(_command(PARTS["database"][0], other, name=name))
+    return found
 
 
 def make(name, owner, port=None):

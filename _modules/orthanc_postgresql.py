@@ -343,7 +343,7 @@ def rows(path, table):
 
 def _stream(words: list, section: dict, account: tuple, **streams) -> str:
     """Run a program of PostgreSQL for as long as it takes, and return why it failed, if it did."""
-    parameters, path = parameters_of(section), program(words[0])
+    parameters, path = parameters_of(section), program(words[0], _release(section, account))
     if not path:
         return f"there is no {words[0]} on this host"
     if parameters is None or "sslpassword" in parameters:
@@ -361,6 +361,15 @@ def _stream(words: list, section: dict, account: tuple, **streams) -> str:
         check=False,
     )
     return (" ".join(done.stderr.split()) or "(nothing)") if done.returncode else ""
+
+
+def _release(section: dict, account: tuple) -> int | None:
+    """
+    Return the version of the server, of which its programs are best: those of a newer one write
+    what it does not know. A new Debian brings these before the server itself is upgraded.
+    """
+    result = ask(section, "SHOW server_version_num", *account)
+    return int(result["stdout"]) // 10000 if result and result["retcode"] == 0 else None
 
 
 def run(name, words, user, group, password="", stdin=None):
@@ -403,17 +412,21 @@ def _given(user: str, password: str) -> dict:
     return {**found, "LC_ALL": "C.UTF-8"}
 
 
-def program(name):
+def program(name, release=None):
     """
     Part of the formula. Return the path of a program of PostgreSQL, of its newest version on this
     host; None where there is none.
 
     name
         The name of the program.
+
+    release
+        The number of the version that it is to be of, where that one is there.
     """
     found = [path for folder in PROGRAMS for path in glob.glob(os.path.join(folder, name))]
     numbers = {path: [int(part) for part in re.findall(r"\d+", path)] for path in found}
-    return max(found, key=numbers.get) if found else salt.utils.path.which(name)
+    of_release = [path for path in found if re.search(rf"\D{release}/bin/", path)]
+    return max(of_release or found, key=numbers.get) if found else salt.utils.path.which(name)
 
 
 def _environment(user: str) -> dict:

@@ -21,7 +21,8 @@ def present(name, owner, port=None):
     """
     Ensure that the local PostgreSQL server has a database for Orthanc: its owner, who logs in by
     being that account of the host, the database in UTF-8, and the extension that Orthanc uses.
-    What is there is left alone.
+    What is there is left alone. Where another server of this host has a database of this name as
+    well, it warns.
 
     name
         The name of the database.
@@ -42,9 +43,16 @@ def present(name, owner, port=None):
     try:
         function = "orthanc_database.missing" if __opts__["test"] else "orthanc_database.make"
         made = __salt__[function](name, owner, port=port)
+        others = __salt__["orthanc_database.others"](name, port)
     except CommandExecutionError as err:
         ret.update(result=False, comment=f"The database {name} was not made: {err}")
         return ret
+    if others:
+        ret["warnings"] = [
+            f"The PostgreSQL server on port {others[0]} has a database {name} too, and Orthanc uses"
+            f" that on port {port or 5432}; drop the other one once it is of no more use"
+            " (docs/postgresql.md, A new version of PostgreSQL)"
+        ]
     if made:
         ret["changes"] = {what: {"old": None, "new": "present"} for what in made}
         ret["comment"] = f"The database {name} was made"

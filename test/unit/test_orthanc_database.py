@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
+from salt.exceptions import CommandExecutionError
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 HOSTS = st.sampled_from(["db", "db.example.org", "192.0.2.1", "2001:db8::1"])
@@ -163,6 +164,41 @@ def test_a_server_elsewhere_on_the_host_is_named(monkeypatch, sockets, words):
     monkeypatch.setattr(orthanc_database, "_sockets", lambda: sockets)
     found = orthanc_database._elsewhere(5432)
     assert words in found if words else found == ""
+
+
+def test_a_server_is_dumped_by_the_programs_of_its_own_version(monkeypatch, tmp_path):
+    for path in ("15/bin/pg_dump", "15/bin/psql", "17/bin/pg_dump", "9.6/bin/pg_dump"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    monkeypatch.setattr(orthanc_postgresql, "PROGRAMS", (f"{tmp_path}/*/bin",))
+    found = {
+        release: (orthanc_postgresql.program("pg_dump", release) or "").split("/")[-3]
+        for release in (None, 15, 16, 17)
+    }
+    assert found == {None: "17", 15: "15", 16: "17", 17: "17"}
+    assert orthanc_postgresql.program("psql").endswith("15/bin/psql")
+
+
+@pytest.mark.parametrize("having", [[], [5433], [5433, 5434]])
+def test_no_database_is_made_beside_one_of_that_name(monkeypatch, having):
+    ports = [5432, 5433, 5434]
+    sockets = [("/run/postgresql", port) for port in ports]
+    monkeypatch.setattr(orthanc_database, "_sockets", lambda: sockets)
+    monkeypatch.setattr(orthanc_database, "_is_served", lambda port: True)
+
+    def ask(statement, port, database="postgres", **variables):
+        if port == 5434 and port not in having:
+            raise CommandExecutionError("who are you?")
+        return "1" if port in having and variables["name"] == "pacs" else ""
+
+    monkeypatch.setattr(orthanc_database, "_command", ask)
+    assert orthanc_database.others("pacs") == having
+    if not having:
+        assert "database pacs" in orthanc_database.missing("pacs", "orthanc")
+        return
+    with pytest.raises(CommandExecutionError, match="set orthanc:postgresql:port to 5433"):
+        orthanc_database.missing("pacs", "orthanc")
+    assert "database pacs" not in orthanc_database.missing("pacs", "orthanc", 5433)
 
 
 def test_the_password_is_hidden_in_every_form(options_file):
