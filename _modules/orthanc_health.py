@@ -305,7 +305,12 @@ def _restart(case: dict) -> dict:
 
 
 def _package(case: dict) -> dict | None:
-    return __salt__["orthanc_packages.held"](case["service"])
+    found = __salt__["orthanc_packages.held"](case["service"])
+    proven = __salt__["orthanc_proof.packages"](case["config"]).get(case["service"])
+    if found and proven not in (None, found["version"]):
+        said = f"the package went from {proven} to {found['version']} outside of Salt; apply the"
+        found["warning"] = [f"{said} formula, which judges the configuration for it"]
+    return found
 
 
 ASKED = {

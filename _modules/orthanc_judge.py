@@ -68,8 +68,7 @@ def case(name, configuration, host=True):
     wanted = __salt__["orthanc_layers.complete"](configuration)
     here, expected = __salt__["orthanc_layers.versions"](wanted)
     options, origins = __salt__["orthanc_layers.options"](name, wanted, expected)
-    in_use = __salt__["orthanc_folder.options_in_use"]
-    before = in_use(name, wanted["service"]) if host else {}
+    before = __salt__["orthanc_folder.options_in_use"](name, wanted["service"]) if host else {}
     return Case(name, wanted, here, expected, options, origins, before, host)
 
 
@@ -149,11 +148,10 @@ def _options(case: Case) -> tuple[list, list]:
 
 def _checked_for(case: Case, options: dict, version: str | None) -> dict:
     """Return what ``orthanc_options`` has to know of this host, besides the options."""
-    here = __salt__["orthanc_plugins.here"]
     return {
         "version": version,
         "sample": case.here.get("sample") if version == case.here.get("version") else None,
-        "plugins": here(options, case.name) if case.here else None,
+        "plugins": __salt__["orthanc_plugins.here"](options, case.name) if case.here else None,
         "packages": __salt__["orthanc_layers.coming"](case.wanted),
         "allowed": case.wanted["sections"],
     }
@@ -284,8 +282,7 @@ def strange(case, files=None):
 
 def _folders(case: Case) -> tuple[list, list]:
     """Judge the folders that will be closed to others; what is not Orthanc's alone cannot be."""
-    problems, warnings = [], []
-    in_use = set()
+    problems, warnings, in_use = [], [], set()
     # A server of the formula's making has them already, as they are.
     if __salt__["orthanc_files.last_good"](case.name):
         found = __salt__["orthanc_folder.places"](case.before).values()
@@ -456,6 +453,12 @@ def _reserve(case: Case) -> tuple[list, list]:
     return [], __salt__["orthanc_reserve.advice"](case.placed, case.wanted["reserve"])
 
 
+def _upgraded(case: Case) -> tuple[list, list]:
+    """Judge what others have done to the packages since Orthanc was last seen serving."""
+    found, server = __salt__["orthanc_proof.upgraded"](case.name), __salt__["orthanc_tables.get"]
+    return __salt__["orthanc_packages.judge"](found, server("SERVER"), case.wanted["version"])
+
+
 def database(name, configuration):
     """
     Part of the formula. Say why Orthanc could not use its PostgreSQL database with a configuration.
@@ -492,4 +495,5 @@ PARTS = (
     (_devices, False),
     (_advice, False),
     (_reserve, True),
+    (_upgraded, True),
 )

@@ -1,5 +1,6 @@
 """
-Whether the system's package manager can bring the version that the pillar pins.
+Whether the system's package manager can bring the version that the pillar pins, and whether that
+still fits.
 
 Part of the formula.
 """
@@ -65,6 +66,38 @@ def held(name):
     locks = __salt__["orthanc_files.read_if_there"](LOCKS) or ""
     pinned = re.search(rf"(?m)^solvable_name: *{re.escape(name)}$", locks)
     return {"version": version, "pinned": int(bool(pinned))} if version else None
+
+
+def judge(upgraded, name, pinned):
+    """
+    Part of the formula. Say what is to be said of packages that others have upgraded: problems and
+    warnings, each a list of sentences.
+
+    upgraded
+        What ``orthanc_proof.upgraded`` returned.
+
+    name
+        The name of the server's package.
+
+    pinned
+        The version of that package which the pillar pins; None for any.
+    """
+    if not upgraded:
+        return [], []
+    what = ", ".join(f"{one} from {was['old']} to {was['new']}" for one, was in upgraded.items())
+    warning = (
+        f"orthanc:packages: upgraded outside of Salt, or by a run that failed: {what}; the"
+        " configuration is judged for what is there now"
+    )
+    old, new = upgraded.get(name, {"old": "", "new": ""}).values()
+    if not pinned or not _matches(pinned, [old]) or _matches(pinned, [new]):
+        return [], [warning]
+    problem = (
+        f"orthanc:version: pins {pinned}, and somebody has installed {new} since; set it to that."
+        " The formula does not go back by itself: the older one may not start with the index of"
+        " the newer one"
+    )
+    return [problem], [warning]
 
 
 def _matches(version: str, known: list[str]) -> bool:

@@ -1,6 +1,6 @@
 """
 With what Orthanc was last seen serving, and whether that is still so: the files of its
-configuration, what these name, and images and index.
+configuration, what these name, images and index, and its packages.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import contextlib
 import json
 import os
 
-# Stand beside the folder: what Orthanc read at its start, see orthanc_reads; and where images and
-# index were, see orthanc_identity.
-AS_READ, IDENTITY = ".as-read", ".identity"
+# Stand beside the folder: what Orthanc read at its start, see orthanc_reads; where images and index
+# were, see orthanc_identity; and which versions of its packages there were.
+AS_READ, IDENTITY, PACKAGES = ".as-read", ".identity", ".packages"
 
 
 def prove(name, account):
@@ -33,6 +33,9 @@ def prove(name, account):
         if read != known:
             _note(name + AS_READ, read)
         _note_identity(name, account)
+        installed = _installed()
+        if installed != packages(name):
+            _note(name + PACKAGES, installed)
 
 
 def _note(path: str, content: dict) -> None:
@@ -56,14 +59,14 @@ def _placed(name: str) -> dict:
 def notes(name):
     """
     Part of the formula. Return the paths of what is noted, which may be there: ``as_read``,
-    ``identity``, ``verified`` and ``backup``.
+    ``identity``, ``packages``, ``verified`` and ``backup``.
 
     name
         The path of the folder.
     """
     verified = __salt__["orthanc_images.note_path"](name)
     backup = __salt__["orthanc_backup_note.path"](name)
-    own = {"as_read": name + AS_READ, "identity": name + IDENTITY}
+    own = {"as_read": name + AS_READ, "identity": name + IDENTITY, "packages": name + PACKAGES}
     return {**own, "verified": verified, "backup": backup}
 
 
@@ -75,10 +78,49 @@ def identity(name):
     name
         The path of the folder.
     """
+    known = _noted(name + IDENTITY)
+    return known if __salt__["orthanc_identity.is_note"](known) else {}
+
+
+def _noted(path: str) -> dict:
+    """Return what ``_note`` wrote; nothing where it cannot be read."""
     with contextlib.suppress(OSError, ValueError):
-        known = json.loads(__salt__["orthanc_files.read_if_there"](name + IDENTITY) or "{}")
-        return known if __salt__["orthanc_identity.is_note"](known) else {}
+        return json.loads(__salt__["orthanc_files.read_if_there"](path) or "{}")
     return {}
+
+
+def packages(name):
+    """
+    Part of the formula. Return the versions of the packages of Orthanc and its plugins when it was
+    last seen serving, by their names.
+
+    name
+        The path of the folder.
+    """
+    return _noted(name + PACKAGES)
+
+
+def upgraded(name):
+    """
+    Part of the formula. Return which packages of Orthanc have another version than when it was last
+    seen serving: a mapping from name to ``old`` and ``new``.
+
+    name
+        The path of the folder.
+    """
+    known = packages(name)
+    return {
+        package: {"old": known[package], "new": version}
+        for package, version in _installed().items()
+        if known.get(package, version) != version
+    }
+
+
+def _installed() -> dict:
+    """Return the versions of the packages of Orthanc and its plugins that are installed."""
+    server = __salt__["orthanc_tables.get"]("SERVER")
+    found = __salt__["pkg.list_pkgs"]()
+    return {name: found[name] for name in found if f"{name}-".startswith(f"{server}-")}
 
 
 def seen(options, known, account, files=None):

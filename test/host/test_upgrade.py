@@ -103,8 +103,19 @@ def test_from_debian_13_to_sid(minion, settings, image, store):
     assert stored in minion.ask("GET", "/instances", *ANNA).json
     assert minion.ask("GET", f"/instances/{stored}/file", *ANNA).code == 200
 
+    health = "the package went from 1.12.7"
+    assert health in minion.call("orthanc.health", check=False).out
+    # The run does not bring an older one back by itself.
+    minion.pillar(**settings, version="1.12.7*")
+    pid, refused = minion.pid(), minion.state().failed["orthanc-pillar"]
+    assert "orthanc:version: pins 1.12.7*, and somebody has installed 1.1" in refused
+    assert minion.pid() == pid
+    minion.pillar(**settings)
     tried = minion.state(test=True)
     run = minion.apply(**settings)
+    told = "upgraded outside of Salt, or by a run that failed: orthanc"
+    for each in (tried, run):
+        assert told in str(each.states["orthanc-pillar"]["warnings"])
     # The options that have another form or name in the new release.
     changed = {
         "OverwriteInstances": {"old": True, "new": "Always"},
@@ -115,8 +126,10 @@ def test_from_debian_13_to_sid(minion, settings, image, store):
     assert set(run.changes) == {"orthanc-access-content", "orthanc-config", "orthanc-serving"}
     assert run.changes["orthanc-config"] == {"/etc/orthanc/orthanc.json": changed}
     assert tried.changes["orthanc-config"] == run.changes["orthanc-config"]
-    pid = minion.pid()
-    assert minion.apply(**settings).changes == {}
+    pid, again = minion.pid(), minion.apply(**settings)
+    assert again.changes == {}
+    assert told not in str(again.states["orthanc-pillar"]["warnings"])
+    assert health not in minion.call("orthanc.health", check=False).out
     assert minion.pid() == pid
     assert stored in minion.ask("GET", "/instances", *ANNA).json
     assert minion.ask("GET", "/dicom-web/studies", *ANNA).code == 200

@@ -42,3 +42,35 @@ def test_a_package_manager_that_knows_no_such_package(packages):
 
     packages.__salt__["pkg.list_repo_pkgs"] = refuse
     assert "no version at all" in packages.missing("orthanc-other", "1")
+
+
+UPGRADED = {
+    "orthanc": {"old": "1.12.7-4", "new": "1.13.0-1"},
+    "orthanc-gdcm": {"old": "1.7-1", "new": "1.8-1"},
+}
+
+
+@pytest.mark.parametrize(
+    ("pinned", "refused"),
+    [
+        (None, False),
+        ("1.13.0-1", False),
+        ("1.13*", False),
+        ("1.1*", False),
+        ("1.12.7-4", True),
+        ("1.12*", True),
+        # Asked for, whatever others have done.
+        ("1.14.0-1", False),
+    ],
+)
+def test_what_others_have_upgraded(pinned, refused):
+    problems, (warning,) = orthanc_packages.judge(UPGRADED, "orthanc", pinned)
+    assert "orthanc from 1.12.7-4 to 1.13.0-1, orthanc-gdcm from 1.7-1 to 1.8-1" in warning
+    assert [line[:15] for line in problems] == ["orthanc:version"] * refused
+    assert all("installed 1.13.0-1 since; set it to that" in line for line in problems)
+
+
+def test_nothing_was_upgraded_and_plugins_are_not_pinned():
+    assert orthanc_packages.judge({}, "orthanc", "1.12.7-4") == ([], [])
+    plugin = {"orthanc-gdcm": UPGRADED["orthanc-gdcm"]}
+    assert orthanc_packages.judge(plugin, "orthanc", "1.12.7-4")[0] == []
