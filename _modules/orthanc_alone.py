@@ -32,10 +32,14 @@ __load__: list = []
 class Functions(dict):
     """Functions by the names that Salt gives them; a module is loaded when it is first called."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.context: dict = {}
+
     def __missing__(self, name: str):
         module = importlib.import_module(name.partition(".")[0])
         module.__salt__ = self
-        module.__context__, module.__grains__, module.__pillar__ = {}, {}, {}
+        module.__context__, module.__grains__, module.__pillar__ = self.context, {}, {}
         module.__opts__ = {"test": False}
         aliases = getattr(module, "__func_alias__", {})
         for each in dir(module):
@@ -156,7 +160,7 @@ def main(name: str, *words: str) -> int:
         return 1
     if isinstance(found, str):
         print(found)
-    return sys.modules[name.partition(".")[0]].__context__.get("retcode", 0)
+    return functions.context.get("retcode", 0)
 
 
 if __name__ == "__main__":

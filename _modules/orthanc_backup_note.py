@@ -117,7 +117,7 @@ def warnings(config, interval=None):
     if last is None:
         return ["there is no backup yet: the first one comes at its time, or by orthanc.backup now"]
     found = []
-    if _failed("backup", last):
+    if failed("backup", last):
         found.append(f"the last backup failed: {last['error']}")
     if last.get("warning"):
         found.append(f"the last backup was made, but: {last['warning']}")
@@ -127,7 +127,7 @@ def warnings(config, interval=None):
             "a backup was never restored for a trial: call orthanc.drill, or set"
             " orthanc:backup:drill to weekly"
         )
-    if drill and _failed("drill", drill):
+    if drill and failed("drill", drill):
         found.append(f"the last drill failed: {drill['error']}")
     if good and time.time() - good["time"] > old:
         days = int((time.time() - good["time"]) / DAY)
@@ -177,8 +177,16 @@ def proven(config, repository):
     return {"snapshot": drill["snapshot"], "made": drill["made"], "until": until}
 
 
-def _failed(what: str, noted: dict) -> bool:
-    """Return whether it came to no good end, and is not just running."""
+def failed(what, noted):
+    """
+    Part of the formula. Return whether the last one came to no good end, and is not just running.
+
+    what
+        See ``begin``.
+
+    noted
+        What is noted of it.
+    """
     if noted["error"] != BEGUN:
         return bool(noted["error"])
     state = __salt__["orthanc_host.unit"](f"orthanc-{what}.service", "ActiveState")

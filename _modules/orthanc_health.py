@@ -22,22 +22,28 @@ from salt.exceptions import CommandExecutionError
 LIMIT, FIRST = 2, 1
 # Where Orthanc's configuration and its logs are, if nothing else is known.
 CONFIG, LOG = "/etc/orthanc", "/var/log/orthanc"
-# What was seen at the last look.
-NOTE = "/run/{}-health.json"
+# What was seen at the last look, of each who looks.
+NOTE = "/run/{{}}-{}.json"
 DAY, HOUR = 86400, 3600
 # What is free for the log at least, and for images and index where there is no reserve. In bytes.
 LEAST = 100 * 10**6
+# The timer of backups, and when it begins.
+BACKUP_TIMER = "/etc/systemd/system/orthanc-backup.timer"
+SCHEDULE = re.compile(r"(?m)^OnCalendar=(.+)$")
 LOGDIR = re.compile(r"--logdir=(\S+)")
 # The states of a job that goes on.
 GOING = ("Pending", "Running", "Retry")
 
 
-def look(config=None):
+def look(config=None, who="health"):
     """
     Part of the formula. Say whether the server is well; see ``orthanc.health``.
 
     config
         The path of the folder of the configuration; by default that of the service.
+
+    who
+        Who looks, of whose last look is known.
 
     Returns what ``orthanc_verdict.judge`` returns.
 
@@ -46,7 +52,7 @@ def look(config=None):
     __salt__["orthanc_host.require_root"]()
     began = time.monotonic()
     ask, judge = __salt__["orthanc_inquiry.ask"], __salt__["orthanc_verdict.judge"]
-    case = ask({"case": functools.partial(_case, config)}, FIRST).get("case", {})
+    case = ask({"case": functools.partial(_case, config, who)}, FIRST).get("case", {})
     if "found" not in case:
         why = case.get("error", "there is no answer in time")
         said = [f"the configuration of Orthanc cannot be read: {why}"]
@@ -67,14 +73,27 @@ def nagios(config=None):
         See ``look``.
     """
     try:
-        found = look(config)
+        found = look(config, "nagios")
     except CommandExecutionError as err:
         found = {"verdict": "unknown", "reasons": [f"unknown: {err}"], "figures": {}}
     __context__["retcode"] = __salt__["orthanc_verdict.code"](found["verdict"])
     return __salt__["orthanc_verdict.line"](found)
 
 
-def _case(config) -> dict:
+def write(path):
+    """
+    Part of the formula. Write how the server is for the textfile collector of Prometheus.
+
+    path
+        The path of the file.
+
+    Raises OSError if that failed.
+    """
+    text = __salt__["orthanc_verdict.metrics"](look(None, "metrics"), time.time())
+    __salt__["orthanc_files.write"](path, text, 0o644)
+
+
+def _case(config, who: str) -> dict:
     """Return what has to be known before anything is asked."""
     service = __salt__["orthanc_tables.get"]("SERVER")
     config = __salt__["orthanc_folder.in_use"](config or CONFIG, service)
@@ -82,7 +101,7 @@ def _case(config) -> dict:
     log = LOGDIR.search(" ".join(__salt__["orthanc_host.unit"](service, "ExecStart")))
     note = {}
     with contextlib.suppress(ValueError):
-        path = __salt__["orthanc_files.own"](NOTE)
+        path = __salt__["orthanc_files.own"](NOTE.format(who))
         note = json.loads(__salt__["orthanc_files.read_if_there"](path) or "{}")
     return {
         "config": config,
@@ -90,6 +109,7 @@ def _case(config) -> dict:
         "service": service,
         "url": __salt__["orthanc_server.url"](config),
         "log": log.group(1) if log else LOG if os.path.isdir(LOG) else None,
+        "who": who,
         "note": note,
     }
 
@@ -100,7 +120,7 @@ def _note(case: dict, answers: dict) -> None:
     for answer in answers.values():
         note.update((answer.get("found") or {}).pop("note", {}))
     with contextlib.suppress(OSError):
-        path = __salt__["orthanc_files.own"](NOTE)
+        path = __salt__["orthanc_files.own"](NOTE.format(case["who"]))
         __salt__["orthanc_files.write"](path, json.dumps(note), 0o600)
 
 
@@ -250,8 +270,9 @@ def _refused(case: dict) -> dict:
     mark = case["note"].get("log")
     lines, mark = __salt__["orthanc_log.since"](case["service"], case["log"], mark)
     found = __salt__["orthanc_log.refused"](lines)
-    last = found[-1] if found else ""
-    return {"associations": len(found), "last": last, "note": {"log": mark}}
+    last, total = found[-1] if found else "", case["note"].get("refused", 0) + len(found)
+    note = {"log": mark, "refused": total}
+    return {"associations": len(found), "total": total, "last": last, "note": note}
 
 
 def _backup(case: dict) -> dict | None:
@@ -262,23 +283,18 @@ def _backup(case: dict) -> dict | None:
     except CommandExecutionError:
         return None
     noted, now = __salt__["orthanc_backup_note.read"](case["config"]), time.time()
-    runs = {what: _runs(what) for what in ("backup", "drill")}
-    # Of one that runs it is noted that it has come to no end, yet.
-    begun = tuple(noted[what]["error"] or "-" for what in runs if runs[what] and noted.get(what))
-    told = __salt__["orthanc_backup_note.warnings"](case["config"])
-    found = {"warning": [text for text in told if not (begun and text.endswith(begun))]}
+    schedule = SCHEDULE.search(__salt__["orthanc_files.read_if_there"](BACKUP_TIMER) or "")
+    interval = __salt__["orthanc_jobs.interval"](schedule.group(1)) if schedule else None
+    found = {"warning": __salt__["orthanc_backup_note.warnings"](case["config"], interval)}
     if noted.get("good"):
         found["age_hours"] = round((now - noted["good"]["time"]) / HOUR, 1)
-    for what, goes_on in runs.items():
-        if noted.get(what) and not goes_on:
-            found[f"{what}_good"] = int(not noted[what]["error"])
+    for what in ("backup", "drill"):
+        if noted.get(what):
+            failed = __salt__["orthanc_backup_note.failed"](what, noted[what])
+            found[f"{what}_good"] = int(not failed)
     if noted.get("drill"):
         found["drill_age_days"] = round((now - noted["drill"]["time"]) / DAY, 1)
     return found
-
-
-def _runs(what: str) -> bool:
-    return __salt__["orthanc_host.unit"](f"orthanc-{what}", "ActiveState") == ["activating"]
 
 
 def _images(case: dict) -> dict | None:

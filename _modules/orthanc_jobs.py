@@ -28,20 +28,25 @@ SERVICE = """\
 # Managed by Salt
 [Unit]
 Description={description}
-Wants=network-online.target
-After=network-online.target orthanc.service postgresql.service
-{mounts}
+{after}{mounts}
 [Service]
 Type=oneshot
 ExecStart={command} {function} {argument}
-# Also where it was killed: a server that stood still for its sake goes on.
-ExecStopPost={command} {ended} {argument}
-CacheDirectory={name}
+{stop}CacheDirectory={name}
 CPUWeight=20
 IOWeight=20
 # Rather this than the server.
 OOMScoreAdjust=500
 UMask=0077
+"""
+# What is not only read needs all that the server needs.
+AFTER = """\
+Wants=network-online.target
+After=network-online.target orthanc.service postgresql.service
+"""
+STOP = """\
+# Also where it was killed: a server that stood still for its sake goes on.
+ExecStopPost={command} {ended} {argument}
 """
 TIMER = """\
 # Managed by Salt
@@ -51,7 +56,7 @@ Description={description}
 [Timer]
 OnCalendar={schedule}
 # Not all servers of a site at once.
-RandomizedDelaySec=30min
+RandomizedDelaySec={delay}
 # At the start, too, after a night in which this one was off.
 Persistent={persistent}
 
@@ -67,9 +72,10 @@ def pending(timers):
     timers
         A list of mappings: the ``name`` of the units, their ``description``; the ``function`` that
         is called, None where the units are to go, with its ``argument``, and the one that is called
-        when it has ``ended``; the ``schedule``, None for none, and its ``place`` in the pillar;
-        ``persistent``, ``no`` where a night that was missed is not made up for; and the paths in
-        ``mounts``, whose disks it needs.
+        when it has ``ended``, if there is one; the ``schedule``, None for none, and its ``place``
+        in the pillar; ``persistent``, ``no`` where a night that was missed is not made up for;
+        ``delay``, how much later than that it begins at most; ``after``, lines of the unit that say
+        what comes before it; and the paths in ``mounts``, whose disks it needs.
 
     Raises CommandExecutionError if systemd does not take a schedule, or no Python of this host can
     run the program.
@@ -105,10 +111,12 @@ def _units(timers: list) -> dict:
         texts.update({service: None, f"{UNITS}/{timer['name']}.timer": None})
         if timer["function"]:
             values = {**timer, "command": " ".join(command()), "mounts": _mounts(timer["mounts"])}
-            texts[service] = SERVICE.format(**values)
+            values["stop"] = STOP.format(**values) if timer.get("ended") else ""
+            texts[service] = SERVICE.format(**{"after": AFTER, **values})
         if timer["function"] and timer["schedule"]:
             _check(timer)
-            texts[f"{UNITS}/{timer['name']}.timer"] = TIMER.format(**{"persistent": "yes", **timer})
+            values = {"persistent": "yes", "delay": "30min", **timer}
+            texts[f"{UNITS}/{timer['name']}.timer"] = TIMER.format(**values)
     return texts
 
 

@@ -13,6 +13,10 @@ import typing
 # By their exit codes.
 VERDICTS = ("ok", "warning", "critical", "unknown")
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
+# How the names of metrics begin. Orthanc's own begin with orthanc alone.
+METRIC = "orthanc_health"
+# Prometheus has seconds for all times.
+SECONDS = {"hours": 3600, "days": 86400}
 
 
 class Check(typing.NamedTuple):
@@ -127,9 +131,7 @@ def judge(answers):
                     said.append((level, _reason(limit, found, figure)))
         levels[name] = max((level for level, _ in said), default=OK)
         if levels.get(check.needs) == CRITICAL:
-            # What it says follows from that.
-            levels[name] = CRITICAL
-            continue
+            continue  # what it says follows from that
         checks[name] = VERDICTS[levels[name]]
         reasons += said
         if found:
@@ -194,6 +196,42 @@ def line(found):
                 shown.append(f"{name}_{figure}={value:.10g};{edges}".rstrip(";"))
     figures = f" | {' '.join(shown)}" if shown else ""
     return f"ORTHANC {found['verdict'].upper()} - {text}{figures}"
+
+
+def metrics(found, now):
+    """
+    Part of the formula. Return what Prometheus is told, as a text.
+
+    found
+        What ``judge`` returned.
+
+    now
+        When that was, in seconds since 1970.
+    """
+    rows = {
+        "": ("whether the server is well: 0 ok, 1 warning, 2 critical", code(found["verdict"])),
+        "_timestamp_seconds": ("when this was written", int(now)),
+    }
+    for name, figures in found["figures"].items():
+        for figure, value in figures.items():
+            if isinstance(value, (int, float)):
+                unit = figure.rpartition("_")[2]
+                row = f"_{name}_{figure.replace(unit, 'seconds') if unit in SECONDS else figure}"
+                rows[row] = (f"{CHECKS[name].what}: {figure}", value * SECONDS.get(unit, 1))
+    lines = []
+    for name, (said, value) in rows.items():
+        kind = "counter" if name.endswith("_total") else "gauge"
+        lines += [
+            f"# HELP {METRIC}{name} {said[0].upper()}{said[1:]}",
+            f"# TYPE {METRIC}{name} {kind}",
+            f"{METRIC}{name} {value}",
+        ]
+    lines += [
+        f"# HELP {METRIC}_check The same of each check",
+        f"# TYPE {METRIC}_check gauge",
+        *(f'{METRIC}_check{{check="{n}"}} {code(level)}' for n, level in found["checks"].items()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _edge(limit: Limit, edge) -> str:

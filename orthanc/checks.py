@@ -80,7 +80,9 @@ def check_user(name, user: dict) -> list[str]:
     if "password" not in user:
         found.append(f"orthanc:users:{name}:password: missing")
     if ("role" in user) == ("rules" in user):
-        found.append(f"orthanc:users:{name}: needs either role (admin, writer or reader) or rules")
+        found.append(
+            f"orthanc:users:{name}: needs either role (admin, writer, reader or monitor) or rules"
+        )
     for number, rule in enumerate(user.get("rules", [])):
         found += [
             f"orthanc:users:{name}:rules:{number}:{key}: missing; a rule without allows nothing"

@@ -9,8 +9,8 @@ def run():
 
 
 def states(orthanc):
-    parts = ["retention", "backup", "https", "service", "links", "config", "plugins", "logs"]
-    parts += ["database", "packages", "first_run"]
+    parts = ["monitoring", "retention", "backup", "https", "service", "links", "config", "plugins"]
+    parts += ["logs", "database", "packages", "first_run"]
     if orthanc["settings"]["backup_key"]["enabled"]:
         parts.append("backup_key")
     return {"include": [f"orthanc.{part}.clean" for part in parts]}

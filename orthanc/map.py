@@ -133,6 +133,12 @@ def derive_plugins(settings: dict) -> None:
     settings["plugins"] = plugins
 
 
+def derive_monitoring(settings: dict) -> None:
+    """Fill in the path of the file for Prometheus."""
+    folder = posixpath.normpath(settings["monitoring"]["textfile"])
+    settings["system"]["monitoring"]["file"] = f"{folder}/orthanc.prom"
+
+
 def derive_backup_key(settings: dict) -> None:
     """Fill in where the backup key is."""
     key, home = settings["backup_key"], settings["paths"]["home"]
@@ -210,6 +216,7 @@ def load(pillar, layers: list, host: dict, files: dict) -> tuple[dict, list[str]
     derive_database(settings)
     derive_backup_key(settings)
     derive_backup(settings)
+    derive_monitoring(settings)
     problems += checks["problems"](pillar, settings, defaults)
     derive_plugins(settings)
     settings["warnings"] = checks["advice"](settings, defaults)

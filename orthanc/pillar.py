@@ -55,6 +55,12 @@ KINDS = {
         ],
     },
     "folder": {"wanted": "an absolute path", "type": "string", "pattern": r"/[^\0\n]*"},
+    # Which stands in a unit of systemd.
+    "plain folder": {
+        "wanted": "an absolute path of letters, digits and . _ - /",
+        "type": "string",
+        "pattern": "/[A-Za-z0-9._/-]*",
+    },
     "host": {
         "wanted": "the name or the IP address of a host",
         "type": "string",
@@ -241,8 +247,8 @@ SHAPE = {
                 "keys": {
                     "password": "password",
                     "role": {
-                        "wanted": "admin, writer or reader",
-                        "enum": ["admin", "writer", "reader"],
+                        "wanted": "admin, writer, reader or monitor",
+                        "enum": ["admin", "writer", "reader", "monitor"],
                     },
                     "rules": {"items": "rule"},
                 }
@@ -332,6 +338,7 @@ SHAPE = {
             }
         },
         "retention": "retention",
+        "monitoring": {"keys": {"enabled": "flag", "textfile": "plain folder"}},
         "config": {
             "keys": {
                 # What the formula itself, and nobody else, sets below an option.
@@ -381,6 +388,7 @@ MEANT = {
         "orthanc:config:LuaScripts": ["script", "scripts", "lua", "luascript"],
         "orthanc:config": ["options", "settings", "configuration"],
         "orthanc:backup": ["backups", "restic"],
+        "orthanc:monitoring": ["metrics", "prometheus", "health", "nagios", "icinga"],
         "orthanc:backup_key": ["sshkey"],
         "orthanc:retention": [
             *("retentiondays", "maxage", "expire", "expiry", "autodelete", "lifecycle", "purge"),
@@ -463,7 +471,6 @@ NO_SETTING = {
         *("loglevel", "verbose", "debug", "trace"),
     ],
     "the formula leaves the firewall alone; see the README": ["firewall"],
-    "the formula has none; Orthanc tells its numbers at /tools/metrics-prometheus": ["monitoring"],
 }
 # What to write instead of nothing, where that is not plain.
 INSTEAD = {

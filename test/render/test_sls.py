@@ -42,6 +42,7 @@ FULL = {
     "backup_key": {"enabled": True},
     "backup": {"repository": "/srv/backup", "password": "Geheim", "limit_upload": 100},
     "retention": {"rules": [{"older_than": "10 years", "by": "study_date"}], "dry_run": False},
+    "monitoring": {"enabled": True},
     "config": {"Name": "Ward 3", "LuaScripts": ["/srv/own.lua"], "DicomModalities": {"mr": []}},
 }
 DOWNLOADS = "/usr/local/lib/orthanc-plugins"
@@ -235,6 +236,7 @@ def test_the_states_come_in_the_order_of_the_road(render, family):
         "orthanc-backup-key",
         "orthanc-backup",
         "orthanc-retention",
+        "orthanc-monitoring",
     ]
     assert sorted(ids, key=ids.index) == ids
     assert [id for id in ids if id in road] == road

@@ -166,12 +166,12 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
         (
             {"users": {"anna": {**ADMIN, "rules": []}}},
             "orthanc:users:anna",
-            "either role (admin, writer or reader) or rules",
+            "either role (admin, writer, reader or monitor) or rules",
         ),
         (
             {"users": {"anna": {"password": "x", "role": "root"}}},
             "orthanc:users:anna:role",
-            "admin, writer or reader",
+            "admin, writer, reader or monitor",
         ),
         ({"users": {"a:b": ADMIN}}, "orthanc:users:a:b", "without colon"),
         ({"users": {1: ADMIN}}, "orthanc:users:1", "user name"),
@@ -806,7 +806,7 @@ def test_what_people_write_is_told_its_place(problems_of, pillar, meant):
 @pytest.mark.parametrize(
     ("key", "not_meant"),
     [
-        *(("monitoring", "modalities"), ("log_level", "limit_find")),
+        ("log_level", "limit_find"),
         *(("backend_port", "port"), ("remote_user", "demo_users"), ("own_config", "config")),
     ],
 )

@@ -45,6 +45,15 @@ def fail(kind):
 
 def wait():
     os.kill(os.getpid(), 15)
+
+
+def say():
+    return __salt__["orthanc_probe.judge"]()
+
+
+def judge():
+    __context__["retcode"] = 2
+    return "not well"
 """
 
 
@@ -83,6 +92,11 @@ def test_modules_find_what_they_take_of_salt(call, tmp_path):
 def test_a_failure_is_a_sentence_and_an_exit_code(call, kind):
     done = call("orthanc_probe.fail", kind)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "why\n")
+
+
+def test_a_text_is_said_and_its_exit_code_passed_on(call):
+    done = call("orthanc_probe.say")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "not well\n", "")
 
 
 def test_what_is_ended_can_tidy_up(call):

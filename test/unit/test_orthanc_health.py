@@ -67,9 +67,10 @@ def test_a_job_without_progress_is_stuck(jobs, shown, noted, hours):
 
 
 def test_the_note_is_that_of_the_last_time_each_was_seen(monkeypatch, tmp_path):
-    monkeypatch.setattr(health, "NOTE", f"{tmp_path}/{{}}-note")
+    monkeypatch.setattr(health, "NOTE", f"{tmp_path}/{{{{}}}}-{{}}")
     answers = {"jobs": {"found": {"failed": 0, "note": {"jobs": {"a": 1}}}}, "rest": {"error": "x"}}
-    health._note({"note": {"jobs": {}, "log": ["/log", 7]}}, answers)
+    health._note({"who": "me", "note": {"jobs": {}, "log": ["/log", 7]}}, answers)
     (path,) = tmp_path.iterdir()
+    assert path.name == "orthanc-formula-me"
     assert path.read_text() == '{"jobs": {"a": 1}, "log": ["/log", 7]}'
     assert answers["jobs"]["found"] == {"failed": 0}

@@ -115,3 +115,20 @@ def test_what_is_no_time_is_refused(schedule):
     with pytest.raises(CommandExecutionError, match=f"orthanc:backup:schedule: .*'{schedule}'"):
         orthanc_jobs._check({**TIMER, "schedule": schedule})
     orthanc_jobs._check(TIMER)
+
+
+def test_what_only_looks_waits_for_nothing(folder):
+    words = {"delay": "5s", "persistent": "no", "after": "", "ended": None, "mounts": []}
+    orthanc_jobs.put([{**TIMER, **words}])
+    unit = (folder / "system/orthanc-backup.service").read_text()
+    assert "After=" not in unit
+    assert "ExecStopPost=" not in unit
+    assert "ExecStart=" in unit
+    timer = (folder / "system/orthanc-backup.timer").read_text()
+    assert "RandomizedDelaySec=5s\nPersistent=no\n" in timer.replace(
+        "# At the start, too, after a night in which this one was off.\n", ""
+    )
+    orthanc_jobs.put([TIMER])
+    unit = (folder / "system/orthanc-backup.service").read_text()
+    assert "After=network-online.target orthanc.service" in unit
+    assert "ExecStopPost=" in unit

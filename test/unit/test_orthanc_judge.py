@@ -42,7 +42,7 @@ def test_a_name_that_is_no_text_is_an_unknown_option(name, value):
     ("refused", "warned"),
     [
         ([], ["remote_access", "users"]),
-        (["orthanc:users:ward:role: must be admin, writer or reader"], ["remote_access"]),
+        (["orthanc:users:ward:role: must be admin, writer, reader or monitor"], ["remote_access"]),
         # The remedy is there already, with a mistake in it.
         (["orthanc:https:key: is an empty text"], ["users"]),
         (["orthanc:config:HttpPrt: unknown option", "orthanc:port: x"], ["remote_access", "users"]),

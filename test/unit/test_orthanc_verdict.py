@@ -1,5 +1,8 @@
 """What is made of the figures of a server."""
 
+import pathlib
+import re
+
 import orthanc_health
 import orthanc_verdict as verdict
 import pytest
@@ -162,3 +165,34 @@ def test_the_line_is_one_line_with_figures_behind_one_bar():
     assert shown["backup_drill_age_days"] == "6;@100:"
     assert shown["index_last_change"] == "7"
     assert not any("url" in name or "version" in name for name in shown)
+
+
+def test_metrics_are_the_figures_with_what_they_are():
+    lines = verdict.metrics(judge(refused={"total": 4}, jobs={"failed": 2}), 1000.9).splitlines()
+    shown = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert shown["orthanc_health"] == "1"
+    assert shown["orthanc_health_timestamp_seconds"] == "1000"
+    assert shown["orthanc_health_storage_reserves"] == "9"
+    assert shown["orthanc_health_jobs_failed"] == "2"
+    assert shown["orthanc_health_jobs_stuck_seconds"] == "3240.0"
+    assert shown["orthanc_health_certificates_https_seconds"] == "6912000"
+    assert shown['orthanc_health_check{check="jobs"}'] == "1"
+    assert shown['orthanc_health_check{check="rest"}'] == "0"
+    assert "# TYPE orthanc_health_refused_total counter" in lines
+    # Each has its lines once, and there is nothing but numbers.
+    names = {line.partition("{")[0].split()[0] for line in lines if not line.startswith("#")}
+    for word in ("HELP", "TYPE"):
+        told = [line.split()[2] for line in lines if line.startswith(f"# {word} ")]
+        assert sorted(told) == sorted(names)
+    assert all(float(value) is not None for value in shown.values())
+
+
+def test_the_alerts_and_the_page_name_figures_that_there_are():
+    figures = {f"{verdict.METRIC}_{name}_{figure}" for name in FINE for figure in FINE[name]}
+    figures |= {name.replace(unit, "seconds") for name in figures for unit in verdict.SECONDS}
+    figures |= {verdict.METRIC, f"{verdict.METRIC}_timestamp_seconds", f"{verdict.METRIC}_check"}
+    figures |= {f"{verdict.METRIC}_refused_total", f"{verdict.METRIC}_storage_free_bytes"}
+    for path in ("orthanc/monitoring/alerts.yml", "docs/monitoring.md"):
+        text = (pathlib.Path(__file__).resolve().parents[2] / path).read_text()
+        named = set(re.findall(rf"\b{verdict.METRIC}\w*(?!\.)\b", text))
+        assert named - figures <= {"orthanc_health"}, path
