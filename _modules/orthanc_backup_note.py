@@ -95,6 +95,16 @@ def killed(config, what):
         end(config, what, {"error": "it was killed"})
 
 
+def restored(config):
+    """
+    Part of the formula. Note that a backup takes the place of what the server has.
+
+    config
+        The path of the folder of the configuration.
+    """
+    _add(config, {"restored": {"time": int(time.time())}})
+
+
 def _add(config: str, found: dict) -> None:
     text = json.dumps({**read(config), **found}, indent=2) + "\n"
     __salt__["orthanc_files.write"](path(config), text, 0o600)
@@ -170,10 +180,17 @@ def proven(config, repository):
     for reason, holds in reasons.items():
         if holds:
             raise CommandExecutionError(reason)
-    # restic counts nanoseconds. The index was read before: a large database takes hours.
+    # restic counts nanoseconds.
     moment = re.sub(r"\.[0-9]+", "", drill["made"]).replace("Z", "+00:00")
-    read_before = datetime.datetime.fromisoformat(moment) - datetime.timedelta(days=1)
-    until = read_before.astimezone(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S")
+    made = datetime.datetime.fromisoformat(moment)
+    # The index was read before: a large database takes hours.
+    read_before = made.astimezone(datetime.timezone.utc) - datetime.timedelta(days=1)
+    until = read_before.strftime("%Y%m%dT%H%M%S")
+    if made.timestamp() < (noted.get("restored") or {}).get("time", 0):
+        raise CommandExecutionError(
+            "a backup was restored into the server since the proven one was made: call"
+            " orthanc.backup, then orthanc.drill"
+        )
     return {"snapshot": drill["snapshot"], "made": drill["made"], "until": until}
 
 

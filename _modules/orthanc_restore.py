@@ -161,6 +161,8 @@ def whole(job, backup, options, address, overwrite=False):
     with __salt__["orthanc_backup_job.alone"](job["folder"], BUSY):
         manifest = prepare(job, backup, options, account, overwrite)
         began = time.monotonic()
+        # First: whatever becomes of it, what was proven was of other images.
+        __salt__["orthanc_backup_note.restored"](job["config"])
         log.info("Stopping the server for what was restored")
         __salt__["service.stop"](server)
         with __salt__["orthanc_files.failing"](

@@ -96,6 +96,20 @@ def test_a_backup_that_is_being_made_is_no_failed_one(tmp_path):
     assert proven(tmp_path, backup={"error": note.BEGUN, "time": 0})["snapshot"] == "5f0c1a2b"
 
 
+def test_what_was_proven_before_a_restore_is_of_other_images(tmp_path):
+    def made(days):
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 86400 * days))
+
+    before, after = ({**PROVES, "made": made(days)} for days in (-6.5, -5.5))
+    assert proven(tmp_path, restored={"time": -6}, drill=after)
+    with pytest.raises(CommandExecutionError, match="was restored into the server since"):
+        proven(tmp_path, restored={"time": -6}, drill=before)
+    config = str(tmp_path / "orthanc")
+    note.restored(config)
+    assert time.time() - note.read(config)["restored"]["time"] < 60
+    assert note.read(config)["good"]
+
+
 @pytest.mark.parametrize(
     ("other", "why"),
     [
