@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import datetime
+import functools
 import re
 
 # Why a study stays that no rule lets go, or would let go: each in the words that people are shown.
@@ -130,6 +131,7 @@ def _made(study: dict, today: datetime.date) -> tuple:
     return max(dates), ""
 
 
+@functools.lru_cache(maxsize=None)
 def _date(written: str):
     """Return a date of DICOM; None for what is none."""
     if not re.fullmatch("[0-9]{8}", written):
@@ -140,6 +142,7 @@ def _date(written: str):
         return None
 
 
+@functools.lru_cache(maxsize=None)
 def _anniversary(date: datetime.date, age: str) -> datetime.date:
     """Return the day on which a date is so old."""
     number, unit = age.split()

@@ -537,7 +537,7 @@ void *SSL_get_peer_certificate(const void *ssl) { return SSL_get1_peer_certifica
 
 
 @pytest.mark.parametrize("system", ["bookworm", "trixie", "leap"])
-def test_orthancs_own_https_where_it_works(system, salt_version, users, ca, tmp_path):
+def test_orthancs_own_https_where_it_works(system, salt_version, users, ca, tmp_path, image):
     """As in a build with an OpenSSL of its own: the one function is there that the others miss."""
     stub, whole = tmp_path / "libssl.so.3", tmp_path / "libssl.so"
     plugins.compile(stub, "void *SSL_get1_peer_certificate;", "-Wl,-soname,libssl.so.3")
@@ -565,8 +565,14 @@ def test_orthancs_own_https_where_it_works(system, salt_version, users, ca, tmp_
         pem = "/etc/orthanc/orthanc-formula-https.pem"
         assert host.run(f"stat -c '%a %U %G' {pem}").out.split() == ["640", "root", "orthanc"]
         assert host.read(pem) == pair.chain + pair.key
+        old = f"@{image(StudyDate='20100102')}"
+        assert host.ask("POST", "/instances", *anna, remote=True, ca=ca, data=old).code == 200
         https = {"enabled": True, "terminator": "orthanc", "self_signed": True}
-        host.apply(**pillar(users, https=https))
+        rules = [{"older_than": "10 years", "by": "study_date"}]
+        limits = {"dry_run": False, "unproven": True, "max_percent": 100}
+        host.apply(**pillar(users, https=https, retention={"rules": rules, **limits}))
+        # The formula itself asks over it, too.
+        assert "deleted:\n        1" in host.call("orthanc.retention", "test=False").out
         shown = handshake(host, "-CAfile", str(host.path(pem)), "-verify_ip", host.address)
         assert "Verify return code: 0 (ok)" in shown
         assert host.state().changes == {}

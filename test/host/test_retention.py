@@ -286,8 +286,11 @@ def test_who_cannot_be_asked_is_named(server, users):
 
 def test_it_goes_and_its_log_stays(server, users):
     """Last: it takes the rules away."""
+    clean = server.state("orthanc.retention.clean")
+    assert "/etc/orthanc-retention.json" in clean.changes["orthanc-retention"]
     run = server.apply(users=users, backup=server.settings["backup"])
-    assert LOG in run.states["orthanc-retention"]["comment"]
+    assert "orthanc-retention" not in run.changes
+    assert all(LOG in one.states["orthanc-retention"]["comment"] for one in (clean, run))
     assert not server.run(f"systemctl list-timers --all | grep {UNIT}", check=False).ok
     assert not server.path("/etc/orthanc-retention.json").exists()
     assert server.path(LOG).exists()

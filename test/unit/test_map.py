@@ -1143,6 +1143,26 @@ def test_demo_users_are_warned_about_where_others_reach_them(load_settings):
         )
 
 
+@pytest.mark.parametrize(
+    ("retention", "backup", "words"),
+    [
+        ({"dry_run": False}, BACKUP, ["orthanc:backup:drill"]),
+        ({"dry_run": False}, {**BACKUP, "drill": "weekly"}, []),
+        ({"dry_run": False, "unproven": True}, BACKUP, []),
+        ({}, BACKUP, []),
+    ],
+)
+def test_a_retention_that_would_wait_for_a_drill_is_warned_about(
+    load_settings, retention, backup, words
+):
+    settings, problems = load_settings(
+        {"retention": {"rules": [RULE], **retention}, "backup": backup}
+    )
+    assert problems == []
+    assert len(settings["warnings"]) == len(words)
+    assert all(word in line for word, line in zip(words, settings["warnings"]))
+
+
 def test_pages_that_others_can_change_on_their_way_are_warned_about(load_settings):
     local = ["http://localhost", "http://127.0.0.1:3000", "http://[::1]:3000"]
     open_ones = ["http://viewer", "http://localhost.example.org", "http://viewer:3000"]

@@ -65,7 +65,10 @@ def test_years_are_those_of_the_calendar(date, age, today, is_due):
     ("date", "why"),
     [
         *((date, rules.NO_DATE) for date in ("", "2010", "20101301", "20100230", "2010.01.02")),
-        *((date, rules.NO_DATE) for date in ("99999999", "00000000", "2010010x", "201001021")),
+        *(
+            (date, rules.NO_DATE)
+            for date in ("99999999", "00000000", "2010010x", "201001021", "2010112")
+        ),
         *((date, rules.FUTURE) for date in ("20261202", "20991231", "99991231")),
         *((date, rules.UNLIKELY) for date in ("00010101", "19000101", "19700101", "20000101")),
         ("18950101", rules.UNLIKELY),
@@ -169,6 +172,9 @@ def test_rules_by_both_dates_have_both_to_agree():
     assert outcome(study(received="20261129T000000", parts=mixed), *given) == rules.YOUNG
     assert outcome(study("20200102", parts=mixed), *given) == rules.YOUNG
     assert outcome(study("", parts=mixed), *given) == rules.NO_DATE
+    assert outcome(study("", "20261129T000000", parts=mixed), *given) == rules.YOUNG
+    assert outcome(study("", "20261129T000000", parts=mixed), *given[::-1]) == rules.NO_DATE
+    given = [{**TEN_YEARS, "modality": ["US"]}, MONTH]
     assert outcome(study("", "20261129T000000", parts=mixed), *given) == rules.YOUNG
 
 
@@ -403,6 +409,42 @@ def test_who_stands_still_is_not_waited_for_without_end():
         url = f"http://127.0.0.1:{server.getsockname()[1]}/studies"
         with pytest.raises(CommandExecutionError, match=f"no answer at {url}: timed out"):
             orthanc_http.ask(url, timeout=0.2)
+
+
+@pytest.mark.parametrize(
+    ("rate", "took", "hours", "pauses"),
+    [
+        (10, 1, 3, [5, 5, 5, 5]),
+        (10, 0, 3, [6, 6, 6, 6]),
+        # A server that is slow is left alone for as long.
+        (10, 4, 3, [4, 4, 4, 4]),
+        (60, 30, 3, [30, 30, 30, 30]),
+        # It is morning.
+        (1, 0, 1, [60] * 4),
+        (10, 1500, 1, [1500, 1500]),
+    ],
+)
+def test_it_goes_slowly_and_ends_in_time(host, monkeypatch, rate, took, hours, pauses):
+    clock, slept, done = [0.0], [], []
+    monkeypatch.setattr(orthanc_retention.time, "monotonic", lambda: clock[0])
+
+    def sleep(seconds):
+        slept.append(round(seconds, 3))
+        clock[0] += seconds
+
+    def delete(server, study, counts, backup):
+        done.append(study)
+        clock[0] += took
+
+    monkeypatch.setattr(orthanc_retention.time, "sleep", sleep)
+    monkeypatch.setattr(orthanc_retention, "_delete_one", delete)
+    monkeypatch.setattr(orthanc_retention, "_server", lambda job: ())
+    plan = {"due": list("abcd"), "held": {}, "backup": {}, "reasons": []}
+    monkeypatch.setattr(orthanc_retention, "_plan", lambda job: plan)
+    job = {"dry_run": False, "hours": hours, "rate": rate}
+    orthanc_retention._delete(job, {"failed": 0})
+    assert slept == pauses
+    assert done == list("abcd")[: len(pauses)]
 
 
 def test_who_does_not_answer_is_named():
