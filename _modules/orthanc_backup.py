@@ -315,10 +315,7 @@ def lacks(name, job, schedules):
     timers = _timers(name, job, schedules)
     files = __salt__["orthanc_backup_job.lacks"](name, job)
     found = {path: "made" if text is None else "written" for path, text in files.items()}
-    for path, word in __salt__["orthanc_jobs.pending"](timers).items():
-        # The program is many files, of which nobody wants to read.
-        found[os.path.dirname(path) if path.endswith(".py") else path] = word
-    return found
+    return {**found, **__salt__["orthanc_jobs.pending"](timers)}
 
 
 def make(name, job, schedules):

@@ -23,7 +23,8 @@ BEGUN = (
 # as long as one may take; and where it is not known how much that is.
 DAY = 24 * 3600
 OLD = 3 * DAY
-# How old the drill may be that proves one: each week there is one, up to half an hour later.
+# How old the last backup may be, and the drill that proves one: each week there is one, up to half
+# an hour later.
 PROVES = 8 * DAY
 
 
@@ -166,7 +167,7 @@ def proven(config, repository):
     reasons = {
         "there is no backup yet; call orthanc.backup, then orthanc.drill": not good,
         f"the last backup failed: {failed}": failed,
-        "the last good backup is too old": not now - OLD < good.get("time", 0),
+        "the last good backup is older than 8 days": not now - PROVES < good.get("time", 0),
         "no backup was ever restored for a trial: call orthanc.drill, or set orthanc:backup:drill"
         " to weekly": not drill,
         f"the last drill failed: {drill.get('error')}": drill.get("error"),

@@ -67,7 +67,8 @@ WantedBy=timers.target
 
 def pending(timers):
     """
-    Part of the formula. Return what ``put`` would do; see ``orthanc_timer.pending``.
+    Part of the formula. Return what ``put`` would do, as ``orthanc_timer.pending`` does, with one
+    entry for the whole program: it is many files, of which nobody wants to read.
 
     timers
         A list of mappings: the ``name`` of the units, their ``description``; the ``function`` that
@@ -80,7 +81,10 @@ def pending(timers):
     Raises CommandExecutionError if systemd does not take a schedule, or no Python of this host can
     run the program.
     """
-    return __salt__["orthanc_timer.pending"](_files(timers))
+    return {
+        os.path.dirname(path) if path.endswith(".py") else path: word
+        for path, word in __salt__["orthanc_timer.pending"](_files(timers)).items()
+    }
 
 
 def _files(timers: list) -> dict:

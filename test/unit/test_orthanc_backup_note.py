@@ -92,6 +92,10 @@ def test_a_drill_proves_what_was_received_a_day_before_its_backup(tmp_path, made
     assert found == {"snapshot": "5f0c1a2b", "made": made, "until": until}
 
 
+def test_a_weekly_backup_is_recent(tmp_path):
+    assert proven(tmp_path, good={**GOOD, "time": -7})
+
+
 def test_a_backup_that_is_being_made_is_no_failed_one(tmp_path):
     assert proven(tmp_path, backup={"error": note.BEGUN, "time": 0})["snapshot"] == "5f0c1a2b"
 
@@ -115,7 +119,7 @@ def test_what_was_proven_before_a_restore_is_of_other_images(tmp_path):
     [
         ({"good": {}, "backup": {}}, "there is no backup yet"),
         ({"backup": BAD}, "the last backup failed: why"),
-        ({"good": {**GOOD, "time": -3}}, "the last good backup is too old"),
+        ({"good": {**GOOD, "time": -8}}, "the last good backup is older than 8 days"),
         ({"drill": {}}, "no backup was ever restored"),
         ({"drill": {**PROVES, "error": "why"}}, "the last drill failed: why"),
         ({"drill": {**PROVES, "error": note.BEGUN}}, "the last drill failed: it runs"),

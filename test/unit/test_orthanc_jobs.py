@@ -34,16 +34,17 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_program_is_all_modules_as_they_are(folder):
     program = folder / "lib" / orthanc_files.OWN
-    wanted = orthanc_jobs.pending([TIMER])
-    names = {pathlib.Path(path).name for path in wanted if path.startswith(str(program))}
+    units = [str(folder / f"system/orthanc-backup.{kind}") for kind in ("service", "timer")]
+    assert orthanc_jobs.pending([TIMER]).keys() == {str(program), *units}
+    orthanc_jobs.put([TIMER])
+    names = {path.name for path in program.iterdir()}
     assert names == {path.name for path in MODULES.glob("orthanc*.py")}
     assert orthanc_jobs.RUNNER in names
-    orthanc_jobs.put([TIMER])
     assert orthanc_jobs.pending([TIMER]) == {}
     # Of an earlier version, and of somebody else.
     (program / "orthanc_old.py").touch()
     (program / "own.sh").touch()
-    assert orthanc_jobs.pending([TIMER]) == {str(program / "orthanc_old.py"): "removed"}
+    assert orthanc_jobs.pending([TIMER]) == {str(program): "removed"}
 
 
 def test_the_program_goes_with_the_last_of_its_units(folder):
