@@ -140,6 +140,10 @@ def warnings(config, interval=None):
         )
     if drill and failed("drill", drill):
         found.append(f"the last drill failed: {drill['error']}")
+    if good and good["time"] > time.time() + DAY:
+        found.append(
+            "the last good backup is of the future, by the clock of this host: put that right"
+        )
     if good and time.time() - good["time"] > old:
         days = int((time.time() - good["time"]) / DAY)
         found.append(f"the last good backup is {days} days old")

@@ -172,12 +172,16 @@ def _chosen(sample) -> list:
 def _make_sure_of_room(options: dict, snapshot: dict, folders: int) -> None:
     tags = dict(tag.partition("=")[::2] for tag in snapshot["tags"])
     needed = int(tags.get("bytes", 0)) * folders // 256
-    free = shutil.disk_usage(options["StorageDirectory"]).free
-    # As much again stays free, because Orthanc goes on storing.
+    reserve = __salt__["orthanc_reserve.in_force"](options)
+    spaces = __salt__["orthanc_reserve.spaces"](options, reserve)
+    kept = spaces["StorageDirectory"][-1] if "StorageDirectory" in spaces else 0
+    free = shutil.disk_usage(options["StorageDirectory"]).free - kept
+    # As much again stays free, because Orthanc goes on storing, and refuses to in its reserve.
     if 2 * needed > free:
         raise CommandExecutionError(
             f"the drill would restore {needed >> 20} MB to the disk of the images, where"
-            f" {free >> 20} MB are free; set orthanc:backup:drill_sample to fewer per cent"
+            f" {max(0, free) >> 20} MB are free beside the reserve; set orthanc:backup:drill_sample"
+            " to fewer per cent"
         )
 
 

@@ -21,7 +21,7 @@ import sys
 import time
 
 import salt.utils.files
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,11 @@ def verify(options, account, sample=100, rate=50):
     UUIDs that are ``missing``, ``empty``, or ``wrong``, and the ``orphans``, each a sorted list;
     and the ``studies`` that damaged files are of.
 
-    Raises CommandExecutionError if the images are no files in a folder, or the index cannot be
-    read.
+    Raises SaltInvocationError if one of these is no such number, CommandExecutionError if the
+    images are no files in a folder, or the index cannot be read.
     """
+    _require("sample", sample, 100)
+    _require("rate", rate)
     storage = _storage(options)
     began = time.time()
     with _opened(options, account) as index:
@@ -73,6 +75,14 @@ def verify(options, account, sample=100, rate=50):
         for kind in DAMAGED:
             found[kind] = [uuid for uuid in found[kind] if uuid in left]
     return found
+
+
+def _require(name: str, value, most=float("inf")) -> None:
+    """Raise an error unless an argument is a number within its limits."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and 0 <= value <= most):
+        limits = f"from 0 to {most}" if most == 100 else "0 or more"
+        raise SaltInvocationError(f"{name} must be a number, {limits}, and not {value!r}")
 
 
 def _opened(options: dict, account: dict):

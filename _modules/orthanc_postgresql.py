@@ -34,6 +34,8 @@ HOST = re.compile(r"\[(?P<address>[^\]]*)\](?::(?P<port6>.*))?|(?P<name>[^:[]*)(
 SQLITE = "SQLite"
 # How the rows of a table begin in a dump; they end with a line of its own.
 COPY = re.compile(r"COPY \S+ \((.*)\) FROM stdin;")
+# What a server before version 17 says of what a newer client sets first, and this of that alone.
+NEWER, ONE_ERROR = 'parameter "transaction_timeout"', "errors ignored on restore: 1"
 # Where the programs of each version of PostgreSQL are, on Debian and on openSUSE.
 PROGRAMS = ("/usr/lib/postgresql/*/bin", "/usr/lib/postgresql[0-9]*/bin")
 # The plugin's own keys by their names in libpq, for a section without ConnectionUri.
@@ -299,10 +301,15 @@ def restore(section, path, user, group):
 
     Raises CommandExecutionError with PostgreSQL's own words if that failed.
     """
-    words = ["pg_restore", "--no-owner", "--no-comments", "--exit-on-error"]
-    with salt.utils.files.fopen(path, "rb") as file:
-        said = _stream(words, section, (user, group), stdin=file, stdout=subprocess.DEVNULL)
-    if said:
+    words = ["pg_restore", "--no-owner", "--no-comments"]
+    for more in (["--exit-on-error"], []):
+        with salt.utils.files.fopen(path, "rb") as file:
+            streams = {"stdin": file, "stdout": subprocess.DEVNULL}
+            said = _stream([*words, *more], section, (user, group), **streams)
+        # A server that is older than its client: it has taken nothing yet, and may leave this out.
+        if NEWER not in said:
+            break
+    if said and not (NEWER in said and said.endswith(ONE_ERROR)):
         raise CommandExecutionError(f"the database cannot be restored. PostgreSQL says: {said}")
 
 

@@ -78,8 +78,11 @@ MEANINGS = (
         " and its firewall",
     ),
     (NO_FOLDER, "the repository is no folder that can be used; see orthanc:backup:repository"),
+    (NOT_THERE, "there is no repository; is its disk mounted, and the path the right one?"),
     ("already locked", "another backup of the repository does not end, or `restic unlock` it"),
 )
+# How many of its last lines are told.
+LINES = 3
 # A secret of fewer characters than these may be a part of any word.
 SHORT = 4
 
@@ -281,7 +284,10 @@ def restore(job, snapshot, target, paths):
     """
     words = ["restore", snapshot, f"--target={target}"]
     words += [f"--include={escaped(path)}" for path in paths]
-    _succeed(job, _patient(job, words), "the backup cannot be restored")
+    said = _patient(job, words)
+    if said["retcode"] and FULL.search(said["stderr"]):
+        raise CommandExecutionError(f"there is no room for the backup in {target}; make room first")
+    _succeed(job, said, "the backup cannot be restored")
 
 
 def escaped(path):
@@ -418,11 +424,13 @@ def _succeed(job: dict, said: dict, what: str) -> dict:
         return said
     words = said["stderr"].strip() or said["stdout"].strip() or f"exit code {said['retcode']}"
     fatal = _message(said["stderr"].splitlines(), "exit_error").get("message")
-    words = " ".join((fatal or words).split())[-1000:]
+    words = fatal or words
     for pattern, meaning in MEANINGS:
         if re.search(pattern, words):
             what = f"{what}: {meaning.format(folder=job['folder'])}"
             break
+    # What it says each time that it tries again is much, and always the same.
+    words = " ".join(" ".join(words.splitlines()[-LINES:]).split())[-1000:]
     raise CommandExecutionError(f"{what}. restic says: {hidden(job, words)}")
 
 

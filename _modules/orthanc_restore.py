@@ -104,9 +104,12 @@ def settings(repository, password, host=None):
     job = {"repository": repository, "password_file": password, "environment": given}
     job.update(folder=folder, host=host)
     __salt__["orthanc_backup_job.put"](folder, {})
-    backup = __salt__["orthanc_restic.snapshots"](job, host)[-1:]
+    found = __salt__["orthanc_restic.snapshots"](job)
+    hosts = sorted({one["hostname"] for one in found})
+    backup = [one for one in found if host in (None, one["hostname"])][-1:]
     if not backup:
-        raise CommandExecutionError("there is no such backup in the repository")
+        of = f"; there are some of {', '.join(hosts)}" if hosts else ""
+        raise CommandExecutionError(f"there is no such backup in the repository{of}")
     manifest = __salt__["orthanc_restic.manifest"](job, backup[0]["id"])
     others = manifest["others"]
     if others:

@@ -466,6 +466,31 @@ def test_orthanc_waits_for_a_database_that_comes_later(remote, database):
     assert host.run("systemctl show -P NRestarts orthanc").out.strip() == "0"
 
 
+@pytest.mark.parametrize("remote", ["trixie"], indirect=True, scope="module")
+def test_backups_of_a_database_on_another_host(remote, database, image):
+    """What its administrator has to allow is said, and what is done by hand there is refused."""
+    host, file = remote.host, image()
+    study = remote.ask(f"/instances/{remote.store(file)}/study")["ID"]
+    host.pillar(**remote.settings(**REMOTE), backup={"repository": "/srv/backup"})
+    assert host.state().ok
+    host.call("orthanc.backup")
+    refused = host.call("orthanc.drill", check=False)
+    assert "ALTER ROLE" in refused.out + refused.err, refused
+    database.sql(f"ALTER ROLE {ROLE} CREATEDB")
+    host.call("orthanc.drill")
+    database.sql(f"ALTER ROLE {ROLE} NOCREATEDB")
+    assert database.sql("SELECT 1 FROM pg_database WHERE datname = 'orthanc_drill'") == ""
+    stored = remote.images()
+    refused = host.call("orthanc.restore", "overwrite=True", check=False)
+    assert "the database is on another host" in refused.out + refused.err, refused
+    assert remote.images() == stored
+    host.call("orthanc.restore", "target=/srv/study", f"study={study}")
+    (path,) = host.path("/srv/study").iterdir()
+    assert path.read_bytes() == file.read_bytes()
+    assert not host.path("/var/lib/orthanc/db-v6/.orthanc-restore").exists()
+    remote.apply(**REMOTE)
+
+
 def test_a_wrong_name_and_a_missing_database_are_refused(remote):
     for change, words in (
         ({"host": OTHER_NAME}, ("does not match host name", OTHER_NAME)),

@@ -42,6 +42,7 @@ TRIED = {"drill": {"error": None, "time": 0}}
         ({"backup": {**GOOD, "time": 0}, "good": {"time": 0}}, ["was never restored"]),
         ({"backup": {**GOOD, "time": 0}, "good": {"time": 0}, **TRIED}, []),
         ({"backup": {**GOOD, "time": 0}, "good": {"time": -4}, **TRIED}, ["4 days old"]),
+        ({"backup": {**GOOD, "time": 3}, "good": {"time": 3}, **TRIED}, ["of the future"]),
         ({"backup": BAD, "good": {"time": 0}, **TRIED}, ["failed: why"]),
         ({"backup": BAD, "good": {"time": -9}, **TRIED}, ["failed: why", "9 days old"]),
         ({"backup": BAD, "good": {"time": 0}, "drill": BAD}, ["backup failed", "drill failed"]),

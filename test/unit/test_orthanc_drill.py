@@ -1,5 +1,7 @@
 """What a drill restores, and what it says of that."""
 
+import shutil
+
 import orthanc_drill
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -21,10 +23,23 @@ def test_a_backup_is_good_where_nothing_is_wrong():
 
 
 def test_there_has_to_be_room(tmp_path):
-    options = {"StorageDirectory": str(tmp_path)}
+    options = dict.fromkeys(("StorageDirectory", "IndexDirectory"), str(tmp_path))
     snapshot = {"tags": ["orthanc", f"bytes={10**18}"]}
     orthanc_drill._make_sure_of_room(options, {"tags": ["orthanc", "bytes=10"]}, 256)
     with pytest.raises(CommandExecutionError, match="drill_sample to fewer per cent"):
         orthanc_drill._make_sure_of_room(options, snapshot, 256)
     with pytest.raises(CommandExecutionError, match="would restore"):
         orthanc_drill._make_sure_of_room(options, snapshot, 3)
+
+
+def test_the_reserve_of_the_server_is_no_room(tmp_path, monkeypatch):
+    options = dict.fromkeys(("StorageDirectory", "IndexDirectory"), str(tmp_path))
+    free = shutil.disk_usage(tmp_path).free
+    snapshot = {"tags": [f"bytes={free // 4}"]}
+    orthanc_drill._make_sure_of_room(options, snapshot, 256)
+    everything = {"percent": 99, "most": 10**18, "least": 0}
+    monkeypatch.setitem(
+        orthanc_drill.__salt__, "orthanc_reserve.in_force", lambda options: everything
+    )
+    with pytest.raises(CommandExecutionError, match="beside the reserve"):
+        orthanc_drill._make_sure_of_room(options, snapshot, 256)

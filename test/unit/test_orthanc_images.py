@@ -10,7 +10,7 @@ import uuid
 import orthanc_images
 import orthanc_index
 import pytest
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 ACCOUNT = {"user": "nobody", "group": "nogroup"}
 TABLES = """
@@ -229,3 +229,16 @@ def test_no_room_for_a_copy(archive, monkeypatch):
     monkeypatch.setattr(orthanc_index.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(CommandExecutionError, match="make room first"):
         archive.verify()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"sample": value} for value in (-1, 101, "all", None, True, [5])),
+        *({"rate": value} for value in (-5, "fast", float("nan"))),
+    ],
+)
+def test_what_is_no_number_is_said(archive, given):
+    (name,) = given
+    with pytest.raises(SaltInvocationError, match=f"{name} must be a number"):
+        archive.verify(**given)

@@ -59,3 +59,27 @@ def test_a_dump_that_cannot_be_read_is_said(dump, monkeypatch):
     monkeypatch.setattr(orthanc_postgresql, "program", lambda _: None)
     with pytest.raises(CommandExecutionError, match="no pg_restore"):
         list(orthanc_postgresql.rows(dump, "resources"))
+
+
+@pytest.mark.parametrize(
+    ("server", "fails"), [("newer", False), ("older", False), ("older and full", True)]
+)
+def test_a_dump_of_a_newer_client_is_restored_into_an_older_server(
+    dump, tmp_path, monkeypatch, server, fails
+):
+    timeout = 'ERROR: unrecognized configuration parameter "transaction_timeout"'
+    number = 2 if "full" in server else 1
+    script = {
+        "newer": "exit 0",
+        "older": f"case \"$*\" in *--exit-on-error*) echo '{timeout}' >&2; exit 1;; esac;"
+        f" printf '%s\\n' '{timeout}' 'warning: errors ignored on restore: {number}' >&2; exit 1",
+    }[server.split()[0]]
+    (tmp_path / "pg_restore").write_text(f"#!/bin/sh\n{script}\n")
+    monkeypatch.setitem(orthanc_postgresql.__salt__, "orthanc_host.as_account", lambda *_: [])
+    monkeypatch.setattr(orthanc_postgresql, "_given", lambda *_: {"PATH": "/bin:/usr/bin"})
+    section = {"ConnectionUri": "postgresql://far/images"}
+    if fails:
+        with pytest.raises(CommandExecutionError, match="restore: 2"):
+            orthanc_postgresql.restore(section, dump, "orthanc", "orthanc")
+    else:
+        orthanc_postgresql.restore(section, dump, "orthanc", "orthanc")

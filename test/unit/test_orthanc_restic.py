@@ -55,6 +55,7 @@ def test_what_is_not_reached_over_ssh_needs_none(repository):
         ("Fatal: error receiving version packet from server", "the other host does not answer"),
         ("Fatal: dial tcp 192.0.2.1:80: i/o timeout", "the other host does not answer"),
         ("stat /etc/passwd/config: not a directory", "no folder that can be used"),
+        ("Is there a repository at the following location?\n/srv/none", "is its disk mounted"),
     ],
 )
 def test_a_failure_is_said_in_plain_words(said, words):
@@ -63,6 +64,21 @@ def test_a_failure_is_said_in_plain_words(said, words):
         orthanc_restic._succeed(job, {"retcode": 7, "stdout": "", "stderr": said}, "it failed")
     assert str(err.value).startswith("it failed")
     assert words in str(err.value)
+
+
+def test_what_is_said_again_and_again_is_told_in_a_few_lines():
+    job = {"folder": "/f", "repository": "rest:http://far/", "environment": {}}
+    said = "".join(f"retrying after {n} s: dial tcp: connection refused\n" for n in range(50))
+    with pytest.raises(CommandExecutionError, match="does not answer") as err:
+        orthanc_restic._succeed(job, {"retcode": 1, "stdout": "", "stderr": said}, "it failed")
+    assert str(err.value).count("retrying") == 3
+
+
+def test_a_disk_that_is_full_is_the_one_that_is_restored_to(monkeypatch):
+    said = {"retcode": 1, "stdout": "", "stderr": "write /srv/x/y: no space left on device"}
+    monkeypatch.setattr(orthanc_restic, "_patient", lambda job, words: said)
+    with pytest.raises(CommandExecutionError, match="no room for the backup in /srv/x;"):
+        orthanc_restic.restore({}, "5f", "/srv/x", ["/"])
 
 
 def test_no_secret_is_in_what_is_said():
