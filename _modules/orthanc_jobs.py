@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import shutil
 import sys
 import time
 
@@ -17,6 +18,8 @@ import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
 
 UNITS = "/etc/systemd/system"
+# Where a unit keeps what it can do without; see CacheDirectory below.
+CACHE = "/var/cache/{}"
 # The folder of the program; see ``orthanc_files.own``.
 PROGRAM = "/usr/local/lib/{}"
 RUNNER = "orthanc_alone.py"
@@ -212,6 +215,8 @@ def remove(timers):
     Raises CommandExecutionError if that failed.
     """
     __salt__["orthanc_timer.put"](_absent(timers))
+    for timer in timers:
+        shutil.rmtree(CACHE.format(timer["name"]), ignore_errors=True)
     if os.path.isdir(_folder()) and not os.listdir(_folder()):
         os.rmdir(_folder())
 

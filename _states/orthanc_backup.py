@@ -103,7 +103,9 @@ def absent(name):
     ret = {"name": name, "result": True, "changes": {}, "comment": "No backups are made"}
     try:
         left = __salt__["orthanc_backup.left"](name)
-        ret["changes"] = {path: {"old": "there", "new": None} for path in left}
+        # The program is many files, of which nobody wants to read.
+        shown = [os.path.dirname(path) if path.endswith(".py") else path for path in left]
+        ret["changes"] = {path: {"old": "there", "new": None} for path in shown}
         if left and __opts__["test"]:
             ret.update(result=None, comment="Backups would be made no more")
         elif left:

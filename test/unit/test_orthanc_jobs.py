@@ -26,6 +26,7 @@ def folder(tmp_path, monkeypatch):
     """The folders of a host, of which systemd is not asked."""
     monkeypatch.setattr(orthanc_jobs, "PROGRAM", str(tmp_path / "lib/{}"))
     monkeypatch.setattr(orthanc_jobs, "UNITS", str(tmp_path / "system"))
+    monkeypatch.setattr(orthanc_jobs, "CACHE", str(tmp_path / "cache/{}"))
     monkeypatch.setattr(orthanc_jobs, "_check", lambda timer: None)
     monkeypatch.setattr(orthanc_jobs, "_booted", lambda: True)
     monkeypatch.setattr(orthanc_timer, "_booted", lambda: False)
@@ -50,7 +51,10 @@ def test_the_program_is_all_modules_as_they_are(folder):
 def test_the_program_goes_with_the_last_of_its_units(folder):
     other = {**TIMER, "name": "orthanc-other"}
     orthanc_jobs.put([TIMER, other])
+    cache = folder / "cache/orthanc-backup/ab"
+    cache.mkdir(parents=True)
     orthanc_jobs.remove([TIMER])
+    assert not cache.parent.exists()
     assert sorted(path.name for path in (folder / "system").iterdir()) == [
         "orthanc-other.service",
         "orthanc-other.timer",
