@@ -197,7 +197,7 @@ def access(config=None):
         remote, certificate = site["open"], site["certificate"]
         address = f"https://127.0.0.1:{site['port']}"
     if remote:
-        address = address.replace("127.0.0.1", _host(certificate))
+        address = address.replace("127.0.0.1", __salt__["orthanc_tls.host"](certificate))
     dicom = f"{options.get('DicomAet', 'ORTHANC')} on port {options.get('DicomPort', 4242)}"
     if options.get("DicomTlsEnabled"):
         dicom += ", over TLS"
@@ -284,6 +284,30 @@ def _images(config) -> tuple:
 def _account() -> dict:
     """Return the names of Orthanc's user and group."""
     return dict.fromkeys(("user", "group"), _server())
+
+
+def try_upgrade(version=None):
+    """
+    Try another version of Orthanc with the pillar as it stands, before it is installed: its
+    packages are downloaded, unpacked aside, and thrown away, and the server goes on meanwhile.
+
+    version
+        The version of the package, as ``orthanc:version`` takes it; by default the newest one.
+
+    Returns a mapping: the ``version`` now and then; the ``packages`` that would change; ``options``
+    that the formula would write for it, and ``defaults`` that are others; what becomes of the
+    ``index``; ``warnings``; and the ``problems``, with which the exit code of salt-call is 1.
+
+    Raises CommandExecutionError if no package source has the version, if there is no room for it,
+    or if it is not root who asks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.try_upgrade
+    """
+    return __salt__["orthanc_upgrade.asked"](version and str(version))
 
 
 def backup_key(path=None, remote_user=None, saltenv=None, pillarenv=None):
@@ -470,11 +494,3 @@ def backups():
     """
     __salt__["orthanc_host.require_root"]()
     return __salt__["orthanc_restic.listed"](__salt__["orthanc_backup_job.job"]())
-
-
-def _host(certificate):
-    """Return the name of this host for a URL: one that its certificate is made for."""
-    host = __grains__.get("fqdn") or __grains__.get("host")
-    names = __salt__["orthanc_tls.names"](certificate) if certificate else []
-    known = [name for name in names if not name.startswith("*.")]
-    return known[0] if known and host not in known else host

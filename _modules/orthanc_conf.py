@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 # The least free space with which an index opens, in bytes.
 INDEX_NEEDS = 1024 * 1024
+# Of what was to come before the options are written, nothing comes any more.
+NOTHING_TO_COME = {"installed": True, "databases": (), "version": None}
 # Keys that people write where JSON has no comments.
 COMMENT = re.compile(r"(?i)\W|_|(?:comment|note|help|readme)\w*$")
 
@@ -90,24 +92,43 @@ def validate(path=None, saltenv=None, pillarenv=None):
     return found
 
 
-def _validate_pillar(environments: dict) -> dict:
+def of_pillar(environments):
+    """
+    Part of the formula. Return what the formula makes of the pillar as it stands: a mapping with
+    the ``name`` of the folder, what was found to be wrong, ``problems`` and ``warnings``, and the
+    ``configuration``, None where nothing can be made of it.
+
+    environments
+        A mapping that may hold the ``saltenv`` and the ``pillarenv``.
+
+    Raises CommandExecutionError if the formula cannot be rendered here, or if it is not root who
+    asks.
+    """
     __salt__["orthanc_host.require_root"]()
     low = __salt__["state.show_low_sls"]("orthanc.validation", **environments)
     for chunk in low:
         if isinstance(chunk, dict) and chunk.get("state") == "orthanc_conf":
-            problems, warnings = chunk["problems"], list(chunk.get("warnings", []))
-            if "configuration" not in chunk:
-                return {"problems": problems, "warnings": warnings}
-            configuration = __salt__["orthanc_pillar.resolve"](chunk["configuration"], environments)
-            case = __salt__["orthanc_judge.case"]
-            found = __salt__["orthanc_judge.judge"](
-                case(chunk["name"], configuration, host=not problems), problems
-            )
-            return {
-                "problems": problems + found["problems"] + found["paths"],
-                "warnings": warnings + found["warnings"],
-            }
+            found = {"name": chunk["name"], "problems": chunk["problems"], "configuration": None}
+            if "configuration" in chunk:
+                resolve = __salt__["orthanc_pillar.resolve"]
+                found["configuration"] = resolve(chunk["configuration"], environments)
+            return {**found, "warnings": list(chunk.get("warnings", []))}
     raise CommandExecutionError("\n".join(str(line) for line in low))
+
+
+def _validate_pillar(environments: dict) -> dict:
+    given = of_pillar(environments)
+    problems, warnings, configuration = (
+        given[key] for key in ("problems", "warnings", "configuration")
+    )
+    if configuration is None:
+        return {"problems": problems, "warnings": warnings}
+    case = __salt__["orthanc_judge.case"](given["name"], configuration, host=not problems)
+    found = __salt__["orthanc_judge.judge"](case, problems)
+    return {
+        "problems": problems + found["problems"] + found["paths"],
+        "warnings": warnings + found["warnings"],
+    }
 
 
 def _validate_path(path: str) -> dict:
@@ -223,8 +244,7 @@ def apply(name, configuration, test=False):
     """
     if test:
         return _plan(name, configuration)[1]
-    # Of what was to come before the options are written, nothing comes any more.
-    configuration = {**configuration, "installed": True, "databases": (), "version": None}
+    configuration = {**configuration, **NOTHING_TO_COME}
     with __salt__["orthanc_files.locked"](name):
         __salt__["orthanc_files.clean"](name)
         files, changes = _plan(name, configuration, coming=False)
@@ -234,6 +254,19 @@ def apply(name, configuration, test=False):
             gid = __salt__["orthanc_host.gid"](wanted["group"])
             __salt__["orthanc_files.apply"](name, files, managed, gid)
     return changes
+
+
+def tried(name, configuration):
+    """
+    Part of the formula. Judge and try a configuration as ``apply`` does, also where it changes
+    nothing, for the packages that this process sees; see :py:mod:`orthanc_aside`.
+
+    name, configuration
+        See ``apply``.
+
+    Returns and raises what ``apply`` does.
+    """
+    return _plan(name, {**configuration, **NOTHING_TO_COME, "aside": True})[1]
 
 
 def _plan(name: str, configuration: dict, coming: bool = True) -> tuple[dict, dict]:
@@ -270,7 +303,7 @@ def _plan(name: str, configuration: dict, coming: bool = True) -> tuple[dict, di
     read = [path for path in __salt__["orthanc_proof.changed_files"](name) if path not in own]
     changes.update({path: {"old": "as Orthanc has read it", "new": "changed"} for path in read})
     # Before the first run the folder is not there yet, in test mode.
-    if (files or read) and here and os.path.isdir(name):
+    if (files or read or wanted["aside"]) and here and os.path.isdir(name):
         reasons = found["paths"] + __salt__["orthanc_judge.lines"](case, _no_room(case.placed))
         if wanted["preflight"]:
             reasons = reasons + _try(case, texts, lacking, start=not reasons)

@@ -308,13 +308,13 @@ def _paths(case: Case) -> tuple[list, list]:
     own = case.texts({**wanted["texts"], **wanted["pems"]})
     expected = case.options["Plugins"] if wanted["plugin_folder"] else wanted["plugins"]
     to_come = [path for path in expected if not os.path.lexists(path)]
+    unit = {"service": wanted["service"], "run": _coming_unit(case)}
     found = __salt__["orthanc_paths.judge"](
         case.options,
         case.name,
         {
             **case.account,
-            "service": wanted["service"],
-            "run": _coming_unit(case),
+            **({} if wanted["aside"] else unit),
             "prepared": bool(wanted["hardening"]),
         },
         known=[case.before, __salt__["orthanc_layers.unasked"](wanted)],

@@ -38,11 +38,11 @@ packages
     A list of the names of packages that will be installed before the options are written. The
     plugins that they bring are loaded.
 
-installed
-    True where these packages are there by now, or do not come.
+installed, aside
+    True where they are there by now, or do not come; and where only this process sees them.
 
-version
-    The version of the package of Orthanc that will be installed before that; None for any.
+version, without_backup
+    The package of Orthanc that will be installed before that; whether it needs no fresh backup.
 
 plugins
     A list of the paths of plugins that are downloaded before the options are written. A link among
@@ -90,14 +90,14 @@ from typing import NamedTuple
 from salt.exceptions import SaltInvocationError
 
 ONE_NAME = ("command", "version", "site", "plugin_folder")
+SET, NOT_SET = ("preflight", "allow_no_users"), ("installed", "aside", "without_backup")
 SOME_NAMES = ("sections", "packages", "plugins", "databases")
 # What a configuration may hold, and the value of what it lacks.
 CONFIGURATION = {
     **{name: {} for name in ("texts", "certificates", "pems", "folders", "reserve")},
     **dict.fromkeys(SOME_NAMES, ()),
     **dict.fromkeys((*ONE_NAME, "remote_access", "hardening")),
-    **dict.fromkeys(("preflight", "allow_no_users"), True),
-    "installed": False,
+    **{**dict.fromkeys(SET, True), **dict.fromkeys(NOT_SET, False)},
     "saltenv": "base",
 }
 # What has the name of the server's package, where it is lacking.
@@ -119,7 +119,7 @@ SHAPE = {
         "reserve": {"each": {"wanted": "a whole number", "type": "integer"}},
         "hardening": {"each": ANYTHING},
         **dict.fromkeys(SOME_NAMES, NAMES),
-        **dict.fromkeys(("preflight", "allow_no_users", "installed", "remote_access"), "flag"),
+        **dict.fromkeys((*SET, *NOT_SET, "remote_access"), "flag"),
         **dict.fromkeys((*ONE_NAME, "main_file", "saltenv", *NAMED), "name"),
     },
     "required": [["layers"], ["main_file"], ["option_files"]],

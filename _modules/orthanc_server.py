@@ -53,11 +53,21 @@ def restart(service):
         The name of the service.
     """
     __salt__["orthanc_host.settle"]()
+    forget(service)
+    return __salt__["service.restart"](service)
+
+
+def forget(service):
+    """
+    Part of the formula. Let systemd start Orthanc as its unit and drop-in are by now, also where it
+    has given it up after too many failures.
+
+    service
+        The name of the service.
+    """
     if salt.utils.systemd.booted(__context__):
-        # Its drop-in may have been written, or put back.
         for words in (["daemon-reload"], ["reset-failed", service]):
             __salt__["cmd.run_all"](["systemctl", *words], python_shell=False, ignore_retcode=True)
-    return __salt__["service.restart"](service)
 
 
 def wait(service, config, log=None, timeout=60):

@@ -192,6 +192,19 @@ def names(path):
     return re.findall(r"DNS:([^,\s]+)", done.stdout)
 
 
+def host(certificate=None):
+    """
+    Part of the formula. Return the name of this host for a URL: one that its certificate is made
+    for.
+
+    certificate
+        The path of its file; None where there is none.
+    """
+    name = __grains__.get("fqdn") or __grains__.get("host")
+    known = [one for one in names(certificate) if not one.startswith("*.")] if certificate else []
+    return known[0] if known and name not in known else name
+
+
 def end(path):
     """
     Part of the formula. Return until when the first certificate of a file holds, in seconds since

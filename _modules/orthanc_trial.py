@@ -100,7 +100,7 @@ def run(name, wanted, options, trial, texts, scripts):
     start = functools.partial(_start, name, wanted, trial, texts, scripts)
     words = functools.partial(__salt__["orthanc_hardening.words"], name, wanted, options)
     lines = None
-    if wanted["hardening"]:
+    if wanted["hardening"] and not wanted["aside"]:
         lines, errors = start(_in_unit(words(), name, wanted))
         refused = __salt__["orthanc_hardening.refused"](words()) if lines is None else ""
         if refused:

@@ -79,11 +79,12 @@ def mod_watch(name, server, proxy=None, **kwargs):
 
 def _serve(name, server, proxy, restart):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    config = server["config"]
+    config, upgrade = server["config"], __salt__["orthanc_upgrade.pending"]()
+    server = {**server, "timeout": server["timeout"] + (upgrade.get("more") or 0)}
     running = __salt__["service.status"](name)
     done = "restarted" if running else "started"
     strayed = running and __salt__["orthanc_proof.strayed"](config)
-    fresh = restart or strayed or __salt__["orthanc_files.unproven"](config)
+    fresh = restart or strayed or upgrade or __salt__["orthanc_files.unproven"](config)
     if running and not fresh:
         done = ""
     if strayed:
@@ -113,9 +114,10 @@ def _serve(name, server, proxy, restart):
             ret["changes"].update(publish)
         _prove(server)
         __salt__["orthanc_first_run.end"]()
+        __salt__["orthanc_upgrade.end"]()
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
-        if __salt__["orthanc_files.unproven"](config):
+        if upgrade or __salt__["orthanc_files.unproven"](config):
             ret["comment"] += f"\n{_go_back(name, server, proxy, before)}"
         return ret
     ret["comment"] = f"{name} {f'was {done}' if done else 'runs'} and answers at {address}"
@@ -136,9 +138,10 @@ def _prove(server):
 
 def _go_back(name, server, proxy, before):
     """Let Orthanc serve with the last good configuration again, and say how that went."""
-    config = server["config"]
+    config, packages = server["config"], ""
+    upgraded = __salt__["orthanc_upgrade.pending"]()
     others = ", ".join(__salt__["orthanc_proof.changed_files"](config, running=False))
-    if others:
+    if others and not upgraded:
         # They are somebody else's, and no copy of them is kept.
         others = f" Files have changed since it last served, put them right: {others}."
     try:
@@ -149,7 +152,11 @@ def _go_back(name, server, proxy, before):
             if before and before != __salt__["orthanc_nginx.current"](proxy):
                 __salt__["orthanc_nginx.put"](proxy, before)
             return f"{name} never served before, so it was stopped; the next run tries again."
-        if not __salt__["orthanc_conf.restore"](config, server["group"]):
+        restored = __salt__["orthanc_conf.restore"](config, server["group"])
+        if upgraded.get("back"):
+            __salt__["orthanc_upgrade.back"](name)
+            packages = f"Version {upgraded['old']} of the packages is back. "
+        elif not restored:
             return f"There is no other configuration to go back to.{others}"
         # The port that Orthanc is about to take may be nginx's by now, or the other way round.
         _restart(name, server, proxy if before else None)
@@ -161,8 +168,8 @@ def _go_back(name, server, proxy, before):
         _prove(server)
     except (CommandExecutionError, SaltInvocationError) as err:
         lost = "The last good configuration is back, but Orthanc does not serve with it:"
-        return f"{lost}{others}\n{err}"
-    return "The last good configuration is back, and Orthanc serves with it."
+        return f"{packages}{lost}{others}\n{err}"
+    return f"{packages}The last good configuration is back, and Orthanc serves with it."
 
 
 def stopped(name, config):

@@ -77,6 +77,7 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "folders": folders(settings),
         "reserve": reserve_of(settings["storage_reserve"]),
         "version": settings.get("version"),
+        "without_backup": settings["without_backup"],
         "hardening": hardening(settings),
         "saltenv": __env__,
         "command": system["command"],

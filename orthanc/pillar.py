@@ -201,6 +201,7 @@ SHAPE = {
     "keys": {
         "packages": {"items": "some text"},
         "version": "some text",
+        "without_backup": "flag",
         "port": "port",
         "remote_access": "flag",
         "overwrite_instances": {

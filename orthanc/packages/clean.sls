@@ -12,6 +12,10 @@ def run():
 
 
 def states(orthanc):
-    service = orthanc["settings"]["system"]["service"]
+    system = orthanc["settings"]["system"]
 
-    return {"orthanc-packages": {"orthanc_first_run.packages_removed": [{"name": service}]}}
+    return {
+        "orthanc-packages": {"orthanc_first_run.packages_removed": [{"name": system["service"]}]},
+        # The way back of an upgrade that has failed.
+        "orthanc-upgrade": {"file.absent": [{"name": f"/var/lib/{system['own']}/upgrade"}]},
+    }

@@ -1,5 +1,8 @@
 #!py
-"""The packages, and the hold on the server's package where the pillar pins its version."""
+"""
+The packages, tried before they take the place of others, and the hold on the server's package where
+the pillar pins its version.
+"""
 
 
 def run():
@@ -16,21 +19,24 @@ def states(orthanc):
     packages = [
         {name: version} if version and name == server else name for name in settings["packages"]
     ]
+    # Debian's package of the plugin for the database restarts Orthanc.
+    before = [{"orthanc_first_run": "orthanc-first-run"}, {"sls": "orthanc.database"}]
     hold = "pkg.held" if version else "pkg.unheld"
     return {
         "include": ["orthanc.first_run", "orthanc.database"],
+        "orthanc-upgrade": {
+            "orthanc_upgrade.upgraded": [
+                {"name": paths["config"]},
+                {"configuration": orthanc["configuration"]()},
+                {"require": before},
+            ],
+        },
         "orthanc-packages": {
             "pkg.installed": [
                 {"pkgs": packages},
                 {"update_holds": True},
                 *orthanc["apart"],
-                # Debian's package of the plugin for the database restarts Orthanc.
-                {
-                    "require": [
-                        {"orthanc_first_run": "orthanc-first-run"},
-                        {"sls": "orthanc.database"},
-                    ]
-                },
+                {"require": [*before, {"orthanc_upgrade": "orthanc-upgrade"}]},
             ],
         },
         "orthanc-packaged": {

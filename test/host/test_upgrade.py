@@ -1,6 +1,10 @@
 """The next release of Debian, and with it of Orthanc, comes to a host that the formula manages."""
 
+import json
+import shlex
+
 import dicom
+import documentation
 import pytest
 import testbed
 from minion import Minion
@@ -10,13 +14,39 @@ PLUGINS = ["orthanc-dicomweb", "orthanc-gdcm", "orthanc-postgresql", "orthanc-py
 SID = "deb {} sid main\n"
 # Only what is asked for comes from there.
 PIN = "Package: *\nPin: release n=sid\nPin-Priority: 100\n"
+UPDATE = "apt-get -qq -o Acquire::Check-Valid-Until=false update"
 UPGRADE = (
-    "export DEBIAN_FRONTEND=noninteractive;"
-    " apt-get -qq -o Acquire::Check-Valid-Until=false update;"
+    f"export DEBIAN_FRONTEND=noninteractive; {UPDATE};"
     # What DEBIAN_FRONTEND and an administrator who presses Enter both choose.
     " apt-get install -y -o Dpkg::Options::=--force-confold -t sid {}"
 )
-
+# Makes a source of packages: newer ones than those of Debian, each changed by a line of shell in
+# the folder of its files. Arguments: pairs of name and line.
+OFFER = """
+set -e
+rm -rf /srv/new; mkdir -p /srv/new; cd /srv/new
+while [ $# -gt 0 ]; do
+    dpkg-deb -R /var/cache/apt/archives/$1_[0-9]*.deb tree
+    sed -i 's/^Version: .*/&+new/' tree/DEBIAN/control
+    (cd tree; eval "$2")
+    dpkg-deb -Znone -b tree $1.deb >/dev/null; rm -r tree
+    { dpkg-deb -f $1.deb; echo "Filename: ./$1.deb"; echo "Size: $(stat -c %s $1.deb)"
+      echo "SHA256: $(sha256sum $1.deb | cut -d' ' -f1)"; echo; } >> Packages
+    shift 2
+done
+echo 'deb [trusted=yes] file:/srv/new ./' > /etc/apt/sources.list.d/new.list
+apt-get -qq update
+"""
+BROKEN = "sed -i 's|^ExecStart=.*|ExecStart=/bin/false|' usr/lib/systemd/system/orthanc.service"
+UNKNOWING = "sed -i s/ZipLoaderThreads/ZipLoaderThreadz/g usr/sbin/Orthanc"
+# The header says another processor.
+FOREIGN = (
+    "printf '\\002' | dd of=$(ls usr/lib/orthanc/libOrthancDicomWeb.so.*) bs=1 seek=18 conv=notrunc"
+)
+# What the server itself writes meanwhile.
+SERVERS_OWN = ("var/lib/orthanc/db", "var/lib/postgresql", "var/log")
+# What a try leaves neither on the disk nor running.
+ASIDE = "/var/cache/orthanc-formula-aside"
 
 REJECTED = str(SecondaryCaptureImageStorage)
 ANNA = ("anna", "Anna's password")
@@ -79,6 +109,124 @@ def test_sop_classes_are_rejected_by_the_name_that_1_12_7_reads(minion, settings
     assert minion.ask("GET", "/system", *ANNA).json["Version"] == "1.12.7"
     assert store(CTImageStorage)
     assert not store(REJECTED)
+
+
+def offer(minion, **changes):
+    """Let newer packages be there, each changed by a line of shell."""
+    words = [word for name, line in changes.items() for word in (name.replace("_", "-"), line)]
+    minion.run(f"set -- {shlex.join(words)}\n{OFFER}")
+
+
+def package(minion):
+    return minion.run("dpkg-query -W -f '${Version}' orthanc").out
+
+
+def tried(minion, *words):
+    """Return what ``orthanc.try_upgrade`` says, which changes nothing."""
+    before = minion.pid(), minion.written()
+    said = minion.call("orthanc.try_upgrade", *words, "--out=json", check=False)
+    changed = [line for line in before[1] ^ minion.written() if not line.startswith(SERVERS_OWN)]
+    assert (minion.pid(), changed) == (before[0], [])
+    assert not minion.path(ASIDE).exists()
+    return json.loads(said.out)["local"] if said.out.startswith("{") else said.out + said.err
+
+
+def test_what_speaks_against_a_version_is_said_before_it_is_installed(minion, settings):
+    config = {**SETTINGS["config"], "ZipLoaderThreads": 2}
+    minion.apply(**{**settings, "config": config})
+    old = package(minion)
+    assert f"has orthanc 9.9, but {old}" in tried(minion, "9.9")
+    offer(minion, orthanc=UNKNOWING, orthanc_dicomweb=FOREIGN)
+    found = tried(minion)
+    assert found["version"] == {"old": old, "new": f"{old}+new"}
+    assert found["packages"]["orthanc-dicomweb"].endswith("+new")
+    assert found["index"] == "stays as it is"
+    problems = "\n".join(found["problems"])
+    assert "orthanc:config:ZipLoaderThreads: Orthanc 1.12.7 knows no such option any" in problems
+    assert "libOrthancDicomWeb.so" in problems
+    # A run says the same, and leaves all as it is.
+    pid = minion.pid()
+    minion.pillar(**{**settings, "config": config, "version": f"{old}+new"})
+    run = minion.state()
+    assert problems in run.failed["orthanc-upgrade"]
+    assert (package(minion), minion.pid(), run.changes) == (old, pid, {})
+
+
+def test_a_try_that_is_killed_leaves_nothing(minion, settings):
+    minion.apply(**settings)
+    offer(minion, orthanc="true")
+    kill = "until [ -d {0}/tree ]; do sleep 0.1; done; sleep 1; kill -KILL $!; wait; ls -d {0}"
+    minion.run(f"salt-call orthanc.try_upgrade >/dev/null 2>&1 & {kill.format(ASIDE)}")
+    assert minion.run("pgrep -ixc orthanc").out.strip() == "1"
+    assert not minion.run(f"grep {ASIDE} /proc/mounts", check=False).out
+    assert "stays as it is" in documentation.follow(minion, "Upgrades")
+    assert not minion.path(ASIDE).exists()
+
+
+def test_a_version_that_does_not_serve_makes_way_for_the_one_before(minion, settings, image):
+    minion.apply(**settings)
+    assert minion.ask("POST", "/instances", *ANNA, data=f"@{image()}").code == 200
+    old, stored = package(minion), minion.ask("GET", "/instances", *ANNA).json
+    offer(minion, orthanc=BROKEN)
+    minion.pillar(**settings, version=f"{old}+new")
+    run = minion.state()
+    assert run.changes["orthanc-upgrade"] == {"orthanc": {"old": old, "new": f"{old}+new"}}
+    assert f"Version {old} of the packages is back. The last good" in run.failed["orthanc-serving"]
+    assert package(minion) == old
+    assert minion.ask("GET", "/instances", *ANNA).json == stored
+    # It is not installed again and again.
+    pid = minion.pid()
+    assert "did not serve, and" in minion.state().failed["orthanc-upgrade"]
+    assert (package(minion), minion.pid()) == (old, pid)
+    minion.run("rm -r /srv/new /etc/apt/sources.list.d/new.list /var/lib/orthanc-formula/upgrade")
+    minion.apply(**settings)
+
+
+def test_a_database_of_a_newer_plugin_is_not_given_to_an_older_one(salt_version):
+    with Minion(testbed.root_with_salt("trixie", salt_version)) as host:
+        host.apply(postgresql={"enabled": True})
+        revision = "update globalproperties set value = 11 where property = 4"
+        host.run(f'runuser -u postgres -- psql -q orthanc -c "{revision}"')
+        offer(host, orthanc="true")
+        found = tried(host)
+        sentence = "the schema of the database has revision 11, and version 5.0 of"
+        assert sentence in "\n".join(found["problems"])
+
+
+def test_a_run_brings_the_next_orthanc_with_a_backup_or_without(salt_version, settings, image):
+    with Minion(testbed.root_with_salt("trixie", salt_version)) as host:
+        host.apply(**settings)
+        assert host.ask("POST", "/instances", *ANNA, data=f"@{image()}").code == 200
+        stored, old = host.ask("GET", "/instances", *ANNA).json, package(host)
+        host.write("/etc/apt/sources.list.d/sid.list", SID.format(testbed.mirror()))
+        host.run(UPDATE, timeout=600)
+        version = host.run("apt-cache policy orthanc | sed -n 's/ *Candidate: //p'").out.strip()
+
+        # Its index is another one, and there is no backup.
+        settings = {**settings, "version": version}
+        host.pillar(**settings)
+        pid = host.pid()
+        refused = host.state().failed["orthanc-upgrade"]
+        assert "the index changes when the new version starts; the present version goes" in refused
+        assert "there is no backup of this server; make a backup" in refused
+        assert (package(host), host.pid()) == (old, pid)
+
+        settings["without_backup"] = True
+        run = host.apply(**settings)
+        assert package(host) == version
+        assert run.changes["orthanc-upgrade"]["orthanc"] == {"old": old, "new": version}
+        # The options that have another form in the new release.
+        changed = {"OverwriteInstances": {"old": True, "new": "Always"}}
+        assert run.changes["orthanc-config"]["/etc/orthanc/orthanc.json"].items() >= changed.items()
+        system = host.ask("GET", "/system", *ANNA, remote=True).json
+        assert system["Version"].startswith("1.1") and not system["Version"].startswith("1.12.")
+        assert host.ask("GET", "/instances", *ANNA).json == stored
+        assert host.ask("GET", f"/instances/{stored[0]}/file", *ANNA).code == 200
+        assert host.ask("GET", "/dicom-web/studies", *ANNA).code == 200
+        assert not host.path("/var/lib/orthanc-formula/upgrade").exists()
+        pid = host.pid()
+        assert host.apply(**settings).changes == {}
+        assert host.pid() == pid
 
 
 def test_from_debian_13_to_sid(minion, settings, image, store):

@@ -74,3 +74,75 @@ def test_nothing_was_upgraded_and_plugins_are_not_pinned():
     assert orthanc_packages.judge({}, "orthanc", "1.12.7-4") == ([], [])
     plugin = {"orthanc-gdcm": UPGRADED["orthanc-gdcm"]}
     assert orthanc_packages.judge(plugin, "orthanc", "1.12.7-4")[0] == []
+
+
+@pytest.fixture
+def comparing(packages):
+    def compare(one, other):
+        return (one > other) - (one < other)
+
+    packages.__salt__["pkg.version_cmp"] = compare
+    packages.__salt__["pkg.refresh_db"]()
+    return packages
+
+
+@pytest.mark.parametrize(
+    ("version", "chosen"),
+    [
+        *[
+            (None, "1.12.7-4"),
+            ("1.12.7-4", "1.12.7-4"),
+            ("1.12*", "1.12.7-4"),
+            (">1.11", "1.12.7-4"),
+        ],
+        # What is installed is right, or nothing is.
+        *[("1.10.1-2", None), ("1.1*", None), (">=1.10", None), ("<2", None), ("9.9", None)],
+    ],
+)
+def test_the_version_that_comes(comparing, version, chosen):
+    assert comparing.chosen("orthanc", version) == chosen
+
+
+def test_no_other_version_comes_where_the_newest_is_there(packages):
+    packages.__salt__["pkg.version_cmp"] = lambda one, other: 0
+    assert packages.chosen("orthanc") is None
+
+
+APT = """\
+NOTE: This is only a simulation!
+Remv orthanc-wsi [3.2-1]
+Inst libdcmtk20 (3.7.0-7 Debian:unstable [amd64]) []
+Inst orthanc [1.12.7+dfsg-4] (1.13.0+dfsg-1+b1 Debian:unstable [amd64])
+Conf orthanc (1.13.0+dfsg-1+b1 Debian:unstable [amd64])
+"""
+ZYPPER = """\
+<?xml version='1.0'?>
+<stream><message type="info">Loading repository data...</message>
+<install-summary download-size="4657874" packages-to-change="1">
+<to-upgrade><solvable type="package" name="orthanc" edition="1.13.0-1" edition-old="1.12.7-1"/>
+</to-upgrade><to-install><solvable type="package" name="libdcmtk20" edition="3.7.0-7"/>
+</to-install><to-remove><solvable type="package" name="orthanc-wsi" edition="3.2-1"/></to-remove>
+</install-summary></stream>
+"""
+
+
+@pytest.mark.parametrize(
+    ("family", "said", "versions"),
+    [
+        ("Debian", APT, ("1.12.7+dfsg-4", "1.13.0+dfsg-1+b1")),
+        ("Suse", ZYPPER, ("1.12.7-1", "1.13.0-1")),
+    ],
+)
+def test_what_a_package_manager_would_change(packages, monkeypatch, family, said, versions):
+    monkeypatch.setattr(packages, "__grains__", {"os_family": family})
+    packages.__salt__["orthanc_files.read_if_there"] = lambda path: None
+    answer = {"retcode": 0, "stdout": said, "stderr": ""}
+    packages.__salt__["cmd.run_all"] = lambda words, **_: answer
+    assert packages.plan(["orthanc"]) == {
+        "orthanc": versions,
+        "libdcmtk20": (None, "3.7.0-7"),
+        "orthanc-wsi": ("3.2-1", None),
+    }
+    answer.update(retcode=100, stderr="W: of no matter\nE: No packages found")
+    with pytest.raises(CommandExecutionError, match="says: E: No packages found"):
+        packages.plan(["orthanc"])
