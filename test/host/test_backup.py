@@ -389,7 +389,7 @@ def test_it_goes_and_what_was_made_stays(server):
     left = server.run(f"ls {FOLDER}").out.split()
     assert left == ["password", "repositories"]
     assert "orthanc_" not in server.run("ls /usr/local/lib/orthanc-formula", check=False).out
-    assert server.path(f"{REPOSITORY}/config").exists()
+    assert server.run(f"ls {REPOSITORY}/config").ok
     assert server.state().changes == {}
 
 
