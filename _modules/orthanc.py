@@ -7,9 +7,6 @@ https://orthanc.uclouvain.be/book/users/rest.html
 from __future__ import annotations
 
 import os
-import time
-
-from salt.exceptions import CommandExecutionError
 
 # Where Debian's package logs; openSUSE's does into the journal.
 PACKAGES_LOG = "/var/log/orthanc"
@@ -185,28 +182,7 @@ def access(config=None):
 
         salt '*' orthanc.access
     """
-    config = _folder(config)
-    options = __salt__["orthanc_folder.effective"](config)
-    address, remote = (
-        __salt__["orthanc_server.url"](config),
-        options.get("RemoteAccessAllowed", False),
-    )
-    certificate = options.get("SslCertificate") if options.get("SslEnabled") else None
-    site = __salt__["orthanc_nginx.found"]()
-    if site:
-        remote, certificate = site["open"], site["certificate"]
-        address = f"https://127.0.0.1:{site['port']}"
-    if remote:
-        address = address.replace("127.0.0.1", __salt__["orthanc_tls.host"](certificate))
-    dicom = f"{options.get('DicomAet', 'ORTHANC')} on port {options.get('DicomPort', 4242)}"
-    if options.get("DicomTlsEnabled"):
-        dicom += ", over TLS"
-    return {
-        "url": address,
-        "reachable from": "other hosts" if remote else "this host only",
-        "users": ", ".join(sorted(options.get("RegisteredUsers", {}))),
-        "dicom": dicom if options.get("DicomServerEnabled", True) else "off",
-    }
+    return __salt__["orthanc_server.access"](_folder(config))
 
 
 def verify(sample=100, rate=50, config=None):
@@ -272,6 +248,41 @@ def repair(test=True, rate=50, config=None):
     """
     _, options = _images(config)
     return __salt__["orthanc_images.repair"](options, _account(), test, rate)
+
+
+def move_index(forget=False, lose=False, test=False):
+    """
+    Move the index of all images to where the pillar has it, from SQLite to PostgreSQL or back, and
+    apply the pillar. The images stay where they are; the server is away while the index is copied.
+    The old index is kept.
+
+    forget
+        True lets go of the old indexes that are kept, and does nothing else.
+
+    lose
+        True lets what does not go along be lost: jobs that have not ended, modalities and peers
+        that are kept in the index, and what plugins keep there.
+
+    test
+        True only says what would be done.
+
+    Returns a mapping: where the index comes ``from``, how many ``images`` it knows, what is
+    ``lost``, for how many seconds the server was ``away``, and where the old one is ``kept``; or
+    which ones are ``forgotten``.
+
+    Raises CommandExecutionError if it cannot be moved; then the server goes on with the old one.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.move_index test=True
+    """
+    __salt__["orthanc_host.require_root"]()
+    name = _folder(None)
+    if forget:
+        return __salt__["orthanc_move.forget"](name)
+    return __salt__["orthanc_move.run"](name, lose, test)
 
 
 def _images(config) -> tuple:
@@ -358,7 +369,7 @@ def backup():
 
         salt '*' orthanc.backup
     """
-    return _job("backup")
+    return __salt__["orthanc_backup.now"]("backup")
 
 
 def drill():
@@ -382,7 +393,7 @@ def drill():
 
         salt '*' orthanc.drill
     """
-    return _job("drill")
+    return __salt__["orthanc_backup.now"]("drill")
 
 
 def restore(snapshot="latest", target=None, study=None, host=None, overwrite=False):
@@ -430,18 +441,6 @@ def restore(snapshot="latest", target=None, study=None, host=None, overwrite=Fal
         return __salt__["orthanc_extract.into_folder"](job, chosen, options, target, study)
     address = __salt__["orthanc_server.url"](name)
     return __salt__["orthanc_restore.whole"](job, chosen, options, address, overwrite)
-
-
-def _job(what: str) -> dict:
-    """Let systemd do a backup or a drill, and return what is noted of it."""
-    __salt__["orthanc_host.require_root"]()
-    job, began, unit = __salt__["orthanc_backup_job.job"](), int(time.time()), f"orthanc-{what}"
-    __salt__["orthanc_jobs.start"](unit, f"orthanc_{what}.run", job["folder"])
-    found = __salt__["orthanc_backup_note.read"](job["config"]).get(what, {})
-    error = found.pop("error", "")
-    if error or found.get("time", 0) + (found.get("duration") or 0) < began:
-        raise CommandExecutionError(error or f"it came to no end; see journalctl -u {unit}")
-    return found
 
 
 def retention(limit=20, test=True):

@@ -97,6 +97,25 @@ def run(name):
             _clear(job)
 
 
+def now(what):
+    """
+    Part of the formula. Let systemd do a backup or a drill, and return what is noted of it.
+
+    what
+        ``backup`` or ``drill``.
+
+    Raises CommandExecutionError with the reason if it failed, or if it is not root who asks.
+    """
+    __salt__["orthanc_host.require_root"]()
+    job, began, unit = __salt__["orthanc_backup_job.job"](), int(time.time()), f"orthanc-{what}"
+    __salt__["orthanc_jobs.start"](unit, f"orthanc_{what}.run", job["folder"])
+    found = __salt__["orthanc_backup_note.read"](job["config"]).get(what, {})
+    error = found.pop("error", "")
+    if error or found.get("time", 0) + (found.get("duration") or 0) < began:
+        raise CommandExecutionError(error or f"it came to no end; see journalctl -u {unit}")
+    return found
+
+
 def _alone(name: str):
     return __salt__["orthanc_backup_job.alone"](name, "a backup, or a restore,")
 

@@ -245,14 +245,19 @@ def apply(name, configuration, test=False):
     if test:
         return _plan(name, configuration)[1]
     configuration = {**configuration, **NOTHING_TO_COME}
+    wanted = __salt__["orthanc_layers.complete"](configuration)
+    account = __salt__["orthanc_layers.account"](wanted)
     with __salt__["orthanc_files.locked"](name):
         __salt__["orthanc_files.clean"](name)
+        # One that was interrupted, before something else takes its place.
+        __salt__["orthanc_cutover.arrived"](name, wanted["service"], account)
         files, changes = _plan(name, configuration, coming=False)
         if changes:
-            wanted = __salt__["orthanc_layers.complete"](configuration)
+            case = __salt__["orthanc_judge.case"](name, configuration)
             managed = __salt__["orthanc_layers.managed"](wanted)
             gid = __salt__["orthanc_host.gid"](wanted["group"])
-            __salt__["orthanc_files.apply"](name, files, managed, gid)
+            with __salt__["orthanc_cutover.along"](case):
+                __salt__["orthanc_files.apply"](name, files, managed, gid)
     return changes
 
 

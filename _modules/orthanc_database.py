@@ -50,6 +50,10 @@ ENCODINGS = ("UTF8", "SQL_ASCII")
 # Whether any image is known to the index, or is in the store.
 IN_INDEX = "SELECT 1 FROM resources LIMIT 1"
 IN_STORE = "SELECT 1 FROM storagearea LIMIT 1"
+# How images are taken along to another index.
+MOVE = "call orthanc.move_index (`salt-call orthanc.move_index`), which applies the pillar too"
+REPLICATE = "see https://orthanc.uclouvain.be/book/users/replication.html"
+SQLITE = "SQLite"
 # Some of the files that the index knows, the oldest and the newest ones.
 FILES = (
     "(SELECT uuid FROM attachedfiles ORDER BY id LIMIT 50) UNION"
@@ -164,7 +168,7 @@ def untried(options, user):
     return None
 
 
-def left_behind(before, options, user, group, texts=None):
+def left_behind(before, options, user, group, texts=None, name=None):
     """
     Part of the formula. Return why the server would no longer find its images, as a list of pairs
     of an option's path and a sentence: they stay in one index or store while it is told to use
@@ -181,7 +185,14 @@ def left_behind(before, options, user, group, texts=None):
 
     texts
         See ``tried``.
+
+    name
+        The path of the folder of the configuration, beside which it is noted whether an index is
+        to be moved along.
     """
+    noted = __salt__["orthanc_move_note.judge"](name, before, options) if name else None
+    if noted is not None:
+        return noted
     old, new = (
         __salt__["orthanc_postgresql.index"](before),
         __salt__["orthanc_postgresql.index"](options),
@@ -215,11 +226,12 @@ def left_behind(before, options, user, group, texts=None):
     # One on another host is asked again when psql is there.
     if known or (known is None and __salt__["orthanc_postgresql.is_far"](options)):
         return []
+    along = MOVE if True not in stored and SQLITE in (old, new) else REPLICATE
     old, new = _quoted(old, before), _quoted(new, options)
     sentence = (
         f"the images in {kept} are known to the index of this server, {old}, and not to {new}: they"
-        f" would be out of sight. To begin anew without them, stop the server and {aside}; to take"
-        " them along, see https://orthanc.uclouvain.be/book/users/replication.html"
+        f" would be out of sight. To take them along, {along}; to begin anew without them, stop the"
+        f" server and {aside}"
     )
     return [(["PostgreSQL", "EnableIndex"], sentence)]
 

@@ -117,7 +117,7 @@ def opened(options, account):
     if not __salt__["orthanc_postgresql.is_sqlite"](options):
         yield Index(lambda statement: _ask_postgresql(options, account, statement), POSTGRESQL)
         return
-    with _copied(os.path.join(options["IndexDirectory"], "index")) as path, of_copy(path) as index:
+    with copied(os.path.join(options["IndexDirectory"], "index")) as path, of_copy(path) as index:
         yield index
 
 
@@ -200,8 +200,14 @@ def _ask_postgresql(options: dict, account: dict, statement: str) -> list:
 
 
 @contextlib.contextmanager
-def _copied(index: str):
-    """Give the path of a sound copy of an index in SQLite, as long as the block lasts."""
+def copied(index):
+    """
+    Part of the formula. Give the path of a sound copy of an index in SQLite, as long as the
+    ``with`` block lasts; see ``copy``.
+
+    index
+        The path of the index.
+    """
     folder = os.path.dirname(index)
     for old in glob.glob(os.path.join(glob.escape(folder), f"{ASIDE}*")):
         with contextlib.suppress(OSError):
@@ -283,6 +289,16 @@ def of_dump(path):
         connection.executescript(LOOK_UP)
     with of_copy(made) as index:
         yield index
+
+
+def parts(path):
+    """
+    Part of the formula. Return the paths of the files that an index in SQLite has, or may have.
+
+    path
+        The path of the index.
+    """
+    return [path, *(f"{path}-{kind}" for kind in ("journal", "shm", "wal"))]
 
 
 def wake():

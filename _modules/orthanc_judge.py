@@ -259,7 +259,8 @@ def strange(case, files=None):
     options, before = case.placed, case.before
     known = __salt__["orthanc_proof.identity"](case.name)
     seen = __salt__["orthanc_proof.seen"](options, known, case.account, files)
-    if not seen or (before and not __salt__["orthanc_identity.in_folder"](before)):
+    moved = __salt__["orthanc_move_note.is_asked"](case.name, before, options)
+    if not seen or moved or (before and not __salt__["orthanc_identity.in_folder"](before)):
         return [], []
     index, places = __salt__["orthanc_postgresql.index"], __salt__["orthanc_folder.places"]
     # Asked only where it matters.
@@ -345,15 +346,15 @@ def _pems(case: Case) -> tuple[list, list]:
         files = case.texts(__salt__["orthanc_layers.pems"](case.name, wanted))
         problems += _overwritten(case, files)
         left_behind = __salt__["orthanc_database.left_behind"]
-        problems += left_behind(case.before, case.options, **case.account, texts=files)
+        given = {**case.account, "texts": files, "name": case.name}
+        problems += left_behind(case.before, case.options, **given)
     return problems, found["warnings"]
 
 
 def _shown(case: Case) -> dict:
     """Return the certificates that the server shows already, by their place in the pillar."""
     chain, before, site = __salt__["orthanc_tls.chain"], case.before, case.wanted["site"]
-    found = {}
-    live = __salt__["orthanc_nginx.site"](site) if site else {}
+    found, live = {}, __salt__["orthanc_nginx.site"](site) if site else {}
     if live:
         found["orthanc:https"] = chain(live["certificate"])
         # A file that was replaced since nginx read it is not in use yet.
@@ -477,7 +478,7 @@ def database(name, configuration):
     given = {**judged.account, "texts": files}
     found = __salt__["orthanc_database.tried"](judged.options, **given)
     left_behind = __salt__["orthanc_database.left_behind"]
-    found = found or left_behind(judged.before, judged.options, **given)
+    found = found or left_behind(judged.before, judged.options, **given, name=name)
     found = found or strange(judged, files)[0]
     untried = __salt__["orthanc_database.untried"](judged.options, judged.account["user"])
     return {"problems": lines(judged, found), "untried": untried}

@@ -350,24 +350,47 @@ def rows(path, table):
 
 def _stream(words: list, section: dict, account: tuple, **streams) -> str:
     """Run a program of PostgreSQL for as long as it takes, and return why it failed, if it did."""
+    try:
+        with begun(words, section, account, **streams, stderr=subprocess.PIPE) as process:
+            said = " ".join(process.communicate()[1].split())
+    except CommandExecutionError as err:
+        return str(err)
+    return (said or "(nothing)") if process.returncode else ""
+
+
+def begun(words, section, account, **streams):
+    """
+    Part of the formula. Start a program of PostgreSQL, connected as Orthanc; return the process.
+
+    words
+        Its name and arguments, a list of texts.
+
+    section
+        What ``section_of`` returned.
+
+    account
+        The names of the service's account and of its group, a pair.
+
+    streams
+        See ``subprocess.Popen``.
+
+    Raises CommandExecutionError if that cannot be.
+    """
     parameters, path = parameters_of(section), program(words[0], _release(section, account))
     if not path:
-        return f"there is no {words[0]} on this host"
+        raise CommandExecutionError(f"there is no {words[0]} on this host")
     if parameters is None or "sslpassword" in parameters:
-        return "its ConnectionUri cannot be given to another program"
+        raise CommandExecutionError("its ConnectionUri cannot be given to another program")
     parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
     switch = __salt__["orthanc_host.as_account"](*account)
-    done = subprocess.run(
+    return subprocess.Popen(
         [*switch, path, *words[1:], "--no-password", f"--dbname={_connection(parameters)}"],
         **streams,
-        stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
         cwd="/",
-        env=_given(account[0], parameters.get("password", "")),
-        check=False,
+        env=environment(account[0], parameters.get("password", "")),
     )
-    return (" ".join(done.stderr.split()) or "(nothing)") if done.returncode else ""
 
 
 def _release(section: dict, account: tuple) -> int | None:
@@ -400,7 +423,7 @@ def run(name, words, user, group, password="", stdin=None):
         [*__salt__["orthanc_host.as_account"](user, group), path, *words],
         python_shell=False,
         cwd="/",
-        env=_given(user, password),
+        env=environment(user, password),
         clean_env=True,
         stdin=stdin,
         timeout=PATIENCE,
@@ -409,8 +432,16 @@ def run(name, words, user, group, password="", stdin=None):
     )
 
 
-def _given(user: str, password: str) -> dict:
-    """Return the environment that a program of PostgreSQL gets of an account."""
+def environment(user, password=""):
+    """
+    Part of the formula. Return the environment that a program which connects gets of an account.
+
+    user
+        The name of the account.
+
+    password
+        The password that it logs in with, if there is one.
+    """
     found = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     found["HOME"] = __salt__["orthanc_host.account"](user).pw_dir
     found.update(_environment(user))

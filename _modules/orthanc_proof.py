@@ -59,7 +59,7 @@ def _placed(name: str) -> dict:
 def notes(name):
     """
     Part of the formula. Return the paths of what is noted, which may be there: ``as_read``,
-    ``identity``, ``packages``, ``verified`` and ``backup``.
+    ``identity``, ``packages``, ``index_move``, ``verified`` and ``backup``.
 
     name
         The path of the folder.
@@ -67,6 +67,7 @@ def notes(name):
     verified = __salt__["orthanc_images.note_path"](name)
     backup = __salt__["orthanc_backup_note.path"](name)
     own = {"as_read": name + AS_READ, "identity": name + IDENTITY, "packages": name + PACKAGES}
+    own["index_move"] = __salt__["orthanc_move_note.path"](name)
     return {**own, "verified": verified, "backup": backup}
 
 

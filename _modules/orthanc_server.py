@@ -45,6 +45,33 @@ def url(config):
     return f"{scheme}://127.0.0.1:{options.get('HttpPort', 8042)}"
 
 
+def access(config):
+    """
+    Part of the formula. Return how people reach Orthanc; see ``orthanc.access``.
+
+    config
+        The path of the folder of the configuration.
+    """
+    options = __salt__["orthanc_folder.effective"](config)
+    address, remote = url(config), options.get("RemoteAccessAllowed", False)
+    certificate = options.get("SslCertificate") if options.get("SslEnabled") else None
+    site = __salt__["orthanc_nginx.found"]()
+    if site:
+        remote, certificate = site["open"], site["certificate"]
+        address = f"https://127.0.0.1:{site['port']}"
+    if remote:
+        address = address.replace("127.0.0.1", __salt__["orthanc_tls.host"](certificate))
+    dicom = f"{options.get('DicomAet', 'ORTHANC')} on port {options.get('DicomPort', 4242)}"
+    if options.get("DicomTlsEnabled"):
+        dicom += ", over TLS"
+    return {
+        "url": address,
+        "reachable from": "other hosts" if remote else "this host only",
+        "users": ", ".join(sorted(options.get("RegisteredUsers", {}))),
+        "dicom": dicom if options.get("DicomServerEnabled", True) else "off",
+    }
+
+
 def restart(service):
     """
     Part of the formula. Restart Orthanc; see ``orthanc.restart``.

@@ -84,7 +84,9 @@ def _serve(name, server, proxy, restart):
     running = __salt__["service.status"](name)
     done = "restarted" if running else "started"
     strayed = running and __salt__["orthanc_proof.strayed"](config)
-    fresh = restart or strayed or upgrade or __salt__["orthanc_files.unproven"](config)
+    fresh = strayed or upgrade or __salt__["orthanc_files.unproven"](config)
+    # Who moves the index has started it.
+    fresh = fresh or (restart and not __salt__["orthanc_cutover.is_fresh"](config))
     if running and not fresh:
         done = ""
     if strayed:
@@ -134,6 +136,7 @@ def _restart(name, server, proxy):
 def _prove(server):
     account = {"user": server["user"], "group": server["group"]}
     __salt__["orthanc_proof.prove"](server["config"], account)
+    __salt__["orthanc_cutover.settle"](server["config"])
 
 
 def _go_back(name, server, proxy, before):

@@ -29,7 +29,8 @@ CALL = re.compile(r"""__salt__\[\s*["'](orthanc\w*)\.(\w+)""")
 PEOPLE = {
     "orthanc": {
         *("access", "answers", "backend", "backup", "backup_key", "backups", "errors", "health"),
-        *("drill", "nagios", "repair", "restart", "restore", "retention", "try_upgrade", "verify"),
+        *("drill", "move_index", "nagios", "repair", "restart"),
+        *("restore", "retention", "try_upgrade", "verify"),
     },
     "orthanc_conf": {"effective", "restore", "validate"},
     "orthanc_pillar_file": {"check"},

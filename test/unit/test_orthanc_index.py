@@ -76,7 +76,7 @@ def test_a_dump_of_a_newer_client_is_restored_into_an_older_server(
     }[server.split()[0]]
     (tmp_path / "pg_restore").write_text(f"#!/bin/sh\n{script}\n")
     monkeypatch.setitem(orthanc_postgresql.__salt__, "orthanc_host.as_account", lambda *_: [])
-    monkeypatch.setattr(orthanc_postgresql, "_given", lambda *_: {"PATH": "/bin:/usr/bin"})
+    monkeypatch.setattr(orthanc_postgresql, "environment", lambda *_: {"PATH": "/bin:/usr/bin"})
     section = {"ConnectionUri": "postgresql://far/images"}
     if fails:
         with pytest.raises(CommandExecutionError, match="restore: 2"):
