@@ -22,6 +22,8 @@ ALONE = "/run/orthanc-move-index"
 SQLITE = "SQLite"
 # What the states that did not run say.
 NOT_RUN = "One or more requisite failed"
+# What Salt says where it is another program that has the formula.
+NO_FORMULA = "No matching sls found"
 SALT_SSH = (
     "The formula cannot be applied from here. Apply it within an hour, as always: that moves the"
     " index"
@@ -45,17 +47,21 @@ def run(name, lose=False, test=False):
     with __salt__["orthanc_backup_job.alone"](ALONE, "a move of the index", flags):
         found = _ready(name, lose)
         before = __salt__["orthanc_move_note.read"](name).get("begun")
-        __salt__["orthanc_move_note.write"](name, asked=time.time(), lose=lose, away=None)
+        __salt__["orthanc_move_note.write"](
+            name, asked=time.time(), lose=lose, tried=test, away=None
+        )
         log.info("Applying the formula, which moves the index of %d images", found["images"])
         states: object = {}
         try:
             states = __salt__["state.apply"]("orthanc", test=test)
         finally:
-            if isinstance(states, dict) or test:
-                __salt__["orthanc_move_note.write"](name, asked=None, lose=None)
-        if not isinstance(states, dict):
+            if not _has_no_formula(states) or test:
+                __salt__["orthanc_move_note.write"](name, asked=None, lose=None, tried=None)
+        if _has_no_formula(states):
             __context__["retcode"] = 0
-            return {**found, "next": SALT_SSH, "because": list(map(str, states))}
+            return {**found, "next": SALT_SSH, "because": states}
+        if not isinstance(states, dict):
+            raise CommandExecutionError("\n".join(["The index was not moved.", *map(str, states)]))
         noted = __salt__["orthanc_move_note.read"](name)
         done = noted.get("begun") if noted.get("begun") != before else None
         failed = _failed(states)
@@ -67,6 +73,11 @@ def run(name, lose=False, test=False):
         if not done:
             raise CommandExecutionError("nothing was moved: the index is where the pillar has it")
         return {**found, "away": noted.get("away"), "kept": noted["kept"][-1]}
+
+
+def _has_no_formula(states) -> bool:
+    """Return whether Salt has no formula here, as over salt-ssh, which brings it itself."""
+    return not isinstance(states, dict) and any(NO_FORMULA in str(line) for line in states)
 
 
 def _failed(states: dict) -> list:
@@ -179,6 +190,9 @@ def forget(name):
     """
     if not __salt__["orthanc_http.answers"](__salt__["orthanc_server.url"](name)):
         raise CommandExecutionError("Orthanc does not answer; until it does, nothing is let go")
+    service = __salt__["orthanc_tables.get"]("SERVER")
+    account = dict.fromkeys(("user", "group"), service)
+    __salt__["orthanc_cutover.arrived"](name, service, account)
     noted, options = (
         __salt__["orthanc_move_note.read"](name),
         __salt__["orthanc_folder.located"](name),
@@ -191,7 +205,6 @@ def forget(name):
     if used == SQLITE:
         used = os.path.join(options["IndexDirectory"], "index")
     kept = [old for old in dict.fromkeys(kept) if old != used]
-    account = dict.fromkeys(("user", "group"), __salt__["orthanc_tables.get"]("SERVER"))
     left = {}
     for old in kept:
         if old.startswith("/"):

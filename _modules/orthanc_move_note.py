@@ -31,11 +31,11 @@ def path(name):
 
 def read(name):
     """
-    Part of the formula. Return what is noted, a mapping: when a move was ``asked`` for; ``begun``,
-    a mapping with the ``source`` and the ``target`` of the last one, each as
-    ``orthanc_postgresql.index`` names them, its ``time``, and whether the server has ``served``
-    with it; for how many seconds it was ``away``; the process that has started it ``fresh``; the
-    old indexes that are ``kept``, a list of paths and
+    Part of the formula. Return what is noted, a mapping: when a move was ``asked`` for, and whether
+    that was only ``tried``; ``begun``, a mapping with the ``source`` and the ``target`` of the last
+    one, each as ``orthanc_postgresql.index`` names them, its ``time``, and whether the server has
+    ``served`` with it; for how many seconds it was ``away``; the process that has started it
+    ``fresh``; the old indexes that are ``kept``, a list of paths and
     addresses; and those that are ``forgotten`` and could not be emptied.
 
     name
@@ -81,8 +81,12 @@ def is_asked(name, before, options):
     places = [__salt__["orthanc_postgresql.index"](each) for each in (before, options)]
     sqlite = [__salt__["orthanc_postgresql.is_sqlite"](each) for each in (before, options)]
     sections = [__salt__["orthanc_postgresql.section_of"](each) for each in (before, options)]
+    noted = read(name)
+    # Where what only tried was killed, the next run moves nothing.
+    tried = noted.get("tried") and not __opts__.get("test")
     return (
-        read(name).get("asked", 0) > time.time() - ASKED
+        noted.get("asked", 0) > time.time() - ASKED
+        and not tried
         and bool(before)
         and None not in places
         and sorted(sqlite) == [False, True]

@@ -1,5 +1,7 @@
 """The index moved: what is asked before, and what is said afterwards."""
 
+import contextlib
+
 import orthanc_move
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -101,3 +103,50 @@ def test_a_database_that_lets_nobody_in_may_be_filled_again(monkeypatch, tmp_pat
     found = orthanc_move.forget("/etc/orthanc")
     assert found["not emptied"] == {place: "no password supplied"}
     assert written["forgotten"] == ["another", place]
+
+
+@pytest.mark.parametrize(
+    ("said", "later"),
+    [
+        ("No matching sls found for 'orthanc' in env 'base'", True),
+        ('The function "state.apply" is running as PID 1', False),
+        ("Rendering SLS 'base:orthanc.init' failed", False),
+    ],
+)
+def test_only_where_another_program_has_the_formula_a_later_run_moves(monkeypatch, said, later):
+    noted = {}
+    given = {
+        "orthanc_backup_job.alone": lambda *_: contextlib.nullcontext(),
+        "orthanc_move_note.read": lambda _: noted,
+        "orthanc_move_note.write": lambda _, **values: noted.update(values),
+        "state.apply": lambda *_, **__: [said],
+    }
+    monkeypatch.setattr(orthanc_move, "__salt__", {**orthanc_move.__salt__, **given})
+    monkeypatch.setattr(orthanc_move, "_ready", lambda *_: {"images": 1})
+    if later:
+        assert "next" in orthanc_move.run("/etc/orthanc")
+    else:
+        with pytest.raises(CommandExecutionError, match=said[:10]):
+            orthanc_move.run("/etc/orthanc")
+    assert bool(noted["asked"]) == later
+
+
+def test_a_move_that_was_killed_at_last_is_settled_before_the_old_index_is_forgotten(monkeypatch):
+    place, emptied = "postgresql:///a", []
+    noted = {"begun": {"source": place, "target": "SQLite"}}
+
+    def arrived(*_):
+        noted.update(begun={**noted["begun"], "served": True}, kept=[place])
+
+    given = {
+        "orthanc_server.url": lambda _: "http://127.0.0.1:1",
+        "orthanc_http.answers": lambda _: True,
+        "orthanc_cutover.arrived": arrived,
+        "orthanc_move_note.read": lambda _: noted,
+        "orthanc_move_note.write": lambda _, **values: None,
+        "orthanc_folder.located": lambda _: {"IndexDirectory": "/images"},
+        "orthanc_postgresql.index": lambda _: "SQLite",
+        "orthanc_index_checks.empty": lambda old, _: emptied.append(old),
+    }
+    monkeypatch.setattr(orthanc_move, "__salt__", {**orthanc_move.__salt__, **given})
+    assert orthanc_move.forget("/etc/orthanc") == {"forgotten": emptied} == {"forgotten": [place]}

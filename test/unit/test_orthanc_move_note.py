@@ -79,3 +79,11 @@ def test_an_index_that_is_not_the_newest_is_not_served(name, noted, before, opti
         ((path, sentence),) = found
         assert path == ["PostgreSQL", "EnableIndex"]
         assert "orthanc.move_index" in sentence
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_what_was_only_tried_moves_nothing_later(name, monkeypatch, test):
+    """Who tries may be killed, and does not take back what is noted."""
+    orthanc_move_note.write(name, asked=time.time(), tried=True)
+    monkeypatch.setitem(orthanc_move_note.__opts__, "test", test)
+    assert orthanc_move_note.is_asked(name, SQLITE, POSTGRESQL) == test
