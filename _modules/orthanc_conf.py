@@ -389,7 +389,10 @@ def restore(name, group=None):
     No example, because it replaces the configuration of the server that it is typed on.
     """
     __salt__["orthanc_host.require_root"]()
-    group = group or __salt__["orthanc_layers.defaults"]()["group"]
+    defaults = __salt__["orthanc_layers.defaults"]()
+    group, account = group or defaults["group"], __salt__["orthanc_layers.account"](defaults)
+    # With a moved index there is no way back, because it may have taken images.
+    __salt__["orthanc_cutover.arrived"](name, defaults["service"], account)
     return __salt__["orthanc_files.restore"](name, __salt__["orthanc_host.gid"](group))
 
 

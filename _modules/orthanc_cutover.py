@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import glob
 import logging
 import os
@@ -66,9 +67,10 @@ def along(case):
         to = _to_sqlite if begun["target"] == SQLITE else _to_postgresql
         put, service = to(case, aside, is_ours), case.wanted["service"]
         began = time.monotonic()
-        with _away(service):
+        with _away(service) as refuse_others:
             __salt__["orthanc_move_note.write"](case.name, begun=begun)
             put()
+            refuse_others()
             yield
         if arrived(case.name, service, case.account):
             away = round(time.monotonic() - began, 1)
@@ -171,8 +173,18 @@ def _to_sqlite(case, aside: str, is_ours: bool):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
         os.rename(new, path)
+        _sync(folder)
 
     return put
+
+
+def _sync(folder: str) -> None:
+    """Let what is in a folder outlast a power cut, before another disk names it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _make_sure_of_room(folder: str, needed: int) -> None:
@@ -227,7 +239,8 @@ def _read(path: str) -> str:
 @contextlib.contextmanager
 def _away(service: str):
     """
-    Stop the server as long as the block lasts.
+    Stop the server as long as the block lasts, and give a function that raises an error if somebody
+    has started it since.
 
     Whatever becomes of this process, another one starts it again then.
     """
@@ -246,11 +259,26 @@ def _away(service: str):
         try:
             if __salt__["service.status"](service):
                 raise CommandExecutionError(f"{service} cannot be stopped")
-            yield
+            yield functools.partial(_refuse_others, service, _start_of(service))
         finally:
             __salt__["orthanc_server.restart"](service)
     finally:
         os.close(descriptor)
+
+
+def _start_of(service: str) -> list:
+    """Return what tells one start of the service from the next one; nothing without systemd."""
+    return list(filter(None, __salt__["orthanc_host.unit"](service, "InvocationID")))
+
+
+def _refuse_others(service: str, last: list) -> None:
+    """Raise an error if the server was started since its last start: it may have taken images."""
+    found = _start_of(service)
+    if __salt__["service.status"](service) or found not in ([], last):
+        raise CommandExecutionError(
+            f"somebody has started {service} while its index was copied, and it may have taken"
+            " images since: it goes on with the old index. Call orthanc.move_index again"
+        )
 
 
 def _start(service: str) -> list:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 
 import pytest
 import testbed
@@ -45,17 +47,37 @@ for value in found.values():
         value.sort(key=str)
 print(json.dumps(found))
 """
-# A move that kills itself before the first event with these words in it.
-KILLED = """
-import os, signal, sys
+# A move in which something happens before the first event with some words in it: it kills itself,
+# or a command is run.
+STOPPED_AT = """
+import os, signal, subprocess, sys
 import salt.client, salt.config
+left = [sys.argv[1]]
 def watch(event, arguments):
-    if event in ("subprocess.Popen", "os.rename", "ctypes.dlsym"):
-        if sys.argv[1] in f"{event} {arguments[:3]}":
-            os.kill(os.getpid(), signal.SIGKILL)
+    if left and event in ("subprocess.Popen", "os.rename", "ctypes.dlsym"):
+        if left[0] in f"{event} {arguments[:3]}":
+            left.clear()
+            if len(sys.argv) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            subprocess.run(sys.argv[2:], check=True)
 sys.addaudithook(watch)
 caller = salt.client.Caller(mopts=salt.config.minion_config("/etc/salt/minion"))
 print(caller.cmd("orthanc.move_index"))
+"""
+# Somebody starts the server, and a device sends at once.
+STORE = """
+import base64, subprocess, time, urllib.request
+subprocess.run(["systemctl", "start", "orthanc"], check=True)
+request = urllib.request.Request("http://127.0.0.1:8042/instances")
+request.add_header("Authorization", "Basic " + base64.b64encode(b"anna:Anna's password").decode())
+with open("/root/image.dcm", "rb") as file:
+    request.data = file.read()
+for _ in range(300):
+    try:
+        urllib.request.urlopen(request)
+        break
+    except OSError:
+        time.sleep(0.1)
 """
 NUL = (
     "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
@@ -238,10 +260,10 @@ def test_whatever_is_killed_a_server_serves(site, image):
     host.run("systemd-run -q --unit=other flock /run/orthanc-move-index sleep 600; sleep 1")
     site.refused("a move of the index runs already")
     host.run("systemctl stop other")
-    host.write("/root/killed.py", KILLED)
+    host.write("/root/moved.py", STOPPED_AT)
     for step, is_new in STEPS.items():
         before = goes_on(site, image, again)
-        run = host.run(f'/opt/salt/bin/python3 /root/killed.py "{step}"', check=False)
+        run = host.run(f'/opt/salt/bin/python3 /root/moved.py "{step}"', check=False)
         assert run.code == 137, f"{step}: {run}"
         host.wait_for_port()
         assert site.index() == ("PostgreSQL" if is_new else "SQLite"), step
@@ -259,6 +281,7 @@ def test_whatever_is_killed_a_server_serves(site, image):
     assert ["moved" in path for path in site.indexes()] == [True]
 
     host.pillar(**site.settings(), preflight=False)
+    taken_meanwhile(site, image)
     before = goes_on(site, image, again)
     site.move()
     assert (site.index(), site.snapshot()) == ("SQLite", before)
@@ -269,3 +292,20 @@ def test_whatever_is_killed_a_server_serves(site, image):
     host.run(f"chown orthanc: {index}; systemctl start orthanc")
     host.wait_for_port()
     site.refused("MainDicomTags", "NUL byte")
+
+
+def taken_meanwhile(site, image) -> None:
+    """An image that is taken while the index is away must not be lost with the old index."""
+    shutil.copy(image(PatientID="meanwhile"), site.host.path("/root/image.dcm"))
+    site.host.write("/root/store.py", STORE)
+    # When it was copied, and is about to be put in place.
+    words = [
+        "/root/moved.py",
+        "/index', '/var/lib/orthanc",
+        *("/opt/salt/bin/python3", "/root/store.py"),
+    ]
+    run = site.host.run(shlex.join(["/opt/salt/bin/python3", *words]), check=False)
+    assert "somebody has started orthanc" in str(run)
+    site.host.wait_for_port()
+    found = site.ask("POST", "/tools/find", '{"Level": "Patient", "Query": {"PatientID": "mean*"}}')
+    assert (site.index(), len(found.json)) == ("PostgreSQL", 1)
