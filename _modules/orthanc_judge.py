@@ -259,7 +259,7 @@ def strange(case, files=None):
     options, before = case.placed, case.before
     known = __salt__["orthanc_proof.identity"](case.name)
     seen = __salt__["orthanc_proof.seen"](options, known, case.account, files)
-    moved = __salt__["orthanc_move_note.is_asked"](case.name, before, options)
+    moved = __salt__["orthanc_move_note.is_told"](case.name, before, options, seen)
     if not seen or moved or (before and not __salt__["orthanc_identity.in_folder"](before)):
         return [], []
     index, places = __salt__["orthanc_postgresql.index"], __salt__["orthanc_folder.places"]

@@ -9,6 +9,7 @@ import contextlib
 import json
 import time
 
+SQLITE = "SQLite"
 # Stands beside the folder of the configuration.
 NOTE = ".index-move"
 # For how many seconds a move may be asked for before the formula is applied.
@@ -92,6 +93,24 @@ def is_asked(name, before, options):
         and sorted(sqlite) == [False, True]
         and not any(section.get("EnableStorage") for section in sections)
     )
+
+
+def is_told(name, before, options, seen):
+    """
+    Part of the formula. Return whether it is said elsewhere that the index is not where the options
+    have it: it is to be moved there, or could be, from a database that knows the same images.
+
+    name, before, options
+        See ``is_asked``.
+
+    seen
+        What ``orthanc_identity.look`` saw.
+    """
+    index = __salt__["orthanc_postgresql.index"](before)
+    goes_back = __salt__["orthanc_postgresql.is_sqlite"](options) and index not in (None, SQLITE)
+    same = before.get("StorageDirectory") == options.get("StorageDirectory")
+    images = seen.get("storage", {}).get("images")
+    return bool(goes_back and same and images) or is_asked(name, before, options)
 
 
 def judge(name, before, options):

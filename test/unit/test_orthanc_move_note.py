@@ -87,3 +87,23 @@ def test_what_was_only_tried_moves_nothing_later(name, monkeypatch, test):
     orthanc_move_note.write(name, asked=time.time(), tried=True)
     monkeypatch.setitem(orthanc_move_note.__opts__, "test", test)
     assert orthanc_move_note.is_asked(name, SQLITE, POSTGRESQL) == test
+
+
+@pytest.mark.parametrize(
+    ("before", "options", "images", "told"),
+    [
+        (POSTGRESQL, SQLITE, True, True),
+        # Nobody says anything of images that are not there, as on a disk that is not mounted.
+        (POSTGRESQL, SQLITE, False, False),
+        (POSTGRESQL, {"StorageDirectory": "/others"}, True, False),
+        (SQLITE, POSTGRESQL, True, False),
+        (SQLITE, SQLITE, True, False),
+        ({}, SQLITE, True, False),
+        (MYSQL, SQLITE, True, False),
+    ],
+)
+def test_who_comes_from_a_database_is_told_once(name, before, options, images, told):
+    before = {**before, "StorageDirectory": "/images"} if before else before
+    seen = {"storage": {"images": images}}
+    assert orthanc_move_note.is_told(name, before, options, seen) == told
+    assert not orthanc_move_note.is_told(name, before, options, {})
