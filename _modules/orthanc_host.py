@@ -194,15 +194,29 @@ def listening(port=None):
     port
         The number of a port, for those at it; by default all.
     """
-    found = {}
+    return {f"socket:[{row[9]}]": row[1].partition(":")[0] for row in _listening(port)}
+
+
+def _listening(port):
+    """Return the rows of the sockets that listen, as the kernel's tables have them."""
+    found = []
     for table in glob.glob("/proc/net/tcp*"):
         with salt.utils.files.fopen(table) as file:
             rows = [line.split() for line in file.read().splitlines()[1:]]
         for row in rows:
-            address, _, number = row[1].partition(":")
-            if row[3] == LISTEN and port in (None, int(number, 16)):
-                found[f"socket:[{row[9]}]"] = address
+            if row[3] == LISTEN and port in (None, int(row[1].partition(":")[2], 16)):
+                found.append(row)
     return found
+
+
+def owners(port):
+    """
+    Part of the formula. Return the numbers of the accounts that listen on a port of this host.
+
+    port
+        Its number.
+    """
+    return {int(row[7]) for row in _listening(port)}
 
 
 def holders(port):

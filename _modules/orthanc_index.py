@@ -57,11 +57,11 @@ STUDY = (
     " LEFT JOIN MainDicomTags d ON d.id = s.internalId AND d.tagGroup = 8 AND d.tagElement = 32"
     " WHERE s.resourceType = {study}"
 )
-# The images of each study by Modality and the title of who sent them: first and last SeriesDate,
-# how many they are, and the size of their files.
+# The images of each study by Modality, the title of who sent them and SeriesDate: how many they are,
+# and the size of their files.
 PARTS = (
-    "SELECT s.publicId, {hex}m.value{end}, {hex}t.value{end}, {hex}min(nullif(d.value, '')){end},"
-    " {hex}max(nullif(d.value, '')){end}, count(*), sum(coalesce(f.size, 0))"
+    "SELECT s.publicId, {hex}m.value{end}, {hex}t.value{end}, {hex}d.value{end}, count(*),"
+    " sum(coalesce(f.size, 0))"
     " FROM Resources i JOIN Resources e ON e.internalId = i.parentId"
     " JOIN Resources s ON s.internalId = e.parentId"
     " LEFT JOIN MainDicomTags m ON m.id = e.internalId AND m.tagGroup = 8 AND m.tagElement = 96"
@@ -69,7 +69,7 @@ PARTS = (
     " LEFT JOIN Metadata t ON t.id = i.internalId AND t.type = 3"
     " LEFT JOIN (SELECT id, sum(compressedSize) AS size FROM AttachedFiles GROUP BY id) f"
     " ON f.id = i.internalId WHERE i.resourceType = {instance}"
-    " GROUP BY s.publicId, m.value, t.value"
+    " GROUP BY s.publicId, m.value, t.value, d.value"
 )
 # What differs: SQLite counts kinds of resources from 1, PostgreSQL's plugin from 0. Texts that
 # devices have sent may hold what separates columns and rows.
@@ -152,8 +152,8 @@ class Index:
     def all_studies(self) -> dict:
         """
         Return what is known of each study, by its name: its ``patient`` and whether that is
-        ``protected``; when the last image was ``received``; StudyDate, and the first and the last
-        ``dates`` of its series; its ``parts``, each a Modality and the title of who sent it; and
+        ``protected``; when the last image was ``received``; StudyDate, and the ``dates`` of those
+        of its series that have one; its ``parts``, each a Modality and the title of who sent it; and
         how many ``instances`` and ``bytes`` it has.
         """
         found = {
@@ -166,11 +166,11 @@ class Index:
             }
             for name, patient, protected, received, date in self.ask(STUDY.format(**self.words))
         }
-        for name, modality, title, *dates, instances, size in self.ask(PARTS.format(**self.words)):
+        for name, modality, title, date, instances, size in self.ask(PARTS.format(**self.words)):
             # What has come since, where a database is asked twice.
             study = found.get(name, {"dates": [], "parts": [], "instances": 0, "bytes": 0})
             study["parts"].append((_text(modality), _text(title)))
-            study["dates"] += [_text(date) for date in dates if date]
+            study["dates"] += [_text(date)] if date else []
             study["instances"] += int(instances)
             study["bytes"] += int(size)
         return found

@@ -124,10 +124,18 @@ def _server(job: dict) -> tuple:
     config = job["config"]
     address = __salt__["orthanc_server.url"](config)
     # Nobody else is told a password.
-    holders = __salt__["orthanc_host.holders"](__salt__["orthanc_server.port"](config))
+    port = __salt__["orthanc_server.port"](config)
+    holders = __salt__["orthanc_host.holders"](port)
     others = [path for path in holders if os.path.basename(path).lower() != "orthanc"]
     if others:
         raise CommandExecutionError(f"at {address} is not Orthanc, but {others[0]}")
+    # Whoever may listen where Orthanc is away may call a program as he likes.
+    trusted = {0, __salt__["orthanc_host.account"](job["user"]).pw_uid}
+    strangers = __salt__["orthanc_host.owners"](port) - trusted
+    if strangers:
+        raise CommandExecutionError(
+            f"at {address} is not Orthanc, but {holders[0]} of the account {min(strangers)}"
+        )
     users = __salt__["orthanc_folder.effective"](config).get("RegisteredUsers") or {}
     for account in (None, *sorted(users.items())):
         if all(_code((address, account), *one) not in DENIED for one in NEEDED):

@@ -9,6 +9,7 @@ its AccessionNumber.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -32,14 +33,17 @@ def write(path, event, **what):
     Raises OSError if that failed.
     """
     line = {"time": stamp(time.time()), "event": event, **what}
-    line = json.dumps(line, ensure_ascii=False) + "\n"
+    line = json.dumps(line) + "\n"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         os.fchmod(descriptor, 0o600)
         size = os.fstat(descriptor).st_size
         # One that was killed in the middle of a line.
         torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
-        os.write(descriptor, (("\n" if torn else "") + line).encode())
+        text = (("\n" if torn else "") + line).encode()
+        # A disk may be full in the middle of a line.
+        if os.write(descriptor, text) < len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -2,6 +2,9 @@
 
 import datetime
 import json
+import os
+import pwd
+import resource
 import socket
 import time
 
@@ -276,11 +279,36 @@ def test_the_log_is_no_link_of_somebody_elses(tmp_path):
         orthanc_retention_log.write(str(tmp_path / "log"), "run")
 
 
+def test_nothing_is_asked_for_that_the_log_has_no_room_for(tmp_path):
+    """As where the disk becomes full in the middle of a line."""
+    path = str(tmp_path / "log")
+    orthanc_retention_log.write(path, "deleting", study="a")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(path) + 20, before[1]))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            orthanc_retention_log.write(path, "deleting", study="b")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(orthanc_retention_log.read(path)["unsettled"]) == ["a"]
+
+
+def test_nothing_that_a_device_sends_ends_a_line_or_a_run(tmp_path):
+    path, hostile = tmp_path / "log", 'A"\n{"event":"deleted"}\r\u2028\x9b2J\ud800'
+    orthanc_retention_log.write(str(path), "deleting", study="a", AccessionNumber=hostile)
+    assert path.read_bytes().isascii()
+    found = orthanc_retention_log.read(str(path))["unsettled"]
+    assert found["a"]["AccessionNumber"] == hostile
+    assert len(path.read_text().splitlines()) == 1
+
+
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     """A host with rules and a log, whose Orthanc answers what a test says."""
     job = {"rules": [TEN_YEARS], "dry_run": False, "hours": 3, "rate": 1000, "max_percent": 100}
-    job.update(unproven=True, config=str(tmp_path / "etc"), user="orthanc", group="orthanc")
+    # There is no account of Orthanc's here, and it does not matter which one it is.
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    job.update(unproven=True, config=str(tmp_path / "etc"), user=user, group="orthanc")
     (tmp_path / "etc").mkdir()
     users = {"anna": "her word", "rita": "another"}
     (tmp_path / "etc/orthanc.json").write_text(json.dumps({"RegisteredUsers": users}))
@@ -326,6 +354,22 @@ def test_nobody_but_orthanc_is_told_a_password(host, monkeypatch):
     )
     monkeypatch.setitem(orthanc_retention.__salt__, "orthanc_http.ask", None)
     with pytest.raises(CommandExecutionError, match="is not Orthanc, but /usr/bin/nc"):
+        orthanc_retention._server(json.loads((host / "job").read_text()))
+
+
+def test_a_program_of_that_name_is_not_orthanc_for_all_that(host, monkeypatch):
+    """Where Orthanc does not run, each account may listen at its port."""
+    salt, listening = orthanc_retention.__salt__, socket.socket()
+    with listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        assert salt["orthanc_host.owners"](port) == {os.geteuid()}
+    assert salt["orthanc_host.owners"](port) == set()
+    monkeypatch.setitem(salt, "orthanc_host.holders", lambda port: ["/home/eve/orthanc"])
+    monkeypatch.setitem(salt, "orthanc_host.owners", lambda port: {os.geteuid(), 4711})
+    monkeypatch.setitem(salt, "orthanc_http.ask", None)
+    with pytest.raises(CommandExecutionError, match="/home/eve/orthanc of the account 4711"):
         orthanc_retention._server(json.loads((host / "job").read_text()))
 
 
