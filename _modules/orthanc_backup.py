@@ -46,6 +46,8 @@ ASIDE, INDEX, DUMP = ".orthanc-backup", "index", "database.dump"
 MANIFEST = "manifest.json"
 # That a run has begun and did not come to its good end, in the folder of the backup.
 RUNNING = "running"
+# What else is there for this job alone.
+OWN = ("job.json", MANIFEST, RUNNING, "drill", "proven")
 # What drills and restores have below the folder of the images.
 RESTORED = (".orthanc-drill", ".orthanc-restore", ".before-restore-*")
 # What of an index in SQLite there may be besides the copy.
@@ -382,7 +384,7 @@ def left(name):
     name
         The path of the folder of the backup.
     """
-    own = [os.path.join(name, entry) for entry in ("job.json", MANIFEST, RUNNING, "drill")]
+    own = [os.path.join(name, entry) for entry in OWN]
     own = [path for path in own if os.path.lexists(path)]
     timers = _timers(name, {"repository": ""}, {})
     # Where there is none, the program is that of others, also where no unit tells so.

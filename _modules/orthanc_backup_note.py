@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import json
+import os
 import re
 import time
 
@@ -26,6 +28,8 @@ OLD = 3 * DAY
 # How old the last backup may be, and the drill that proves one: each week there is one, up to half
 # an hour later.
 PROVES = 8 * DAY
+# In the folder of the backup: which studies were in the one that the last drill restored, and how.
+PROVEN = "proven"
 
 
 def path(config):
@@ -150,17 +154,58 @@ def warnings(config, interval=None):
     return found
 
 
-def proven(config, repository):
+def prove(folder, snapshot, studies):
+    """
+    Part of the formula. Note which studies there are in a backup that was restored for a trial.
+
+    folder
+        The path of the folder of the backup.
+
+    snapshot
+        What restic calls it.
+
+    studies
+        What the restored index knows; see ``orthanc_index``.
+
+    Raises OSError if that failed.
+    """
+    lines = [snapshot, *sorted(_as_it_is(*one) for one in studies.items())]
+    __salt__["orthanc_files.write"](os.path.join(folder, PROVEN), "\n".join(lines) + "\n", 0o600)
+
+
+def proves(folder, snapshot, studies):
+    """
+    Part of the formula. Return the names of those studies that were in a backup as they are now.
+
+    folder, snapshot, studies
+        See ``prove``.
+    """
+    text = __salt__["orthanc_files.read_if_there"](os.path.join(folder, PROVEN)) or "\n"
+    known, *lines = text.splitlines()
+    there = set(lines) if known == snapshot else set()
+    return {name for name, study in studies.items() if _as_it_is(name, study) in there}
+
+
+def _as_it_is(name: str, study: dict) -> str:
+    """Return a short text that is another one where images came, went or changed."""
+    known = [name, *(study[what] for what in ("received", "instances", "bytes"))]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+
+
+def proven(config, repository, snapshots):
     """
     Part of the formula. Return the backup that the last drill has proven, while backups go on being
-    made, a mapping: its ``snapshot``, when it was ``made``, and ``until`` when an image must have
-    been received to be in it, as Orthanc writes times.
+    made, a mapping: its ``snapshot``, when it was ``made``, and the ``drilled`` one. Where ``keep``
+    has let that one go, it is the next one, which has of it all that is still here.
 
     config
         The path of the folder of the configuration.
 
     repository
         The identifier of the repository that is in use.
+
+    snapshots
+        A function that returns the backups of this host in it, the oldest first.
 
     Raises CommandExecutionError with the reason if none is proven.
     """
@@ -185,18 +230,26 @@ def proven(config, repository):
     for reason, holds in reasons.items():
         if holds:
             raise CommandExecutionError(reason)
-    # restic counts nanoseconds.
-    moment = re.sub(r"\.[0-9]+", "", drill["made"]).replace("Z", "+00:00")
-    made = datetime.datetime.fromisoformat(moment)
-    # The index was read before: a large database takes hours.
-    read_before = made.astimezone(datetime.timezone.utc) - datetime.timedelta(days=1)
-    until = read_before.strftime("%Y%m%dT%H%M%S")
-    if made.timestamp() < (noted.get("restored") or {}).get("time", 0):
+    made = _moment(drill["made"])
+    if made < (noted.get("restored") or {}).get("time", 0):
         raise CommandExecutionError(
             "a backup was restored into the server since the proven one was made: call"
             " orthanc.backup, then orthanc.drill"
         )
-    return {"snapshot": drill["snapshot"], "made": drill["made"], "until": until}
+    there = [one for one in snapshots() if _moment(one["time"]) >= made]
+    if not there:
+        raise CommandExecutionError(
+            "the backup that the last drill restored is not in the repository any more: call"
+            " orthanc.backup, then orthanc.drill"
+        )
+    found = {"snapshot": there[0]["short_id"], "made": there[0]["time"]}
+    return {**found, "drilled": drill["snapshot"]}
+
+
+def _moment(written: str) -> float:
+    """Return a time of restic's, which counts nanoseconds, in seconds since 1970."""
+    text = re.sub(r"\.[0-9]+", "", written).replace("Z", "+00:00")
+    return datetime.datetime.fromisoformat(text).timestamp()
 
 
 def failed(what, noted):

@@ -126,6 +126,7 @@ def _drill(job: dict) -> dict:
     restored = _restored(options, job, manifest)
     with _opened(restored, job) as index:
         known, count, dicom = index.files(), index.images(), index.dicom()
+        studies = index.all_studies()
     if manifest["files"]:
         known = {uuid: row for uuid, row in known.items() if uuid[:2] in folders}
         found = __salt__["orthanc_images.damaged"](restored["StorageDirectory"], known)
@@ -143,6 +144,7 @@ def _drill(job: dict) -> dict:
             left = index.files()
         deleted = [uuid for uuid in bad["missing"] if uuid not in left]
         bad["missing"] = [uuid for uuid in bad["missing"] if uuid in left]
+    __salt__["orthanc_backup_note.prove"](job["folder"], newest["short_id"], studies)
     return {
         "snapshot": newest["short_id"],
         "repository": __salt__["orthanc_restic.known"](job["folder"]).get(job["repository"]),

@@ -119,7 +119,16 @@ def _study_into(job: dict, backup: dict, target: str, study: str) -> list:
 def _of_study(index, study: str) -> list:
     found = index.ask(STUDY.format(name=study))
     if not found:
-        raise CommandExecutionError(f"the study {study} is not in this backup")
+        raise CommandExecutionError(
+            f"the study {study} is not in this backup; snapshot= takes another one, of those that"
+            " orthanc.backups lists"
+        )
+    if len(found) > 1:
+        names = ", ".join(name for (name,) in found)
+        raise CommandExecutionError(
+            f"studies of several patients are called {study}; name one by its Orthanc identifier:"
+            f" {names}"
+        )
     return index.ask(FILES.format(name=found[0][0]))
 
 

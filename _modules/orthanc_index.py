@@ -57,8 +57,8 @@ STUDY = (
     " LEFT JOIN MainDicomTags d ON d.id = s.internalId AND d.tagGroup = 8 AND d.tagElement = 32"
     " WHERE s.resourceType = {study}"
 )
-# The images of each study by Modality, the title of who sent them and SeriesDate: how many they are,
-# and the size of their files.
+# The images of each study by Modality, the title of who sent them, and SeriesDate: how many there
+# are, and the size of their files.
 PARTS = (
     "SELECT s.publicId, {hex}m.value{end}, {hex}t.value{end}, {hex}d.value{end}, count(*),"
     " sum(coalesce(f.size, 0))"
@@ -153,8 +153,8 @@ class Index:
         """
         Return what is known of each study, by its name: its ``patient`` and whether that is
         ``protected``; when the last image was ``received``; StudyDate, and the ``dates`` of those
-        of its series that have one; its ``parts``, each a Modality and the title of who sent it; and
-        how many ``instances`` and ``bytes`` it has.
+        of its series that have one; its ``parts``, each a Modality and the title of who sent it;
+        and how many ``instances`` and ``bytes`` it has.
         """
         found = {
             name: {

@@ -164,29 +164,34 @@ def _plan(job: dict) -> dict:
     """Return what is due now, what is held back for which reason, and why nothing is to go."""
     options = __salt__["orthanc_folder.located"](job["config"])
     account = __salt__["orthanc_backup_job.account"](job)
-    reasons, proven = [], {}
-    if not job["unproven"]:
-        try:
-            proven = _proven()
-        except CommandExecutionError as err:
-            reasons.append(f"no backup is proven: {err}")
     with __salt__["orthanc_index.opened"](options, account) as index:
         studies = index.all_studies()
+    reasons, backup, proven = [], {}, None
+    if not job["unproven"]:
+        try:
+            backup, proven = _proven(studies)
+        except CommandExecutionError as err:
+            reasons.append(f"no backup is proven: {err}")
     now = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     due, held = __salt__["orthanc_retention_rules.decide"](
-        studies, job["rules"], datetime.date.today(), proven.get("until")
+        studies, job["rules"], datetime.date.today(), proven
     )
     reasons += __salt__["orthanc_retention_rules.objections"](studies, due, now, job["max_percent"])
     if job["dry_run"]:
         reasons.append(IS_DRY)
     found = {"studies": len(studies), "due": due, "held": held, "reasons": reasons}
-    return {**found, "backup": {name: proven[name] for name in ("snapshot", "made") if proven}}
+    return {**found, "backup": backup}
 
 
-def _proven() -> dict:
-    backup = __salt__["orthanc_backup_job.job"]()
-    repository = __salt__["orthanc_restic.known"](backup["folder"]).get(backup["repository"])
-    return __salt__["orthanc_backup_note.proven"](backup["config"], repository)
+def _proven(studies: dict) -> tuple:
+    """Return the backup that the last drill has proven, and the studies that it has as they are."""
+    job = __salt__["orthanc_backup_job.job"]()
+    repository = __salt__["orthanc_restic.known"](job["folder"]).get(job["repository"])
+    backup = __salt__["orthanc_backup_note.proven"](
+        job["config"], repository, lambda: __salt__["orthanc_restic.snapshots"](job, job["host"])
+    )
+    drilled = backup.pop("drilled")
+    return backup, __salt__["orthanc_backup_note.proves"](job["folder"], drilled, studies)
 
 
 def _delete(job: dict, done: dict) -> None:

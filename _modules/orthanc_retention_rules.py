@@ -19,18 +19,17 @@ import re
 NO_RULE = "no rule is for it"
 PARTLY = "no rule is for some of its series"
 YOUNG = "not old enough"
-NO_DATE = "its StudyDate, or that of a series, is missing or is none"
+NO_DATE = "its StudyDate is missing, or is no date, or a SeriesDate is none"
 UNLIKELY = "a date that clocks fall back to, or before there were X-rays"
 FUTURE = "a date in the future"
 NOT_RECEIVED = "when it was received is not known"
 TOO_EARLY = "received before it was made, by a clock that was wrong"
 PROTECTED = "of a protected patient"
-NOT_PROVEN = "not yet in the backup that was proven"
+NOT_PROVEN = "not, or not as it is now, in the backup that was proven"
 # No image is older, and none was received before the first release of Orthanc.
 FIRST_IMAGE, FIRST_ORTHANC = datetime.date(1895, 11, 8), datetime.date(2012, 7, 19)
 # What clocks show that have lost their time.
 RESET = {datetime.date(year, 1, 1) for year in (1900, 1970, 1980, 2000)}
-OLDEST = FIRST_ORTHANC.strftime("%Y%m%d")
 
 
 def decide(studies, rules, today, proven=None):
@@ -49,8 +48,8 @@ def decide(studies, rules, today, proven=None):
         The date, a ``datetime.date``.
 
     proven
-        Until when a study must have been received to be in the backup that was proven, as Orthanc
-        writes times; None where that is no matter.
+        The identifiers of those that are in the backup that was proven; None where that is no
+        matter.
 
     Returns a tuple: the studies that are due, the oldest first, each with its ``id``, the ``date``
     that counted and the texts of its ``rules``; and how many stay for which reason, a mapping.
@@ -60,7 +59,7 @@ def decide(studies, rules, today, proven=None):
         used, why = _judged(study, rules, today)
         if not why and study["protected"]:
             why = PROTECTED
-        elif not why and proven is not None and not OLDEST < study["received"] <= proven:
+        elif not why and proven is not None and identifier not in proven:
             why = NOT_PROVEN
         if why:
             held[why] += 1

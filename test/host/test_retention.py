@@ -26,6 +26,16 @@ function IncomingHttpRequestFilter(method, uri)
   return true
 end
 """
+# Whoever may listen where Orthanc is away, and hopes to be told a password.
+FAKE = """
+import socket
+listening = socket.create_server(("127.0.0.1", 8042))
+print("listens", flush=True)
+while True:
+    connection, _ = listening.accept()
+    print(connection.recv(4096), flush=True)
+    connection.close()
+"""
 # When the last image came, as the index has it.
 AGE = """
 import sqlite3, sys
@@ -114,6 +124,10 @@ def apply(server, **retention):
     return server.apply(**{**server.settings, "retention": settings})
 
 
+# Of which another image comes after the backup.
+LATE = {"PatientID": "L", "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.6"}
+
+
 @pytest.fixture(scope="module")
 def known(server, image):
     """Studies of all sorts, by what they are."""
@@ -133,15 +147,14 @@ def known(server, image):
         "by gateway": sent(server, image(StudyDate="20250102"), "GATE"),
         "by gateway lately": sent(server, image(**old), "GATE"),
         "by another": sent(server, image(StudyDate="20250102"), "CT1"),
-        "not yet in a backup": stored(server, image(**old)),
+        "not yet in a backup": stored(server, image(**old, **LATE)),
     }
     assert stored(server, image(**both, Modality="MG")) == found["mixed"]
     assert (
         stored(server, image(**old, **gone, PatientID="Y", PatientName="Doe^Jane")) == found["old"]
     )
     protect(server, found["protected"])
-    days = {**dict.fromkeys(found.values(), 100), found["by gateway lately"]: 80}
-    age(server, {**days, found["not yet in a backup"]: 0.1})
+    age(server, {**dict.fromkeys(found.values(), 100), found["by gateway lately"]: 80})
     return found
 
 
@@ -162,7 +175,8 @@ def test_at_first_studies_are_only_listed(server, known):
     assert (found["studies"], found["due"], found["nights"]) == (len(known), 4, 1)
     assert sum(found["held back"].values()) == len(known) - 4
     assert found["held back"]["of a protected patient"] == 1
-    assert found["held back"]["its StudyDate, or that of a series, is missing or is none"] == 1
+    why = "its StudyDate is missing, or is no date, or a SeriesDate is none"
+    assert found["held back"][why] == 1
     assert found["held back"]["a date in the future"] == 1
     assert len(called(server, "limit=1")["list"]) == 1
     why = str(found["nothing is deleted"])
@@ -196,10 +210,17 @@ def test_nothing_goes_without_a_proven_backup(server, known):
     assert sorted(studies(server)) == sorted(known.values())
 
 
-def test_what_is_due_goes_and_nothing_else(server, known):
+def test_what_is_due_goes_and_nothing_else(server, known, image):
     server.call("orthanc.drill")
+    later = stored(server, image(StudyDate="20100102", **LATE))
+    assert later == known["not yet in a backup"]
     before = files(server)
     assert called(server)["nothing is deleted"] == []
+    # Whoever empties the repository, or whose disk is not mounted, has no backup.
+    server.run(f"mv {REPOSITORY}/snapshots /srv/snapshots; mkdir {REPOSITORY}/snapshots")
+    (why,) = called(server)["nothing is deleted"]
+    assert "is not in the repository any more" in why
+    server.run(f"rmdir {REPOSITORY}/snapshots; mv /srv/snapshots {REPOSITORY}")
     # More than that looks like a wrong clock.
     apply(server, dry_run=False, max_percent=10)
     assert "more than orthanc:retention:max_percent" in str(called(server)["nothing is deleted"])
@@ -208,7 +229,7 @@ def test_what_is_due_goes_and_nothing_else(server, known):
     apply(server, dry_run=False)
     done = called(server, "test=False")
     assert (done["deleted"], done["kept"], done["due"]) == (3, 0, 3)
-    assert done["held"]["not yet in the backup that was proven"] == 1
+    assert done["held"]["not, or not as it is now, in the backup that was proven"] == 1
     left = {study for name, study in known.items() if name not in DUE}
     assert set(studies(server)) == left
     gone = before - files(server)
@@ -275,6 +296,15 @@ def test_who_cannot_be_asked_is_named(server, users):
     server.run("systemctl stop orthanc")
     said = str(server.call("orthanc.retention", "test=False", check=False))
     assert "Orthanc gives no answer at http://127.0.0.1:8042" in said
+    server.write("/srv/fake.py", FAKE)
+    server.run("install -m 755 $(readlink -f /usr/bin/python3) /usr/local/bin/orthanc")
+    words = "/usr/local/bin/orthanc /srv/fake.py"
+    server.run(f"systemd-run --unit=fake --uid=nobody -p StandardOutput=file:/srv/told {words}")
+    server.wait_for_port()
+    said = str(server.call("orthanc.retention", "test=False", check=False))
+    assert "is not Orthanc, but /usr/local/bin/orthanc of the account" in said
+    server.run("systemctl stop fake; rm /usr/local/bin/orthanc")
+    assert server.read("/srv/told") == "listens\n"
     server.run("systemctl start orthanc")
     server.wait_for_port()
     settings = {**server.settings, "users": {"rita": users["rita"]}}

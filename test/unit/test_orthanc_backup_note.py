@@ -68,7 +68,7 @@ WELL = {
 }
 
 
-def proven(tmp_path, **other):
+def proven(tmp_path, snapshots=None, **other):
     """What is proven, where the note is good but for this; times are in days from now."""
     config, now = str(tmp_path / "orthanc"), time.time()
     found = {
@@ -76,21 +76,57 @@ def proven(tmp_path, **other):
         for what, one in {**WELL, **other}.items()
     }
     note._add(config, found)
-    return note.proven(config, "id")
+    # A backup of the time after the drill's.
+    later = {"short_id": "7e1d2b3c", "time": "2026-11-30T01:00:00Z"}
+    given = [{"short_id": "5f0c1a2b", "time": found["drill"].get("made")}, later]
+    return note.proven(config, "id", lambda: given if snapshots is None else snapshots)
+
+
+def test_a_drill_proves_the_backup_that_it_restored(tmp_path):
+    found = proven(tmp_path)
+    assert found == {"snapshot": "5f0c1a2b", "made": MADE, "drilled": "5f0c1a2b"}
+
+
+# Of the time before it, whatever the letters say; and of a second after it.
+BEFORE = ("2026-11-29T02:10:05.1+01:30", "2026-11-28T20:10:03-05:00")
+AFTER = "2026-11-29T01:10:05Z"
+
+
+def test_where_keep_has_let_it_go_a_later_one_has_all_of_it(tmp_path):
+    listed = [{"short_id": time, "time": time} for time in (*BEFORE, AFTER)]
+    found = proven(tmp_path, snapshots=listed)
+    assert found == {"snapshot": AFTER, "made": AFTER, "drilled": "5f0c1a2b"}
+    for gone in ([], listed[:-1]):
+        with pytest.raises(CommandExecutionError, match="not in the repository any more"):
+            proven(tmp_path, snapshots=gone)
+
+
+STUDY = {"received": "20240101T120000", "instances": 2, "bytes": 100, "protected": False}
 
 
 @pytest.mark.parametrize(
-    ("made", "until"),
+    ("change", "is_proven"),
     [
-        (MADE, "20261128T011004"),
-        ("2026-11-29T02:10:04Z", "20261128T021004"),
-        ("2026-11-29T02:10:04.1-05:00", "20261128T071004"),
-        ("2026-03-01T00:30:00+14:00", "20260227T103000"),
+        ({}, True),
+        ({"protected": True}, True),
+        # An image came, was taken out, or was replaced.
+        ({"received": "20240101T120001"}, False),
+        ({"received": ""}, False),
+        ({"instances": 1}, False),
+        ({"bytes": 101}, False),
     ],
 )
-def test_a_drill_proves_what_was_received_a_day_before_its_backup(tmp_path, made, until):
-    found = proven(tmp_path, drill={**PROVES, "made": made})
-    assert found == {"snapshot": "5f0c1a2b", "made": made, "until": until}
+def test_a_study_is_proven_as_it_was_in_the_backup(tmp_path, change, is_proven):
+    folder, other = str(tmp_path), {**STUDY, "received": "20240202T000000"}
+    assert note.proves(folder, "a", {"s": STUDY}) == set()
+    note.prove(folder, "a", {"s": STUDY, "t": other})
+    now = {"s": {**STUDY, **change}, "t": other, "u": STUDY}
+    assert note.proves(folder, "a", now) == ({"s", "t"} if is_proven else {"t"})
+    # Of another drill, as one that was killed before it noted that it was good.
+    assert note.proves(folder, "b", now) == set()
+    assert (tmp_path / "proven").stat().st_mode & 0o777 == 0o600
+    note.prove(folder, "b", {})
+    assert note.proves(folder, "b", now) == set()
 
 
 def test_a_weekly_backup_is_recent(tmp_path):

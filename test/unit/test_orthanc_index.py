@@ -1,5 +1,7 @@
 """A dump of PostgreSQL, read as an index."""
 
+import pathlib
+
 import orthanc_extract
 import orthanc_index
 import orthanc_postgresql
@@ -49,8 +51,19 @@ def test_a_study_is_found_in_a_dump(dump, name):
     with orthanc_index.of_dump(dump) as index:
         assert orthanc_extract._of_study(index, name) == [("aa-4", "one", 1)]
         for other in ("aa-1", "aa-3", "16"):
-            with pytest.raises(CommandExecutionError, match="not in this backup"):
+            with pytest.raises(CommandExecutionError, match="not in this backup; snapshot="):
                 orthanc_extract._of_study(index, other)
+
+
+def test_a_study_of_two_patients_is_none(dump):
+    """Two patients may have the same StudyInstanceUID, as where one was entered twice."""
+    path = pathlib.Path(dump)
+    text = path.read_text().replace("3\t2\taa-3", "5\t1\tbb-2\t9\n3\t2\taa-3")
+    path.write_text(text.replace("2\t16\t16", "5\t32\t13\t1.2.3\n2\t16\t16"))
+    with orthanc_index.of_dump(dump) as index:
+        with pytest.raises(CommandExecutionError, match=r"several patients .* aa-2, bb-2"):
+            orthanc_extract._of_study(index, "1.2.3")
+        assert orthanc_extract._of_study(index, "aa-2") == [("aa-4", "one", 1)]
 
 
 def test_a_dump_that_cannot_be_read_is_said(dump, monkeypatch):
