@@ -311,6 +311,9 @@ def forget(job):
     Raises CommandExecutionError if that failed.
     """
     kept = [f"--keep-{kind}={number}" for kind, number in sorted(job["keep"].items()) if number]
+    # The last one of a day has not what was deleted that day.
+    days = job["keep"].get("daily")
+    kept += [f"--keep-within={days}d"] if days else []
     if kept:
         words = ["forget", "--host", job["host"], "--tag", TAG, "--group-by", "host", "--prune"]
         _succeed(job, _patient(job, [*words, *kept]), "old backups cannot be removed")

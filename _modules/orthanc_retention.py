@@ -205,8 +205,11 @@ def _delete(job: dict, done: dict) -> None:
     done.update(due=len(plan["due"]), held=plan["held"], backup=plan["backup"])
     if plan["reasons"]:
         raise CommandExecutionError("; ".join(plan["reasons"]))
+    restored = _restored(job)
     for number, study in enumerate(plan["due"]):
         began = time.monotonic()
+        if _restored(job) != restored:
+            raise CommandExecutionError("a backup is restored into the server meanwhile")
         if began > deadline:
             log.info("%s studies are left for the next night", len(plan["due"]) - number)
             break
@@ -216,6 +219,11 @@ def _delete(job: dict, done: dict) -> None:
         time.sleep(max(pause - took, took))
     if done["failed"]:
         raise CommandExecutionError(f"Orthanc did not delete {done['failed']} studies; see {LOG}")
+
+
+def _restored(job: dict):
+    """Return which backup was restored last into the server, if any."""
+    return __salt__["orthanc_backup_note.read"](job["config"]).get("restored")
 
 
 def _delete_one(server: tuple, study: dict, done: dict, backup: dict) -> None:
@@ -246,7 +254,7 @@ def _delete_one(server: tuple, study: dict, done: dict, backup: dict) -> None:
 def _changed(server: tuple, study: dict, now: dict):
     """Return why a study is not to go that the index had for due; None where it is."""
     date = now["MainDicomTags"].get("StudyDate", "").strip()
-    if (now["LastUpdate"], date) != (study["received"], study["StudyDate"]):
+    if (now.get("LastUpdate"), date) != (study["received"], study["StudyDate"]):
         return "it has changed since it was listed"
     if not now["IsStable"]:
         return "images of it are coming in"

@@ -59,6 +59,9 @@ def decide(studies, rules, today, proven=None):
         used, why = _judged(study, rules, today)
         if not why and study["protected"]:
             why = PROTECTED
+        elif not why and not study["received"]:
+            # Whether images came since could not be told.
+            why = NOT_RECEIVED
         elif not why and proven is not None and identifier not in proven:
             why = NOT_PROVEN
         if why:
@@ -89,7 +92,9 @@ def _rule_of(part, rules: list):
     """Return the first rule that fits images by their modality and the title of who sent them."""
     modality, title = part
     for rule in rules:
-        if modality in rule.get("modality", [modality]) and title in rule.get("aet", [title]):
+        modalities = rule.get("modality", [modality.upper()])
+        # Devices write it in small letters, too.
+        if modality.upper() in modalities and title in rule.get("aet", [title]):
             return rule
     return None
 

@@ -253,10 +253,22 @@ def test_what_is_due_goes_and_nothing_else(server, known, image):
     run = server.state()
     assert run.ok, str(run)
     assert run.changes == {}
-    # It is not lost.
-    study = f"study={first['StudyInstanceUID']}"
-    server.call("orthanc.restore", "target=/srv/study", study)
+
+
+def test_a_deleted_study_comes_back(server, known):
+    before = set(studies(server))
+    first = next(line for line in log(server) if line.get("study") == known["old"])
+    # Another backup of this day has it no more.
+    server.call("orthanc.backup")
+    words = ["orthanc.restore", "target=/srv/study", f"study={first['StudyInstanceUID']}"]
+    assert "snapshot= takes another one" in str(server.call(*words, check=False))
+    server.call(*words, f"snapshot={first['backup']['snapshot']}")
     assert len(server.run("ls -R /srv/study | grep dcm").out.split()) == 2
+    for file in server.path("/srv/study").glob("*.dcm"):
+        assert stored(server, file) == known["old"]
+    assert set(studies(server)) == {*before, known["old"]}
+    protect(server, known["old"])
+    assert called(server)["held back"]["of a protected patient"] == 2
 
 
 def test_a_run_that_is_killed_leaves_nothing_half_done(server, known, image):

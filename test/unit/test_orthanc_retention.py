@@ -136,7 +136,9 @@ BOTH = {"modality": ["CT"], "aet": ["CT1"], "older_than": "5 years", "by": "stud
         ([("US", ""), ("CR", "X")], [US_5], "due"),
         ([("MR", "")], [US_5], rules.NO_RULE),
         ([("", "")], [US_5], rules.NO_RULE),
-        ([("us", "")], [US_5], rules.NO_RULE),
+        ([("us", "")], [US_5], "due"),
+        # As of a device that keeps to no rules: it is not for the ones behind.
+        ([("mg", "")], [MG_20, TEN_YEARS], rules.YOUNG),
         ([("US", ""), ("SR", "")], [US_5], rules.PARTLY),
         ([("US", ""), ("", "")], [US_5], rules.PARTLY),
         ([("US", "CT1")], [CT1_5], "due"),
@@ -188,6 +190,8 @@ def test_rules_by_both_dates_have_both_to_agree():
 def test_only_what_is_in_the_proven_backup_goes(proven, why):
     assert outcome(study(), TEN_YEARS, proven=proven) == why
     assert outcome(study("20250102"), TEN_YEARS, proven=proven) == rules.YOUNG
+    # Whether images came since could not be told.
+    assert outcome(study(received=""), TEN_YEARS, proven=proven) == rules.NOT_RECEIVED
 
 
 def test_protected_patients_stay():
@@ -400,6 +404,7 @@ NOW_THERE = {
         ({"LastUpdate": "20240101T120001"}, 0, 200, ["kept"]),
         ({"MainDicomTags": {"StudyDate": "20200102"}}, 0, 200, ["kept"]),
         ({"MainDicomTags": {}}, 0, 200, ["kept"]),
+        ({"LastUpdate": None}, 0, 200, ["kept"]),
     ],
 )
 def test_a_study_is_looked_at_again_before_it_goes(host, monkeypatch, now, protected, code, events):
@@ -419,6 +424,30 @@ def test_a_study_is_looked_at_again_before_it_goes(host, monkeypatch, now, prote
     assert [json.loads(one)["event"] for one in (host / "log").read_text().splitlines()] == events
     assert done["deleted"] == events.count("deleted")
     assert done["failed"] == (code == 500)
+
+
+def test_what_is_restored_meanwhile_is_not_deleted_again(host, monkeypatch):
+    salt, config = orthanc_retention.__salt__, str(host / "etc")
+    plan = {
+        "due": [{**OLD, "id": "a"}, {**OLD, "id": "b"}],
+        "held": {},
+        "backup": {},
+        "reasons": [],
+    }
+    monkeypatch.setattr(orthanc_retention, "_plan", lambda job: plan)
+    monkeypatch.setattr(orthanc_retention, "_server", lambda job: ("http://x", None))
+    monkeypatch.setattr(orthanc_retention.time, "sleep", lambda _: None)
+    gone = []
+
+    def delete(server, study, done, backup):
+        gone.append(study["id"])
+        salt["orthanc_backup_note.restored"](config)
+
+    monkeypatch.setattr(orthanc_retention, "_delete_one", delete)
+    salt["orthanc_backup_note.end"](config, "drill", {"error": None})
+    with pytest.raises(CommandExecutionError, match="is restored into the server meanwhile"):
+        orthanc_retention.run(str(host / "job"))
+    assert gone == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -479,7 +508,7 @@ def test_it_goes_slowly_and_ends_in_time(host, monkeypatch, rate, took, hours, p
     monkeypatch.setattr(orthanc_retention, "_server", lambda job: ())
     plan = {"due": list("abcd"), "held": {}, "backup": {}, "reasons": []}
     monkeypatch.setattr(orthanc_retention, "_plan", lambda job: plan)
-    job = {"dry_run": False, "hours": hours, "rate": rate}
+    job = {"dry_run": False, "hours": hours, "rate": rate, "config": str(host / "etc")}
     orthanc_retention._delete(job, {"failed": 0})
     assert slept == pauses
     assert done == list("abcd")[: len(pauses)]
