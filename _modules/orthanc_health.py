@@ -129,6 +129,8 @@ def _get(case: dict, path: str):
     users = case["options"].get("RegisteredUsers") or {}
     for account in [None, *users.items()]:
         ask, url = __salt__["orthanc_http.ask"], case["url"] + path
+        if account:
+            __salt__["orthanc_server.require_orthanc"](case["config"])
         code, found = ask(url, account=account, timeout=LIMIT)
         if code not in (401, 403):
             if found is None:

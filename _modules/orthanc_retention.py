@@ -124,18 +124,7 @@ def _server(job: dict) -> tuple:
     config = job["config"]
     address = __salt__["orthanc_server.url"](config)
     # Nobody else is told a password.
-    port = __salt__["orthanc_server.port"](config)
-    holders = __salt__["orthanc_host.holders"](port)
-    others = [path for path in holders if os.path.basename(path).lower() != "orthanc"]
-    if others:
-        raise CommandExecutionError(f"at {address} is not Orthanc, but {others[0]}")
-    # Whoever may listen where Orthanc is away may call a program as he likes.
-    trusted = {0, __salt__["orthanc_host.account"](job["user"]).pw_uid}
-    strangers = __salt__["orthanc_host.owners"](port) - trusted
-    if strangers:
-        raise CommandExecutionError(
-            f"at {address} is not Orthanc, but {holders[0]} of the account {min(strangers)}"
-        )
+    __salt__["orthanc_server.require_orthanc"](config)
     users = __salt__["orthanc_folder.effective"](config).get("RegisteredUsers") or {}
     for account in (None, *sorted(users.items())):
         if all(_code((address, account), *one) not in DENIED for one in NEEDED):
@@ -210,6 +199,8 @@ def _delete(job: dict, done: dict) -> None:
         began = time.monotonic()
         if _restored(job) != restored:
             raise CommandExecutionError("a backup is restored into the server meanwhile")
+        # It may have been restarted.
+        __salt__["orthanc_server.require_orthanc"](job["config"])
         if began > deadline:
             log.info("%s studies are left for the next night", len(plan["due"]) - number)
             break

@@ -148,6 +148,28 @@ def backend(config):
     return __salt__["orthanc_host.backend"](os.path.join(folder, "index"))
 
 
+def require_orthanc(config):
+    """
+    Part of the formula. Return nothing if nobody but Orthanc listens at its port, or nobody at all.
+    Who is about to send a password asks this right before.
+
+    config
+        The path of the folder of the configuration.
+
+    Raises CommandExecutionError if somebody else does.
+    """
+    number, name = port(config), __salt__["orthanc_tables.get"]("SERVER")
+    account = __salt__["orthanc_host.account"](name)
+    holders = __salt__["orthanc_host.holders"](number)
+    others = [path for path in holders if os.path.basename(path).lower() != name]
+    # Whoever may listen where Orthanc is away may call a program as he likes.
+    strangers = __salt__["orthanc_host.owners"](number) - {0, account.pw_uid if account else 0}
+    if others or strangers:
+        who = (others or holders or ["a program"])[0]
+        of = f" of the account {min(strangers)}" if strangers else ""
+        raise CommandExecutionError(f"at the port {number} is not Orthanc, but {who}{of}")
+
+
 def require_postgresql(config):
     """
     Part of the formula. Return nothing if the Orthanc that runs keeps its index in PostgreSQL.

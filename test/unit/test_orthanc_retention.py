@@ -365,7 +365,7 @@ def test_a_program_of_that_name_is_not_orthanc_for_all_that(host, monkeypatch):
         assert salt["orthanc_host.owners"](port) == {os.geteuid()}
     assert salt["orthanc_host.owners"](port) == set()
     monkeypatch.setitem(salt, "orthanc_host.holders", lambda port: ["/home/eve/orthanc"])
-    monkeypatch.setitem(salt, "orthanc_host.owners", lambda port: {os.geteuid(), 4711})
+    monkeypatch.setitem(salt, "orthanc_host.owners", lambda port: {0, 4711})
     monkeypatch.setitem(salt, "orthanc_http.ask", None)
     with pytest.raises(CommandExecutionError, match="/home/eve/orthanc of the account 4711"):
         orthanc_retention._server(json.loads((host / "job").read_text()))
@@ -424,6 +424,20 @@ def test_a_study_is_looked_at_again_before_it_goes(host, monkeypatch, now, prote
     assert [json.loads(one)["event"] for one in (host / "log").read_text().splitlines()] == events
     assert done["deleted"] == events.count("deleted")
     assert done["failed"] == (code == 500)
+
+
+def test_before_each_study_it_is_made_sure_that_it_is_orthanc(host, monkeypatch):
+    """Somebody may wait for the moment of a restart, for as long as a night."""
+    gone, ids = [], {0}
+    plan = {"due": [OLD, OLD], "held": {}, "backup": {}, "reasons": []}
+    monkeypatch.setattr(orthanc_retention, "_plan", lambda job: plan)
+    monkeypatch.setattr(orthanc_retention, "_server", lambda job: ("http://x", None))
+    monkeypatch.setattr(orthanc_retention.time, "sleep", lambda _: ids.add(4711))
+    monkeypatch.setattr(orthanc_retention, "_delete_one", lambda *given: gone.append(given))
+    monkeypatch.setitem(orthanc_retention.__salt__, "orthanc_host.owners", lambda port: ids)
+    with pytest.raises(CommandExecutionError, match=r"is not Orthanc, but .* of the account 4711"):
+        orthanc_retention.run(str(host / "job"))
+    assert len(gone) == 1
 
 
 def test_what_is_restored_meanwhile_is_not_deleted_again(host, monkeypatch):
