@@ -128,6 +128,7 @@ def judge(name, before, options):
     noted = read(name)
     known = [noted.get("begun", {}).get("target"), *noted.get("kept", ())]
     known += noted.get("forgotten", ())
-    if before and old != new and new in known:
+    # Of one that cannot be told, nothing is noted.
+    if before and new and old != new and new in known:
         return [(["PostgreSQL", "EnableIndex"], STALE.format(new))]
     return None

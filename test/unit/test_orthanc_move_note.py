@@ -107,3 +107,9 @@ def test_who_comes_from_a_database_is_told_once(name, before, options, images, t
     seen = {"storage": {"images": images}}
     assert orthanc_move_note.is_told(name, before, options, seen) == told
     assert not orthanc_move_note.is_told(name, before, options, {})
+
+
+def test_of_an_index_that_cannot_be_told_nothing_is_said(name):
+    cannot_be_read = {"PostgreSQL": {"EnableIndex": True, "ConnectionUri": "password=a blank"}}
+    for options in (MYSQL, cannot_be_read):
+        assert orthanc_move_note.judge(name, SQLITE, options) is None
