@@ -113,12 +113,19 @@ def mirror() -> str:
 def cached(name: str, recipe: str, build) -> pathlib.Path:
     """Return the folder that ``build(folder)`` makes, built again only if its recipe changed."""
     folder = CACHE / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / f".{name}.lock", "w") as lock:
-        # Another worker of the same test run may be building it.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # Another worker of the same test run may be building it.
+    with locked(name):
         _build(name, folder, build)
     return folder
+
+
+@contextlib.contextmanager
+def locked(name: str):
+    """Keep other test runs of this machine from what is done meanwhile, by a name for it."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / f".{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _build(name: str, folder: pathlib.Path, build) -> None:
@@ -249,21 +256,9 @@ class Network:
     """A bridge on this machine that joins the hosts, with a way out through this machine."""
 
     def __init__(self) -> None:
-        words = local("ip", "-o", "-4", "address").stdout.split()
-        taken = [ipaddress.ip_interface(word).ip for word in words if word.count(".") == 3]
-        # Workers of one test run start at the same time; each begins to look at a place of its own.
-        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-        nets = (ipaddress.ip_network(f"10.213.{n}.0/24") for n in range(16 * worker, 256))
-        self.net = next(net for net in nets if not any(address in net for address in taken))
-        self.name = f"ofb{self.net[1].packed[2]}"
-        self.gateway = str(self.net[1])
-        self.addresses = (str(address) for address in itertools.islice(self.net.hosts(), 1, None))
-        # A bridge without an address of its own takes the lowest one of what is on it, another one
-        # when hosts come and go: those that stay lose the way to this machine for seconds.
-        own = f"02:0f:00:00:00:{self.net[1].packed[2]:02x}"
-        local("ip", "link", "add", self.name, "address", own, "type", "bridge")
-        local("ip", "address", "add", f"{self.gateway}/24", "dev", self.name)
-        local("ip", "link", "set", self.name, "up")
+        # Workers of one test run start at the same time.
+        with locked("network"):
+            self._begin()
         pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         self.nft("add", "table", "ip", self.name)
         self.nft(
@@ -274,6 +269,22 @@ class Network:
             *("add", "rule", "ip", self.name, "out", "ip", "saddr", str(self.net)),
             *("ip", "daddr", "!=", str(self.net), "masquerade"),
         )
+
+    def _begin(self) -> None:
+        """Make the bridge, with the first net that nobody has."""
+        words = local("ip", "-o", "-4", "address").stdout.split()
+        taken = [ipaddress.ip_interface(word).ip for word in words if word.count(".") == 3]
+        nets = (ipaddress.ip_network(f"10.213.{n}.0/24") for n in range(256))
+        self.net = next(net for net in nets if not any(address in net for address in taken))
+        self.name = f"ofb{self.net[1].packed[2]}"
+        self.gateway = str(self.net[1])
+        self.addresses = (str(address) for address in itertools.islice(self.net.hosts(), 1, None))
+        # A bridge without an address of its own takes the lowest one of what is on it, another one
+        # when hosts come and go: those that stay lose the way to this machine for seconds.
+        own = f"02:0f:00:00:00:{self.net[1].packed[2]:02x}"
+        local("ip", "link", "add", self.name, "address", own, "type", "bridge")
+        local("ip", "address", "add", f"{self.gateway}/24", "dev", self.name)
+        local("ip", "link", "set", self.name, "up")
 
     @staticmethod
     def nft(*words: str) -> None:
