@@ -80,6 +80,13 @@ MEANINGS = (
     (NO_FOLDER, "the repository is no folder that can be used; see orthanc:backup:repository"),
     (NOT_THERE, "there is no repository; is its disk mounted, and the path the right one?"),
     ("already locked", "another backup of the repository does not end, or `restic unlock` it"),
+    (
+        # restic may have ended before it has read why ssh did.
+        "unable to start the sftp session",
+        "the other host does not let this one in, or has no sftp for it; with"
+        " orthanc:backup_key:enabled, `salt-call orthanc.backup_key` shows the key that it has to"
+        " know",
+    ),
 )
 # How many of its last lines are told.
 LINES = 3

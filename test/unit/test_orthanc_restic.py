@@ -43,6 +43,11 @@ def test_what_is_not_reached_over_ssh_needs_none(repository):
         ("Fatal: wrong password or no key found", "put the one with which it was made into /f/p"),
         ("Save: write /srv/x: no space left on device", "the disk of the repository is full"),
         ("me@far: Permission denied (publickey).", "orthanc.backup_key"),
+        ("unable to start the sftp session, error: EOF", "orthanc.backup_key` shows the key"),
+        (
+            "ssh: connect to host far port 22: Connection refused\nunable to start the sftp session",
+            "the other host does not answer",
+        ),
         (
             '{"message_type":"exit_error","code":1,"message":"Fatal: odd"}',
             "restic says: Fatal: odd",
