@@ -45,7 +45,7 @@ def test_what_is_not_reached_over_ssh_needs_none(repository):
         ("me@far: Permission denied (publickey).", "orthanc.backup_key"),
         ("unable to start the sftp session, error: EOF", "orthanc.backup_key` shows the key"),
         (
-            "ssh: connect to host far port 22: Connection refused\nunable to start the sftp session",
+            "ssh: connect to host far: Connection refused\nunable to start the sftp session",
             "the other host does not answer",
         ),
         (
