@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
-import json
 import logging
 import os
 import random
@@ -21,9 +20,7 @@ import socket
 import struct
 import subprocess
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
@@ -40,6 +37,8 @@ DATABASE, SUPERUSER = "orthanc_drill", "postgres"
 ASKED = 200
 # How long Orthanc may take to answer, in seconds.
 PATIENCE = 60
+# Where the restored Orthanc answers.
+HERE = "http://127.0.0.1:{}"
 # How many of the files that are not as they should be are named.
 NAMED = 100
 # See unshare(2), and netdevice(7) for the device `lo`.
@@ -331,8 +330,7 @@ def _leave_the_network() -> bool:
 def _wait(process, output: str, port: int) -> None:
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError, ValueError):
-            _ask(port, "GET", "/system")
+        if __salt__["orthanc_http.answers"](HERE.format(port), PATIENCE):
             return
         time.sleep(0.1)
     with open(output, errors="replace") as file:
@@ -342,21 +340,12 @@ def _wait(process, output: str, port: int) -> None:
     )
 
 
-def _ask(port: int, method: str, path: str):
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", method=method, data=b"" if method == "POST" else None
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=PATIENCE) as response:
-        return json.loads(response.read().decode())
-
-
 def _is_sound(image: str, port: int) -> bool:
     """Return whether Orthanc itself finds an image to be what was stored."""
-    try:
-        _ask(port, "POST", f"/instances/{image}/attachments/dicom/verify-md5")
-    except urllib.error.HTTPError:
+    url = f"{HERE.format(port)}/instances/{image}/attachments/dicom/verify-md5"
+    code, _ = __salt__["orthanc_http.ask"](url, "POST", timeout=PATIENCE, data=b"")
+    if code != 200:
         raise CommandExecutionError(
             f"the restored Orthanc does not have the image {image} as it was stored"
-        ) from None
+        )
     return True

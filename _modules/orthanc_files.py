@@ -156,6 +156,19 @@ def is_unfinished(path):
     return re.match(rf"\..+{re.escape(NEW)}-", os.path.basename(path)) is not None
 
 
+def changes(words):
+    """
+    Part of the formula. Return what a state reports of what becomes of paths.
+
+    words
+        A mapping from path to a word, such as "written" or "removed".
+    """
+    return {
+        path: {"old": "there" if os.path.lexists(path) else None, "new": word}
+        for path, word in words.items()
+    }
+
+
 def sweep(path):
     """
     Part of the formula. Remove what a run that was killed left behind of a file that it wrote.

@@ -41,7 +41,7 @@ def answers(address, timeout=5):
 
 def _opener():
     # Its own certificate is for the name by which clients know it, not for 127.0.0.1.
-    unverified = ssl.create_default_context()
+    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
     return urllib.request.build_opener(
@@ -49,7 +49,7 @@ def _opener():
     )
 
 
-def ask(url, method="GET", account=None, timeout=60):
+def ask(url, method="GET", account=None, timeout=60, data=None):
     """
     Part of the formula. Send a request to the Orthanc of this host.
 
@@ -65,11 +65,15 @@ def ask(url, method="GET", account=None, timeout=60):
     timeout
         For how many seconds to wait at most.
 
+    data
+        What is sent with it, bytes; None for nothing.
+
     Returns a tuple: the code of the answer, and what it holds; None where it is no JSON.
 
     Raises CommandExecutionError if there is no answer.
     """
-    request = urllib.request.Request(url, method=method)  # noqa: S310 one of the formula's own
+    # One of the formula's own.
+    request = urllib.request.Request(url, data, method=method)  # noqa: S310
     if account:
         token = base64.b64encode(":".join(map(str, account)).encode()).decode()
         request.add_header("Authorization", f"Basic {token}")

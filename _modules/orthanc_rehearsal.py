@@ -9,7 +9,6 @@ For a database there is the number of its schema's revision.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -18,8 +17,6 @@ import secrets
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 
 import salt.utils.files
 from salt.exceptions import CommandExecutionError
@@ -96,7 +93,7 @@ def serve(folder, command, user, group):
         try:
             _wait(process, output)
             _use(lambda *what: _ask(port, password, *what))
-        except (OSError, ValueError) as err:
+        except (CommandExecutionError, OSError) as err:
             raise CommandExecutionError(f"{err} {_errors(output)}") from None
         finally:
             process.kill()
@@ -121,26 +118,23 @@ def _errors(output: str) -> str:
 
 def _use(ask) -> None:
     """Read all images, store two more, and delete one of them."""
-    for image in json.loads(ask("GET", "/instances")):
+    for image in ask("GET", "/instances"):
         ask("GET", f"/instances/{image}/file")
-    stored = [json.loads(ask("POST", "/tools/create-dicom", IMAGE))["ID"] for _ in range(2)]
+    stored = [ask("POST", "/tools/create-dicom", IMAGE)["ID"] for _ in range(2)]
     ask("DELETE", f"/instances/{stored[0]}")
 
 
-def _ask(port: int, password: str, method: str, path: str, data=None) -> bytes:
-    login = base64.b64encode(f"{USER}:{password}".encode()).decode()
-    request = urllib.request.Request(
+def _ask(port: int, password: str, method: str, path: str, data=None):
+    code, found = __salt__["orthanc_http.ask"](
         f"http://127.0.0.1:{port}{path}",
-        method=method,
-        data=data and json.dumps(data).encode(),
-        headers={"Authorization": f"Basic {login}"},
+        method,
+        (USER, password),
+        PATIENCE,
+        data and json.dumps(data).encode(),
     )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=PATIENCE) as response:
-            return response.read()
-    except urllib.error.HTTPError as err:
-        raise OSError(f"{method} {path.split('/')[1]} fails ({err.code}):") from None
+    if code != 200:
+        raise OSError(f"{method} {path.split('/')[1]} fails ({code}):")
+    return found
 
 
 def _schema(index: str) -> dict:

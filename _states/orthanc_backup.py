@@ -66,10 +66,7 @@ def present(name, job, schedules):
     try:
         job = __salt__["orthanc_pillar.resolve"](job)
         lacks = __salt__["orthanc_backup.lacks"](name, job, schedules)
-        ret["changes"] = {
-            path: {"old": "there" if os.path.lexists(path) else None, "new": what}
-            for path, what in lacks.items()
-        }
+        ret["changes"] = __salt__["orthanc_files.changes"](lacks)
         if lacks and __opts__["test"]:
             ret.update(result=None, comment="Backups would be set up")
             return ret

@@ -51,10 +51,7 @@ def present(name, timer, folder):
                 f"{timer['place']}: there is no folder {folder}; install what collects from there,"
                 " whose package brings it, or name the folder that it has"
             )
-        ret["changes"] = {
-            path: {"old": "there" if os.path.lexists(path) else None, "new": what}
-            for path, what in __salt__["orthanc_jobs.pending"](timers).items()
-        }
+        ret["changes"] = __salt__["orthanc_files.changes"](__salt__["orthanc_jobs.pending"](timers))
         if ret["changes"] and __opts__["test"]:
             ret.update(result=None, comment=f"{name} would be changed")
         elif ret["changes"]:

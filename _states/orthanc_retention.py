@@ -54,10 +54,7 @@ def present(name, job, schedule):
     ret = {"name": name, "result": True, "changes": {}, "comment": done}
     try:
         lacks = __salt__["orthanc_retention.lacks"](job, schedule)
-        ret["changes"] = {
-            path: {"old": "there" if os.path.lexists(path) else None, "new": what}
-            for path, what in lacks.items()
-        }
+        ret["changes"] = __salt__["orthanc_files.changes"](lacks)
         if lacks and __opts__["test"]:
             ret.update(result=None, comment=f"Would be set up: {done}")
             return ret

@@ -4,8 +4,6 @@ A timer of systemd with the unit that it starts, of the formula's own.
 The work is done by the execution module :py:mod:`orthanc_timer`.
 """
 
-import os
-
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "orthanc_timer"
@@ -62,10 +60,7 @@ def _settled(name: str, files: dict, comment: str, said: tuple) -> dict:
     """Return what a state returns that lets files, or their absence, be so."""
     ret = {"name": name, "result": True, "changes": {}, "comment": comment}
     try:
-        changes = {
-            path: {"old": "there" if os.path.lexists(path) else None, "new": word}
-            for path, word in __salt__["orthanc_timer.pending"](files).items()
-        }
+        changes = __salt__["orthanc_files.changes"](__salt__["orthanc_timer.pending"](files))
         if changes and __opts__["test"]:
             ret.update(result=None, changes=changes, comment=f"{name} {said[0]}")
         elif changes:

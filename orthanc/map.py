@@ -264,7 +264,7 @@ def run() -> dict:
         return options()["proxy"](settings, site)
 
     # An earlier version has no such function. Over salt-ssh, modules are always brought along.
-    synced = "orthanc_cutover.settle" in __salt__
+    synced = "orthanc_files.changes" in __salt__
     family = __grains__["os_family"]
     known = family in FAMILIES
     # On another system nothing is done, but the states are there that others may refer to.
