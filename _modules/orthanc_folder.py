@@ -120,6 +120,16 @@ def served(name):
     return found
 
 
+def chosen(config=None):
+    """
+    Part of the formula. Return the path of the folder: the one given, or that of the pillar.
+
+    config
+        A path; None where none is given.
+    """
+    return config or __salt__["orthanc_pillar.paths"]().get("config") or "/etc/orthanc"
+
+
 def in_use(name, service):
     """
     Part of the formula. Return the folder of the configuration with which the service is started:

@@ -46,6 +46,13 @@ def resolve(value, environments=None):
     return _resolve(value, __pillar__ if environments is None else _compile(environments))
 
 
+def paths():
+    """
+    Part of the formula. Return the paths that the pillar gives, by their names; nothing of secrets.
+    """
+    return (__pillar__.get("orthanc") or {}).get("paths") or {}
+
+
 def _compile(environments: dict):
     opts = salt.utils.state.get_sls_opts(__opts__, **environments)
     compiler = salt.pillar.get_pillar(

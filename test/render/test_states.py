@@ -3,12 +3,16 @@
 import hashlib
 import json
 import os
+import pathlib
+import re
 import subprocess
 import time
 
 import pytest
+import salt.loader
 from layers import layers
 
+FORMULA = pathlib.Path(__file__).resolve().parents[2]
 FILES = {"credentials.json": ["RegisteredUsers"], "advanced.json": [], "gdcm.json": ["Gdcm"]}
 ACCOUNT = {"user": "orthanc", "group": "root"}
 BARE = {"layers": [], "main_file": "orthanc.json", "option_files": {}}
@@ -35,6 +39,18 @@ def managed(states, tmp_path):
         )
 
     return managed
+
+
+def test_salt_makes_one_module_of_the_files_for_people(loaders):
+    """From whichever of them it loads first."""
+    sources = {path.stem: path.read_text() for path in (FORMULA / "_modules").glob("*.py")}
+    files = [text for text in sources.values() if '\n__virtualname__ = "orthanc"\n' in text]
+    names = re.findall(r"(?m)^def ([a-z]\w*)\(", "\n".join([sources["orthanc"], *files]))
+    assert len(files) > 1
+    for name in sorted(names)[::-1]:
+        modules = salt.loader.minion_mods(loaders.opts)
+        assert f"orthanc.{name}" in modules, name
+    assert set(loaders.modules.sys.list_functions("orthanc")) == {f"orthanc.{n}" for n in names}
 
 
 def content(folder):

@@ -14,7 +14,7 @@ MODULES = [
     importlib.import_module(path.stem) for path in sorted((FORMULA / "_modules").glob("*.py"))
 ]
 FUNCTIONS = {
-    f"{module.__name__}.{name}": getattr(module, name)
+    f"{getattr(module, '__virtualname__', module.__name__)}.{name}": getattr(module, name)
     for module in MODULES
     for name in dir(module)
     if not name.startswith("_")

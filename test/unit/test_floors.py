@@ -60,14 +60,22 @@ def texts(source):
     return [node.value for node in constants if isinstance(node.value, str)]
 
 
-PUBLIC = [
-    (module, node.name)
-    for module, source in MODULES.items()
-    for node in functions(source)
-    if not node.name.startswith("_")
-    # Some say what of them Salt is to offer.
-    and node.name in getattr(importlib.import_module(module), "__load__", [node.name])
-]
+def offered(module):
+    """Return what Salt offers of a file, as pairs of the name that it has there and its text."""
+    loaded = importlib.import_module(module)
+    # Salt makes one module of several files that say so.
+    known = getattr(loaded, "__virtualname__", module)
+    return [
+        ((known, node.name), inspect.getdoc(getattr(loaded, node.name)) or "")
+        for node in functions(MODULES[module])
+        if not node.name.startswith("_")
+        # Some say what of them Salt is to offer.
+        and node.name in getattr(loaded, "__load__", [node.name])
+    ]
+
+
+OFFERED = [one for module in MODULES for one in offered(module)]
+PUBLIC = dict(OFFERED)
 # A page may mean the state of a name.
 STATES = {
     (pathlib.Path(path).stem, node.name)
@@ -88,6 +96,12 @@ def test_a_module_calls_only_modules_below_it(module):
     assert {name: here[name] for name in called if here[name] >= here[module]} == {}
 
 
+def test_each_function_is_in_one_file():
+    assert len(OFFERED) == len(PUBLIC)
+    people = {(module, name) for module, names in PEOPLE.items() for name in names}
+    assert people <= PUBLIC.keys()
+
+
 def test_what_is_called_is_there():
     called = {call for source in SOURCES.values() for call in CALL.findall(source)}
     aliases = {("orthanc_first_run", "open"): ("orthanc_first_run", "open_")}
@@ -97,7 +111,7 @@ def test_what_is_called_is_there():
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC)
 def test_people_are_shown_what_is_for_them(module, name):
-    doc = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
+    doc = PUBLIC[module, name]
     if name in PEOPLE.get(module, ()):
         assert ("CLI Example:" in doc) != ("No example, because it " in doc)
         assert "Part of the formula" not in doc
