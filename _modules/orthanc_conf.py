@@ -400,6 +400,9 @@ def remove(name, files, test=False):
     """
     Part of the formula. Remove files of the configuration; see ``orthanc_files.remove``.
 
+    Raises CommandExecutionError if that failed, or if a server that comes back with what was there
+    before would not find its images.
+
     name
         The path of the folder.
 
@@ -409,5 +412,8 @@ def remove(name, files, test=False):
     test
         True only says what would be done.
     """
+    hidden = __salt__["orthanc_first_run.hidden"](__salt__["orthanc_tables.get"]("SERVER"), name)
+    if hidden:
+        raise CommandExecutionError(hidden)
     function = "orthanc_files.removal" if test else "orthanc_files.remove"
     return __salt__[function](name, files, list(__salt__["orthanc_proof.notes"](name).values()))

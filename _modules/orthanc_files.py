@@ -325,8 +325,8 @@ def remove(name, entries, notes=()):
     notes
         The paths of what others have noted of the folder, which goes too.
 
-    Returns a mapping from path to what became of the file: None where it was removed, or "put
-    back".
+    Returns a mapping from the path of each file to that of what was put in its place, None where
+    it was removed.
 
     Raises CommandExecutionError if that failed.
     """
@@ -335,9 +335,9 @@ def remove(name, entries, notes=()):
     with failing(f"removing the configuration in {name}"), locked(name):
         clean(name)
         done = removal(name, entries, notes)
-        for path, action in done.items():
-            if action:
-                os.replace(os.path.join(name, ORIGINALS, os.path.basename(path)), path)
+        for path, original in done.items():
+            if original:
+                os.replace(original, path)
             else:
                 os.unlink(path)
         for folder in (os.path.join(name, ORIGINALS), name):
@@ -356,10 +356,10 @@ def removal(name, entries, notes=()):
     done = {}
     # The form of a file alone does not say whose it is.
     for entry in [*entries, UNPROVEN] if written(name) else ():
-        path = os.path.join(name, entry)
+        path, original = os.path.join(name, entry), os.path.join(name, ORIGINALS, entry)
         # Of a file elsewhere, which has its whole path for a name, no copy is kept.
-        if not os.path.isabs(entry) and os.path.exists(os.path.join(name, ORIGINALS, entry)):
-            done[path] = "put back"
+        if not os.path.isabs(entry) and os.path.exists(original):
+            done[path] = original
         elif os.path.lexists(path) and (entry == UNPROVEN or is_ours(name, entry)):
             done[path] = None
     # Last, because it knows what elsewhere is of the formula.

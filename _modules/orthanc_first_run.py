@@ -29,6 +29,8 @@ from salt.exceptions import CommandExecutionError
 
 __func_alias__ = {"open_": "open"}
 
+# What is said of a place that is not known here.
+ELSEWHERE = "a database, or what a plugin has"
 # See ``orthanc_files.own``.
 RECORD = "/var/lib/{}/first-run.json"
 WHY = """\
@@ -53,6 +55,17 @@ case "${{0##*/}} $1" in
 esac
 """,
 }
+# Said where the images would be out of sight of the server that comes back.
+HIDDEN = (
+    "with the configuration from before the formula, which comes back, Orthanc would look for its"
+    " {what} in {old}, and this server has it in {new}: no image would be seen. {remedy}."
+    " To begin anew without them, stop {service} and move {storage} aside"
+)
+MOVE_INDEX = (
+    "Take the index back there first: set orthanc:postgresql so, call orthanc.move_index, and then"
+    " this again"
+)
+MOVE_FILES = "Take them back there first, and have orthanc:paths say so"
 
 
 def begin(service, packages, others=(), folders=(), config=None, test=False):
@@ -233,6 +246,45 @@ def remove_packages(service):
     if service in names:
         open_(service)
     return removed
+
+
+def hidden(service, config):
+    """
+    Part of the formula. Return why the images of the server would be out of sight of the one that
+    ``undo`` lets serve again: a sentence, an empty one where they would not be.
+
+    service, config
+        See ``undo``.
+    """
+    record = _read()
+    returns = record.get("packages", {}).get(service) and any(record["service"].values())
+    if not returns or not __salt__["orthanc_files.written"](config):
+        return ""
+    now = __salt__["orthanc_folder.options_in_use"](config, service)
+    new = _places(now) if now else {}
+    if not new or not (
+        new["images"] == ELSEWHERE or __salt__["orthanc_identity.images"](new["images"])
+    ):
+        return ""
+    for what, old in _places(__salt__["orthanc_folder.before_formula"](config)).items():
+        if old != new[what]:
+            is_file = what == "images" or (old[:1], new[what][:1]) == ("/", "/")
+            remedy = MOVE_FILES if is_file else MOVE_INDEX
+            given = {"what": what, "old": old, "new": new[what], "remedy": remedy}
+            return HIDDEN.format(**given, service=service, storage=now["StorageDirectory"])
+    return ""
+
+
+def _places(options: dict) -> dict:
+    """Return where images and index are."""
+    places = __salt__["orthanc_folder.places"](options)
+    storage, folder = (os.path.realpath(str(place)) for place in places.values())
+    index = __salt__["orthanc_postgresql.index"](options)
+    is_file = __salt__["orthanc_postgresql.is_sqlite"](options)
+    return {
+        "images": storage if __salt__["orthanc_identity.in_folder"](options) else ELSEWHERE,
+        "index": os.path.join(folder, "index") if is_file else index or ELSEWHERE,
+    }
 
 
 def undo(service, config, log=None, test=False):

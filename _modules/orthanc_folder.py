@@ -130,6 +130,23 @@ def chosen(config=None):
     return config or __salt__["orthanc_pillar.paths"]().get("config") or "/etc/orthanc"
 
 
+def before_formula(name):
+    """
+    Part of the formula. Return the options that Orthanc gets of the folder when the formula is
+    gone, with the places of images and index; see ``orthanc_files.remove``.
+
+    name
+        The path of the folder.
+    """
+    found = contents(name)
+    entries = __salt__["orthanc_files.last_good"](name)
+    for path, original in __salt__["orthanc_files.removal"](name, entries).items():
+        kept = contents(os.path.dirname(original)) if original else {}
+        found[os.path.basename(path)] = kept.get(os.path.basename(path))
+    layers = [content or {} for content in found.values()]
+    return with_places(__salt__["orthanc_json.merge"](layers), name)
+
+
 def in_use(name, service):
     """
     Part of the formula. Return the folder of the configuration with which the service is started:

@@ -161,26 +161,6 @@ def _wanted() -> dict:
     return {}
 
 
-def _readable(options: dict):
-    """Give the path of a copy of an index in SQLite, None for one in a database."""
-    if __salt__["orthanc_postgresql.is_sqlite"](options):
-        return __salt__["orthanc_index.copied"](os.path.join(options["IndexDirectory"], "index"))
-    return contextlib.nullcontext()
-
-
-def _lost(path, options: dict, account: dict) -> list:
-    section = __salt__["orthanc_postgresql.section_of"](options)
-    return __salt__["orthanc_index_checks.lost"](path, section, account)
-
-
-def _wants_postgresql() -> bool:
-    """Return whether the pillar asks for an index in PostgreSQL."""
-    pillar = __pillar__.get("orthanc") or {}
-    sections = (pillar.get("postgresql"), (pillar.get("config") or {}).get("PostgreSQL"))
-    enabled, own = (section if isinstance(section, dict) else {} for section in sections)
-    return own.get("EnableIndex", enabled.get("enabled")) is True
-
-
 def forget(name):
     """
     Part of the formula. Let old indexes go; see ``orthanc.move_index``.

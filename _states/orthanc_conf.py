@@ -147,7 +147,10 @@ def absent(name, files):
     except CommandExecutionError as err:
         ret.update(result=False, comment=str(err))
         return ret
-    ret["changes"] = {path: {"old": "of the formula", "new": what} for path, what in done.items()}
+    ret["changes"] = {
+        path: {"old": "of the formula", "new": "put back" if original else None}
+        for path, original in done.items()
+    }
     if not done:
         ret["comment"] = "Nothing of the formula is there"
     elif __opts__["test"]:

@@ -103,6 +103,32 @@ def packages_removed(name):
     return ret
 
 
+def in_sight(name, config):
+    """
+    Ensure that a server which comes back with what was there before the formula finds its images.
+
+    name
+        The name of the service.
+
+    config
+        The path of the folder of the configuration.
+
+    .. code-block:: yaml
+
+        orthanc:
+          orthanc_first_run.in_sight:
+            - config: /etc/orthanc
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "No image gets out of sight"}
+    try:
+        hidden = __salt__["orthanc_first_run.hidden"](name, config)
+    except CommandExecutionError as err:
+        hidden = str(err)
+    if hidden:
+        ret.update(result=False, comment=f"Nothing was taken away: {hidden}")
+    return ret
+
+
 def undone(name, config, log=None):
     """
     Ensure that owners, modes, the hold on the package and the service are as they were before the

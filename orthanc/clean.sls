@@ -9,8 +9,15 @@ def run():
 
 
 def states(orthanc):
+    settings = orthanc["settings"]
     parts = ["monitoring", "retention", "backup", "https", "service", "links", "config", "plugins"]
     parts += ["logs", "database", "packages", "first_run"]
-    if orthanc["settings"]["backup_key"]["enabled"]:
+    if settings["backup_key"]["enabled"]:
         parts.append("backup_key")
-    return {"include": [f"orthanc.{part}.clean" for part in parts]}
+    # Before anything is stopped or taken away.
+    sight = [{"name": settings["system"]["service"]}, {"config": settings["paths"]["config"]}]
+    before = {"require_in": [{"sls": f"orthanc.{part}.clean"} for part in parts]}
+    return {
+        "include": ["orthanc.validation.clean", *(f"orthanc.{part}.clean" for part in parts)],
+        "orthanc-in-sight": {"orthanc_first_run.in_sight": [*sight, before]},
+    }

@@ -192,6 +192,8 @@ def goes_on(site, image, again) -> dict:
 @on("trixie", "leap")
 def test_there_and_back(site, image):
     host, again = site.host, image(PatientID="again")
+    # As where it served before the formula.
+    host.run("systemctl enable orthanc")
     host.apply(**site.settings())
     site.fill(image)
     site.store(again)
@@ -211,6 +213,11 @@ def test_there_and_back(site, image):
     assert site.indexes() == [there["kept"]]
     pid = host.pid()
     assert host.apply(**settings).changes == {}
+    # What was there before looks for the index in SQLite.
+    kept = host.state("orthanc.clean")
+    assert "call orthanc.move_index, and then" in kept.failed["orthanc-in-sight"]
+    assert "no image would be seen" in host.state("orthanc.config.clean").failed["orthanc-config"]
+    assert kept.changes == {}
     assert host.pid() == pid
     meanwhile = goes_on(site, image, again)
     assert sums(meanwhile)[1] > sums(before)[1]
@@ -223,6 +230,7 @@ def test_there_and_back(site, image):
     back = site.move()
     assert site.index() == "SQLite"
     assert site.snapshot() == meanwhile
+    assert not host.state("orthanc.clean", test=True).failed
     assert host.apply(**settings).changes == {}
     goes_on(site, image, again)
     # The database has the old one now, which is not served by mistake.

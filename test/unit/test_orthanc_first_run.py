@@ -1,7 +1,9 @@
 """What is noted at the first run, when an Orthanc is closed, and what is put back."""
 
+import importlib
 import json
 import os
+import shutil
 import subprocess
 
 import orthanc_first_run as first_run
@@ -254,6 +256,60 @@ def test_nothing_is_started_where_an_earlier_version_was(machine):
     machine.running = machine.enabled = False
     assert set(first_run.undo("orthanc", machine.config)) == {first_run.RECORD, "orthanc held"}
     assert [what for what, *_ in machine.done] == ["pkg.unhold"]
+
+
+POSTGRESQL = {"PostgreSQL": {"EnableIndex": True, "Host": "db", "Database": "images"}}
+
+
+@pytest.mark.parametrize(
+    ("served", "before", "now", "said"),
+    [
+        (True, {}, {}, ""),
+        (
+            True,
+            {},
+            POSTGRESQL,
+            "its index in {}/index, and this server has it in postgresql://db:54",
+        ),
+        (
+            True,
+            POSTGRESQL,
+            {},
+            "its index in postgresql://db:5432/images, and this server has it in",
+        ),
+        (True, {}, {"IndexDirectory": "other"}, "Take them back there first"),
+        (True, {}, {"StorageDirectory": "other", "IndexDirectory": "."}, "its images in {}, and"),
+        (True, {}, {"PostgreSQL": {"EnableStorage": True}}, "this server has it in a database, or"),
+        # It does not start again.
+        (False, {}, POSTGRESQL, ""),
+    ],
+)
+def test_a_server_that_comes_back_finds_its_images(machine, monkeypatch, served, before, now, said):
+    functions = vars(importlib.import_module("orthanc_conf"))["__salt__"]
+    monkeypatch.setitem(functions, "orthanc_host.unit", lambda *_: [])
+    monkeypatch.setattr(first_run, "__salt__", {**functions, **first_run.__salt__})
+    machine.packages["orthanc"] = "1"
+    machine.running = served
+    machine.begin()
+    machine.written = True
+    folder = machine.folder / "images"
+    for place in (folder, machine.folder / "etc/other"):
+        (place / "ab/cd").mkdir(parents=True)
+        (place / "ab/cd/abcd0000-0000-0000-0000-000000000000").touch()
+    options = {"StorageDirectory": str(folder)}
+    original = machine.folder / "etc/before-formula/orthanc.json"
+    original.parent.mkdir()
+    original.write_text(json.dumps({**options, **before}))
+    written = functions["orthanc_json.dump"]({**options, **now})
+    (machine.folder / "etc/orthanc.json").write_text(written)
+    (machine.folder / "etc.last-good").write_text(json.dumps({"orthanc.json": written}))
+    found = first_run.hidden("orthanc", machine.config)
+    assert bool(found) is bool(said)
+    assert said.format(folder) in found
+    # Where there are none, none gets out of sight.
+    shutil.rmtree(folder)
+    shutil.rmtree(machine.folder / "etc/other")
+    assert bool(first_run.hidden("orthanc", machine.config)) is ("EnableStorage" in str(now))
 
 
 def test_what_cannot_be_written_is_said(machine):
