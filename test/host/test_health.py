@@ -135,7 +135,7 @@ def test_a_server_that_stands_still_is_told_in_time(whole):
 def test_a_database_that_hangs_or_is_away_is_told_in_time(whole):
     for stop, go_on in (
         ("pkill -STOP -u postgres", "pkill -CONT -u postgres"),
-        ("systemctl stop postgresql", "systemctl start postgresql"),
+        ("systemctl stop postgresql 'postgresql@*'", "systemctl start postgresql"),
     ):
         whole.run(stop)
         reasons, in_time = look(whole, 2)["reasons"], is_in_time(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -313,38 +314,50 @@ def test_both_come_back_after_a_boot(local, image):
     assert local.apply(**LOCAL).changes == {}
 
 
-@pytest.mark.parametrize("local", ["trixie"], indirect=True, scope="module")
-def test_a_cluster_that_went_to_another_port_is_found(local):
-    """As when somebody makes the new one of an upgrade by hand; Debian 13 has one version only."""
-    host, stored, pid = local.host, local.images(), local.host.pid()
+@contextlib.contextmanager
+def two_clusters(host):
+    """Make a second cluster, and give a function that sets the ports of both."""
 
     def on_ports(main, new):
         for cluster, port in (("main", main), ("new", new)):
             path = f"/etc/postgresql/17/{cluster}/postgresql.conf"
             host.run(f"sed -i 's/^port = .*/port = {port}/' {path}")
-        host.run("systemctl stop postgresql; systemctl start postgresql")
+        # By their own names, so that each is waited for.
+        units = "postgresql@17-main postgresql@17-new"
+        host.run(f"systemctl stop {units} && systemctl start {units}")
 
     host.run("pg_createcluster 17 new >/dev/null")
-    on_ports(5433, 5432)
-    host.pillar(**local.settings(**LOCAL))
-    for test in (True, False):
-        comment = host.state(test=test).failed["orthanc-database"]
-        assert "on port 5433, has, as after an upgrade" in comment
-        assert "set orthanc:postgresql:port to 5433" in comment
-    # Orthanc would make its tables there, and know none of its images.
-    databases = "psql -p 5432 -qAtXc 'SELECT datname FROM pg_database'"
-    assert "orthanc" not in host.run(databases, user="postgres").out.split()
-    # Both have it, as where the old one of an upgrade was started again.
-    on_ports(5432, 5433)
-    assert local.images() == stored
-    assert not local.apply(**LOCAL).states["orthanc-database"].get("warnings")
-    host.run("createdb -p 5433 orthanc", user="postgres")
-    run = local.apply(**LOCAL)
-    assert run.changes == {}
-    (warning,) = run.states["orthanc-database"]["warnings"]
-    assert "on port 5433 has a database orthanc too" in warning
-    assert (local.images(), host.pid()) == (stored, pid)
-    host.run("pg_dropcluster --stop 17 new")
+    try:
+        yield on_ports
+    finally:
+        on_ports(5432, 5433)
+        host.run("pg_dropcluster --stop 17 new")
+
+
+@pytest.mark.parametrize("local", ["trixie"], indirect=True, scope="module")
+def test_a_cluster_that_went_to_another_port_is_found(local):
+    """As when somebody makes the new one of an upgrade by hand; Debian 13 has one version only."""
+    host, stored, pid = local.host, local.images(), local.host.pid()
+    with two_clusters(host) as on_ports:
+        on_ports(5433, 5432)
+        host.pillar(**local.settings(**LOCAL))
+        for test in (True, False):
+            comment = host.state(test=test).failed["orthanc-database"]
+            assert "on port 5433, has, as after an upgrade" in comment
+            assert "set orthanc:postgresql:port to 5433" in comment
+        # Orthanc would make its tables there, and know none of its images.
+        databases = "psql -p 5432 -qAtXc 'SELECT datname FROM pg_database'"
+        assert "orthanc" not in host.run(databases, user="postgres").out.split()
+        # Both have it, as where the old one of an upgrade was started again.
+        on_ports(5432, 5433)
+        assert local.images() == stored
+        assert not local.apply(**LOCAL).states["orthanc-database"].get("warnings")
+        host.run("createdb -p 5433 orthanc", user="postgres")
+        run = local.apply(**LOCAL)
+        assert run.changes == {}
+        (warning,) = run.states["orthanc-database"]["warnings"]
+        assert "on port 5433 has a database orthanc too" in warning
+        assert (local.images(), host.pid()) == (stored, pid)
 
 
 def test_images_are_never_left_out_of_sight(local, image):

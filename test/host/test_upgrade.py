@@ -39,6 +39,8 @@ apt-get -qq update
 """
 BROKEN = "sed -i 's|^ExecStart=.*|ExecStart=/bin/false|' usr/lib/systemd/system/orthanc.service"
 UNKNOWING = "sed -i s/ZipLoaderThreads/ZipLoaderThreadz/g usr/sbin/Orthanc"
+# It never comes to an end by itself.
+SLEEPING = "printf '#!/bin/sh\\nexec sleep 299\\n' > usr/sbin/Orthanc"
 # The header says another processor.
 FOREIGN = (
     "printf '\\002' | dd of=$(ls usr/lib/orthanc/libOrthancDicomWeb.so.*) bs=1 seek=18 conv=notrunc"
@@ -154,11 +156,13 @@ def test_what_speaks_against_a_version_is_said_before_it_is_installed(minion, se
 
 def test_a_try_that_is_killed_leaves_nothing(minion, settings):
     minion.apply(**settings)
-    offer(minion, orthanc="true")
-    kill = "until [ -d {0}/tree ]; do sleep 0.1; done; sleep 1; kill -KILL $!; wait; ls -d {0}"
-    minion.run(f"salt-call orthanc.try_upgrade >/dev/null 2>&1 & {kill.format(ASIDE)}")
+    offer(minion, orthanc=SLEEPING)
+    started = "pgrep -fx 'sleep 299' >/dev/null"
+    kill = f"for i in $(seq 600); do {started} && break; sleep 0.1; done; kill -KILL $!; wait;"
+    minion.run(f"salt-call orthanc.try_upgrade >/dev/null 2>&1 & {kill} ls -d {ASIDE}")
     # The kernel ends what it had started, a moment later.
-    minion.run("timeout 10 sh -c 'until [ $(pgrep -ixc orthanc) = 1 ]; do sleep 0.1; done'")
+    minion.run(f"for i in $(seq 100); do {started} || exit 0; sleep 0.1; done; exit 1")
+    offer(minion, orthanc="true")
     assert not minion.run(f"grep {ASIDE} /proc/mounts", check=False).out
     assert "stays as it is" in documentation.follow(minion, "Upgrades")
     assert not minion.path(ASIDE).exists()

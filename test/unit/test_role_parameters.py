@@ -34,6 +34,7 @@ def systems():
     """The systems that each host test runs on, by the name of the test."""
     words = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider"]
     done = subprocess.run([*words, "test/host"], cwd=FORMULA, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
     found = {}
     for line in done.stdout.splitlines():
         name, _, case = line.partition("[")
