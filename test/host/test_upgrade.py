@@ -39,8 +39,12 @@ apt-get -qq update
 """
 BROKEN = "sed -i 's|^ExecStart=.*|ExecStart=/bin/false|' usr/lib/systemd/system/orthanc.service"
 UNKNOWING = "sed -i s/ZipLoaderThreads/ZipLoaderThreadz/g usr/sbin/Orthanc"
-# It never comes to an end by itself.
-SLEEPING = "printf '#!/bin/sh\\nexec sleep 299\\n' > usr/sbin/Orthanc"
+# It tells of itself, and never comes to an end of its start.
+SLEEPING = """
+cd usr/sbin; mv Orthanc Real
+printf '#!/bin/sh\\ncase $1 in --*) exec Real "$@";; esac; exec sleep 299\\n' > Orthanc
+chmod 755 Orthanc
+"""
 # The header says another processor.
 FOREIGN = (
     "printf '\\002' | dd of=$(ls usr/lib/orthanc/libOrthancDicomWeb.so.*) bs=1 seek=18 conv=notrunc"
