@@ -18,7 +18,6 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -28,17 +27,18 @@ log = logging.getLogger(__name__)
 INDEX_NEEDS = 1024 * 1024
 # Of what was to come before the options are written, nothing comes any more.
 NOTHING_TO_COME = {"installed": True, "databases": (), "version": None}
+REFUSED = "A run would be refused, and change nothing:"
 # Keys that people write where JSON has no comments.
 COMMENT = re.compile(r"(?i)\W|_|(?:comment|note|help|readme)\w*$")
 
 
-def effective(name):
+def effective(name=None):
     """
     Return the configuration that Orthanc gets from a folder: the options of all files together,
     with every secret hidden.
 
     name
-        The path of the folder.
+        The path of the folder; by default the one with which the service is started.
 
     Raises CommandExecutionError where Orthanc would not start: a file that is no JSON, or an
     option in two files.
@@ -47,8 +47,11 @@ def effective(name):
 
     .. code-block:: bash
 
-        salt '*' orthanc_conf.effective /etc/orthanc
+        salt '*' orthanc_conf.effective
     """
+    if name is None:
+        server = __salt__["orthanc_tables.get"]("SERVER")
+        name = __salt__["orthanc_folder.in_use"]("/etc/orthanc", server)
     options = __salt__["orthanc_folder.effective"](name)
     return {o: __salt__["orthanc_options.redact"](o, value) for o, value in options.items()}
 
@@ -81,8 +84,7 @@ def validate(path=None, saltenv=None, pillarenv=None):
         salt-call orthanc_conf.validate /etc/orthanc
     """
     if path is None:
-        environments = {"saltenv": saltenv, "pillarenv": pillarenv}
-        found = _validate_pillar({name: value for name, value in environments.items() if value})
+        found = _validate_pillar(of_pillar(_environments(saltenv, pillarenv)))
     elif os.path.exists(path):
         found = _validate_path(path)
     else:
@@ -90,6 +92,47 @@ def validate(path=None, saltenv=None, pillarenv=None):
     if found["problems"]:
         __context__["retcode"] = 1
     return found
+
+
+def diff(saltenv=None, pillarenv=None):
+    """
+    Say what a run of the formula would change in the behaviour of the server, and change nothing.
+    An option that leaves the pillar, and has Orthanc's own default, is no change.
+
+    saltenv, pillarenv
+        The environments that formula and pillar are of; by default those of the minion.
+
+    Returns a mapping: who is ``gone``, a list of users, modalities and other servers that the
+    server knows now and the pillar does not; the ``options`` that change, each with its ``old`` and
+    ``new`` value, secrets hidden; and the ``other files`` that would be written, such as the script
+    with the rights of the users.
+
+    Raises CommandExecutionError where the run would be refused, if the formula cannot be rendered
+    here (over salt-ssh: use ``state.apply orthanc test=True``), or if it is not root who asks.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call orthanc_conf.diff
+    """
+    given = of_pillar(_environments(saltenv, pillarenv))
+    if given["problems"] or given["configuration"] is None:
+        raise CommandExecutionError("\n".join([REFUSED, *given["problems"]]))
+    try:
+        case, *_ = _judged(given["name"], given["configuration"])
+    except SaltInvocationError as err:
+        raise CommandExecutionError(f"{REFUSED}\n{err}") from None
+    changes = _compared(case)[2]
+    return {
+        "gone": __salt__["orthanc_differences.gone"](changes),
+        "options": __salt__["orthanc_differences.options"](changes),
+        "other files": [
+            path
+            for path, change in changes.items()
+            if not __salt__["orthanc_differences.options"]({path: change})
+        ],
+    }
 
 
 def of_pillar(environments):
@@ -116,8 +159,13 @@ def of_pillar(environments):
     raise CommandExecutionError("\n".join(str(line) for line in low))
 
 
-def _validate_pillar(environments: dict) -> dict:
-    given = of_pillar(environments)
+def _environments(saltenv, pillarenv) -> dict:
+    """Return the environments that are given, by their names."""
+    given = {"saltenv": saltenv, "pillarenv": pillarenv}
+    return {name: value for name, value in given.items() if value}
+
+
+def _validate_pillar(given: dict) -> dict:
     problems, warnings, configuration = (
         given[key] for key in ("problems", "warnings", "configuration")
     )
@@ -176,7 +224,7 @@ def _judge_file(options: dict, folder: str, all_of_it: bool, paths) -> tuple[lis
     paths
         The paths of their files.
     """
-    command = shutil.which("Orthanc") or shutil.which("orthanc") or ""
+    command = __salt__["orthanc_options.command"]()
     here = __salt__["orthanc_options.installed"](command)
     plugins = __salt__["orthanc_plugins.here"]
     host = {
@@ -282,28 +330,9 @@ def _plan(name: str, configuration: dict, coming: bool = True) -> tuple[dict, di
     coming
         Whether plugins may be lacking, because they will be downloaded or installed before that.
     """
-    case = __salt__["orthanc_judge.case"](name, configuration)
-    found = __salt__["orthanc_judge.judge"](case)
-    if found["problems"]:
-        raise SaltInvocationError("\n".join(found["problems"]))
-    wanted, here = case.wanted, case.here
-    # What is tried is the Orthanc that is there, not one that is to come.
-    options, origins = __salt__["orthanc_layers.options"](name, wanted, here.get("version"))
-    plugins = wanted["plugins"]
-    if plugins:
-        options["Plugins"] = [
-            os.path.realpath(path) if path in plugins else path for path in options["Plugins"]
-        ]
-    lacking = [path for path in map(os.path.realpath, plugins) if not os.path.exists(path)]
-    if wanted["plugin_folder"]:
-        lacking += [path for path in options["Plugins"] if not os.path.lexists(path)]
-    if lacking and not coming:
-        raise CommandExecutionError(f"{lacking[0]} is not there; apply orthanc.plugins first")
-    case = case._replace(options=options, origins=origins)
-    texts = __salt__["orthanc_hardening.texts"](name, wanted, options)
-    texts = {**texts, **__salt__["orthanc_layers.pems"](name, wanted)}
-    sample = here.get("sample") or {}
-    files, changes = __salt__["orthanc_layers.compare"](name, wanted, options, texts, sample)
+    case, found, lacking = _judged(name, configuration, coming)
+    wanted, here, options = case.wanted, case.here, case.options
+    texts, files, changes = _compared(case)
     own = case.texts(dict.fromkeys(__salt__["orthanc_layers.managed"](wanted)))
     read = [path for path in __salt__["orthanc_proof.changed_files"](name) if path not in own]
     changes.update({path: {"old": "as Orthanc has read it", "new": "changed"} for path in read})
@@ -319,6 +348,40 @@ def _plan(name: str, configuration: dict, coming: bool = True) -> tuple[dict, di
         if reasons:
             raise CommandExecutionError("\n".join(reasons))
     return files, changes
+
+
+def _judged(name: str, configuration: dict, coming: bool = True) -> tuple:
+    """
+    Return the case of a configuration that is not refused, with the options as the Orthanc that is
+    there takes them; what ``orthanc_judge.judge`` said; and the plugins that are not there yet.
+    """
+    case = __salt__["orthanc_judge.case"](name, configuration)
+    found = __salt__["orthanc_judge.judge"](case)
+    if found["problems"]:
+        raise SaltInvocationError("\n".join(found["problems"]))
+    wanted, version = case.wanted, case.here.get("version")
+    # What is tried is the Orthanc that is there, not one that is to come.
+    options, origins = __salt__["orthanc_layers.options"](name, wanted, version)
+    plugins = wanted["plugins"]
+    if plugins:
+        options["Plugins"] = [
+            os.path.realpath(path) if path in plugins else path for path in options["Plugins"]
+        ]
+    lacking = [path for path in map(os.path.realpath, plugins) if not os.path.exists(path)]
+    if wanted["plugin_folder"]:
+        lacking += [path for path in options["Plugins"] if not os.path.lexists(path)]
+    if lacking and not coming:
+        raise CommandExecutionError(f"{lacking[0]} is not there; apply orthanc.plugins first")
+    return case._replace(options=options, origins=origins), found, lacking
+
+
+def _compared(case) -> tuple[dict, dict, dict]:
+    """Return the texts of the files that are not made of options, and what changes; see _plan."""
+    name, wanted, options = case.name, case.wanted, case.options
+    texts = __salt__["orthanc_hardening.texts"](name, wanted, options)
+    texts = {**texts, **__salt__["orthanc_layers.pems"](name, wanted)}
+    compare = __salt__["orthanc_differences.compare"]
+    return (texts, *compare(name, wanted, options, texts, case.here))
 
 
 def _no_room(options: dict) -> list:

@@ -7,7 +7,7 @@ Orthanc ignores an option that it does not know without a word, reads some wrong
 :py:mod:`orthanc_tables` before it gets near a server. An option that the tables lack is known if
 the sample configuration of the installed Orthanc (``Orthanc --config=-``) has it.
 
-All functions but ``installed`` are pure.
+All functions but ``command`` and ``installed`` are pure.
 
 https://orthanc.uclouvain.be/book/users/configuration.html
 """
@@ -18,13 +18,14 @@ import functools
 import logging
 import os
 import re
+import shutil
 from collections import namedtuple
 
 log = logging.getLogger(__name__)
 
 # What Salt offers.
-__load__ = ["adapt", "advice", "check", "doubts", "installed", "is_before", "libraries"]
-__load__ += ["redact", "untouchable"]
+__load__ = ["adapt", "advice", "check", "command", "defaults", "doubts", "idle"]
+__load__ += ["installed", "is_before", "libraries", "redact", "untouchable"]
 
 # What options are checked for; see ``check``.
 Host = namedtuple("Host", "version sample plugins packages")
@@ -189,7 +190,6 @@ def advice(options):
 
     https://orthanc.uclouvain.be/book/faq/security.html
     """
-    defaults = _table("TOGETHER_DEFAULTS")
     return [
         ([option], f"{str(value).lower()} is advised against by the Orthanc Book: {reason}")
         for option, (unsafe, reason) in _table("ADVISED_AGAINST").items()
@@ -199,7 +199,7 @@ def advice(options):
         ([row["option"]], row["why"])
         for row in _table("ADVISED_AGAINST_TOGETHER")
         if _is(options, row["option"], row["is"])
-        and all(_is({**defaults, **options}, *pair) for pair in row["beside"].items())
+        and all(_is({**_table("DEFAULTS"), **options}, *pair) for pair in row["beside"].items())
     ]
 
 
@@ -229,10 +229,18 @@ def untouchable():
     return _table("UNTOUCHABLE")
 
 
+def command():
+    """
+    Part of the formula. Return the path of Orthanc's program, an empty text where there is none.
+    """
+    return shutil.which("Orthanc") or shutil.which("orthanc") or ""
+
+
 def installed(command):
     """
     Part of the formula. Return what the Orthanc of this host says of itself: its ``version`` (None
-    where that is no release) and the ``sample`` of its options; nothing where it is not installed.
+    where that is no release), the ``sample`` of its options, and the ``texts`` of it; nothing where
+    it is not installed.
 
     command
         The path of the program.
@@ -255,8 +263,21 @@ def installed(command):
                 sample.update(__salt__["orthanc_json.parse"](text))
             except ValueError as err:
                 log.warning("the sample configuration of %s cannot be read: %s", command, err)
-        __context__[key] = {"version": version, "sample": sample}
+        __context__[key] = {"version": version, "sample": sample, "texts": texts}
     return __context__[key]
+
+
+def defaults(here):
+    """
+    Part of the formula. Return what Orthanc does where an option is not set, as far as that is
+    known: a mapping from option name to value.
+
+    here
+        What ``installed`` returned. openSUSE's sample is a configuration of its own in part.
+    """
+    sample = {o: value for o, value in (here.get("sample") or {}).items() if value is not None}
+    compressed = is_before(here.get("version"), "1.12.2")
+    return {**sample, **_table("DEFAULTS"), "HttpCompressionEnabled": compressed}
 
 
 def _ask(command: str, argument: str) -> str:
@@ -295,7 +316,7 @@ def _unlike_tables(option, value, host: Host) -> list:
         return _mistakes(value, shape, path, orthanc)
     if plugin:
         found = _mistakes(value, plugin, path, _release(plugin, host))
-        missing = path not in [where for where, _ in found] and not _idle(value)
+        missing = path not in [where for where, _ in found] and not idle(value)
         return found + (_missing_plugin(plugin, host, path) if missing else [])
     if option in sample:
         kinds = (kind for cls, kind in KINDS_OF_SAMPLES if isinstance(sample[option], cls))
@@ -416,8 +437,14 @@ def _substitutions(value, path: list) -> list:
     return [problem for place, item in items for problem in _substitutions(item, place)]
 
 
-def _idle(section) -> bool:
-    """Return whether a section asks for nothing, so that no plugin is missed."""
+def idle(section):
+    """
+    Part of the formula. Return whether the section of a plugin asks for nothing, so that the plugin
+    is not missed.
+
+    section
+        Its value.
+    """
     if not isinstance(section, dict):
         return False
     switches = [item for key, item in section.items() if str(key).startswith("Enable")]

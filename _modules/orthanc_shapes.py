@@ -62,7 +62,7 @@ import ipaddress
 import re
 
 # What Salt offers.
-__load__ = ["fits", "is_before", "mappings", "mistakes", "near"]
+__load__ = ["fits", "is_before", "mappings", "mistakes", "near", "wanted"]
 
 
 def run() -> dict:
@@ -190,12 +190,17 @@ def _check(value, words: dict):
 
 
 def _not_of(value, shape, path: list, reader: dict) -> list:
-    wanted = _wanted(shape, reader["kinds"])
-    return [(path, f"must be {wanted}, but is {reader['shown'](value, path, wanted)}")]
+    words = wanted(shape, reader["kinds"])
+    return [(path, f"must be {words}, but is {reader['shown'](value, path, words)}")]
 
 
-def _wanted(shape, kinds: dict) -> str:
-    """Say in words what a shape is."""
+def wanted(shape, kinds):
+    """
+    Part of the formula. Say in words what a shape is.
+
+    shape, kinds
+        See ``fits``.
+    """
     words = resolved(shape, kinds)
     if "wanted" in words:
         return words["wanted"]
@@ -204,7 +209,7 @@ def _wanted(shape, kinds: dict) -> str:
         return f"one of {known}" + ("" if words.get("any_case") else " (spelt so)")
     for word, text in (("anyOf", "{}"), ("row", "a list of {}")):
         if word in words:
-            parts = dict.fromkeys(_wanted(one, kinds) for one in words[word])
+            parts = dict.fromkeys(wanted(one, kinds) for one in words[word])
             return text.format((" or " if word == "anyOf" else ", ").join(parts))
     if "minimum" in words:
         return f"a whole number from {words['minimum']} to {words['maximum']}"
@@ -265,9 +270,9 @@ def _is_one(value, words: dict) -> bool:
 def _of_list(value, words: dict, path: list, reader: dict) -> list:
     row = words.get("row") or [words["items"]] * len(value)
     if "row" in words and len(value) not in words["lengths"]:
-        wanted = _wanted(words, reader["kinds"])
+        form = wanted(words, reader["kinds"])
         right = " or ".join(str(length) for length in words["lengths"])
-        return [(path, f"must be {wanted}, {right} items, but has {len(value)}")]
+        return [(path, f"must be {form}, {right} items, but has {len(value)}")]
     return [
         mistake
         for number, (item, shape) in enumerate(zip(value, row))
@@ -312,8 +317,8 @@ def _of_name(key, words: dict, where: list, reader: dict) -> list:
     if fits(key, names, reader["kinds"]):
         return []
     quotes = "" if isinstance(key, str) else " (in quotes)"
-    wanted = _wanted(names, reader["kinds"])
-    return [(where, f"the {reader['noun']} must be {wanted}{quotes}")]
+    form = wanted(names, reader["kinds"])
+    return [(where, f"the {reader['noun']} must be {form}{quotes}")]
 
 
 def _keys(words: dict) -> list:

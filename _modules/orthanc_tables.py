@@ -1587,10 +1587,38 @@ ADVISED_AGAINST_TOGETHER = [
         ' word; "MaximumStorageMode": "Reject" (from Orthanc 1.11.2) refuses new ones instead',
     },
 ]
-TOGETHER_DEFAULTS = {
-    "SslEnabled": False,
+# What holds where an option is not set, also where no sample of Orthanc says so, or another (S).
+DEFAULTS = {
+    "Name": "",
+    "Plugins": [],
+    "HttpServerEnabled": True,
     "RemoteAccessAllowed": False,
+    "SslEnabled": False,
+    "SslMinimumProtocolVersion": 4,
+    "HttpsVerifyPeers": True,
+    "ExecuteLuaEnabled": False,
+    "RestApiWriteToFileSystemEnabled": False,
+    "WebDavEnabled": True,
+    "WebDavDeleteAllowed": False,
+    "DeidentifyLogs": True,
+    "LimitFindResults": 0,
+    "LimitFindInstances": 0,
+    "MaximumStorageSize": 0,
+    "MaximumPatientCount": 0,
     "MaximumStorageMode": "Recycle",
+    "OverwriteInstances": False,
+    "DicomServerEnabled": True,
+    "DicomAlwaysAllowEcho": True,
+    "DicomAlwaysAllowStore": True,
+    "DicomAlwaysAllowFind": False,
+    "DicomAlwaysAllowFindWorklist": False,
+    "DicomAlwaysAllowGet": False,
+    "DicomAlwaysAllowMove": False,
+    "DicomCheckCalledAet": False,
+    "DicomCheckModalityHost": False,
+    "DicomTlsEnabled": False,
+    "DicomTlsRemoteCertificateRequired": True,
+    "DicomTlsMinimumProtocolVersion": 0,
 }
 
 # Options that changed their form: the version since which they have the new one, and pairs of old

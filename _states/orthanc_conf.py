@@ -13,6 +13,7 @@ __virtualname__ = "orthanc_conf"
 
 # Before the warnings in a comment.
 WARNINGS = "Warnings:"
+GONE = "Not in the pillar, and gone from the server with this run"
 NOT_LOADED = "Plugins that are installed and not loaded, because the pillar does not ask for them"
 NOT_ROOT = "Salt does not run as root here, so nothing can be done; call it with sudo"
 
@@ -108,6 +109,7 @@ def managed(name, configuration):
         ret["changes"] = __salt__["orthanc_conf.apply"](name, configuration, test=__opts__["test"])
         # Those of the server's own package are worth a word only when that is news.
         news = any("Plugins" in options for options in ret["changes"].values())
+        gone = __salt__["orthanc_differences.gone"](ret["changes"])
         unused = __salt__["orthanc_layers.unused_plugins"](name, configuration, of_server=news)
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=f"The configuration was not changed.\n{err}")
@@ -118,6 +120,8 @@ def managed(name, configuration):
         ret.update(result=None, comment="The configuration would be changed")
     else:
         ret["comment"] = "The configuration was changed"
+    if gone:
+        ret["comment"] = f"{GONE}: {', '.join(gone)}\n{ret['comment']}"
     if unused:
         files = [f"{os.path.basename(path)} ({package})" for path, package in unused.items()]
         ret["comment"] += f"\n{NOT_LOADED}: {', '.join(files)}"

@@ -50,7 +50,7 @@ JPEG_2000 = [f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 92, 93)]
 
 
 def run() -> dict:
-    return {"configuration": configuration, "proxy": proxy}
+    return {"configuration": configuration, "proxy": proxy, "PLAIN": PLAIN}
 
 
 def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:

@@ -3,9 +3,12 @@ From the first run to orthanc.clean: nobody reaches an Orthanc that the pillar d
 what was there before is put back.
 """
 
+import json
+
 CLOSED = "/etc/systemd/system/orthanc.service.d/formula-first-run.conf"
 RECORD = "/var/lib/orthanc-formula/first-run.json"
 TRIGGER = "dpkg-trigger --by-package=orthanc-gdcm orthanc-restart-trigger"
+CT = {"AET": "CT1", "Host": "192.0.2.17", "Port": 104}
 MODES = "find /etc/orthanc /var/lib/orthanc /var/log/orthanc -maxdepth 1 ! -name 'Orthanc.log*'"
 
 
@@ -121,13 +124,50 @@ def test_clean_and_back_again(fresh_minion, users, image):
     assert len(minion.ask("GET", "/instances", *who).json) == 1
 
 
+def differences(minion):
+    """Return what a run would change in the server's behaviour."""
+    return json.loads(minion.call("orthanc_conf.diff", "--out=json").out)["local"]
+
+
+def who_would_be_lost_is_said_first(minion, users):
+    """And an option is no change that leaves its file with the value that Orthanc itself gives it,
+    goes to another file, or has another notation."""
+    lost = ["user ward", "modality mr", "peer far"]
+    found = differences(minion)
+    assert found["gone"] == lost
+    options = found["options"]
+    assert options["RegisteredUsers:ward"] == {"old": "(hidden)"}
+    assert "Far password" not in str(found)
+    assert options["Name"] == {"old": "Old server", "new": ""}
+    assert options["HttpPort"] == {"old": 8099, "new": 8042}
+    assert options["DicomModalities:mr"]["old"]["Host"] == "192.0.2.18"
+    assert not [name for name in options if name.startswith(("DicomModalities:ct", "StableAge"))]
+    assert "RestApiWriteToFileSystemEnabled" not in options
+    assert "/etc/orthanc/orthanc-formula-users.lua" in found["other files"]
+    tried = minion.state(test=True).states["orthanc-config"]
+    assert tried["comment"].splitlines()[0].endswith(": " + ", ".join(lost)), tried["comment"]
+    shown = {o: c for file in tried["changes"].values() for o, c in file.items()}
+    assert {o: c for o, c in shown.items() if isinstance(c, dict)} == options
+    minion.pillar(users=users, prot=1)
+    refused = minion.call("orthanc_conf.diff", check=False)
+    assert refused.code == 1
+    assert "would be refused" in refused.err
+    assert "orthanc:prot" in refused.err
+    assert "Traceback" not in refused.err
+
+
 def test_what_was_there_before_is_kept(fresh_minion, users):
     minion = fresh_minion
     minion.run("DEBIAN_FRONTEND=noninteractive apt-get install -y orthanc")
     minion.wait_for_port()
     by_hand = '{ // by hand\n "Name": "Old server", "HttpPort": 8099,\n'
-    by_hand += ' "StableAge": 60, "StorageDirectory": "/var/lib/orthanc/db-v6",}\n'
+    by_hand += ' "StableAge": 60, "StorageDirectory": "/var/lib/orthanc/db-v6",\n'
+    by_hand += ' "DicomModalities": {"ct": ["CT1", "192.0.2.17", 104], // kept\n'
+    by_hand += ' "mr": ["MR1", "192.0.2.18", 104]},\n'
+    by_hand += ' "OrthancPeers": {"far": ["http://192.0.2.19:8042/", "far", "Far password"]},}\n'
     minion.write("/etc/orthanc/orthanc.json", by_hand)
+    accounts = {"anna": users["anna"]["password"], "ward": "Ward password"}
+    minion.write("/etc/orthanc/credentials.json", json.dumps({"RegisteredUsers": accounts}))
     worklists = "/etc/orthanc/worklists.json"
     minion.run(f"chgrp orthanc {worklists} && chmod 640 {worklists}")
     minion.run("chmod 755 /var/lib/orthanc/db-v6")
@@ -144,12 +184,12 @@ def test_what_was_there_before_is_kept(fresh_minion, users):
     assert "Orthanc serves with it" in minion.state().failed["orthanc-serving"]
     assert minion.ask("GET", "/system", port=8099).json["Name"] == "Old server"
 
-    run = minion.apply(users=users)
-    # What leaves the file with the value that Orthanc itself gives it is no change.
-    shown = run.states["orthanc-config"]["changes"]["/etc/orthanc/orthanc.json"]
-    assert shown["Name"] == {"old": "Old server"}
-    assert shown["HttpPort"]["old"] == 8099
-    assert "StableAge" not in shown
+    settings = {"users": users, "modalities": {"ct": CT}}
+    minion.pillar(**settings)
+    who_would_be_lost_is_said_first(minion, users)
+    run = minion.apply(**settings)
+    assert "gone from the server" in run.states["orthanc-config"]["comment"]
+    assert differences(minion) == {"gone": [], "options": {}, "other files": []}
     minion.apply(users=users, port=8043, packages=["orthanc", "orthanc-gdcm"])
     assert minion.read("/etc/orthanc/before-formula/orthanc.json") == by_hand
     assert not minion.run("cat /etc/orthanc/before-formula/*", user="nobody", check=False).ok

@@ -58,7 +58,14 @@ def test_nobody_else_reads_an_image(minion, users, image):
     assert len(read_by_nobody(minion)) > 1, "then there is nothing to close"
 
     settings = {"users": users, "dicom": {"enabled": True}}
-    minion.apply(**settings)
+    minion.pillar(**settings)
+    minion.call("saltutil.sync_modules")
+    found = json.loads(minion.call("orthanc_conf.diff", "--out=json").out)["local"]
+    assert found["gone"] == []
+    assert found["options"]["LimitFindResults"] == {"old": 0, "new": 100}
+    # What the package says and what Orthanc does by itself are the same here, or are not.
+    assert {"StorageDirectory", "HttpPort"}.isdisjoint(found["options"])
+    assert minion.state().ok
     assert read_by_nobody(minion) == []
     assert open_to_others(minion) == ""
     assert minion.ask("POST", "/instances", *anna, data=f"@{image()}").code == 200

@@ -41,16 +41,18 @@ def managed(states, tmp_path):
     return managed
 
 
-def test_salt_makes_one_module_of_the_files_for_people(loaders):
+@pytest.mark.parametrize(("module", "least"), [("orthanc", 2), ("orthanc_conf", 1)])
+def test_salt_makes_one_module_of_the_files_for_people(loaders, module, least):
     """From whichever of them it loads first."""
     sources = {path.stem: path.read_text() for path in (FORMULA / "_modules").glob("*.py")}
-    files = [text for text in sources.values() if '\n__virtualname__ = "orthanc"\n' in text]
-    names = re.findall(r"(?m)^def ([a-z]\w*)\(", "\n".join([sources["orthanc"], *files]))
-    assert len(files) > 1
+    line = f'\n__virtualname__ = "{module}"\n'
+    files = [text for text in sources.values() if line in text]
+    names = re.findall(r"(?m)^def ([a-z]\w*)\(", "\n".join([sources[module], *files]))
+    assert len(files) >= least
     for name in sorted(names)[::-1]:
         modules = salt.loader.minion_mods(loaders.opts)
-        assert f"orthanc.{name}" in modules, name
-    assert set(loaders.modules.sys.list_functions("orthanc")) == {f"orthanc.{n}" for n in names}
+        assert f"{module}.{name}" in modules, name
+    assert set(loaders.modules.sys.list_functions(module)) == {f"{module}.{n}" for n in names}
 
 
 def content(folder):
@@ -116,9 +118,10 @@ def test_managed_takes_out_what_is_no_longer_asked_for(managed, tmp_path, test):
 def test_managed_takes_an_option_out_of_a_file_that_does_not_own_it(managed, tmp_path, test):
     (tmp_path / "advanced.json").write_text('{"HttpPort": 1, // the package\'s\n "HttpTimeout": 2}')
     ret = managed({"HttpPort": 8042}, test=test)
-    assert ret.changes[f"{tmp_path}/advanced.json"] == {
-        "HttpPort": {"old": 1},
-        "HttpTimeout": {"old": 2},
+    # What only goes to another file is no change of its own.
+    assert ret.changes == {
+        f"{tmp_path}/orthanc.json": {"HttpPort": {"old": 1, "new": 8042}},
+        f"{tmp_path}/advanced.json": {"HttpTimeout": {"old": 2}},
     }
     if not test:
         assert json.loads((tmp_path / "advanced.json").read_text()) == {}

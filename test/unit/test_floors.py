@@ -32,7 +32,7 @@ PEOPLE = {
         *("drill", "move_index", "nagios", "repair", "restart"),
         *("restore", "retention", "try_upgrade", "verify"),
     },
-    "orthanc_conf": {"effective", "restore", "validate"},
+    "orthanc_conf": {"diff", "effective", "options", "restore", "validate"},
     "orthanc_pillar_file": {"check"},
     "orthanc_restore": {"settings"},
 }

@@ -2,6 +2,7 @@
 
 import orthanc_conf
 import orthanc_folder
+import orthanc_options
 import pytest
 from salt.exceptions import CommandExecutionError
 
@@ -9,7 +10,7 @@ from salt.exceptions import CommandExecutionError
 @pytest.fixture
 def validate(tmp_path, monkeypatch):
     """A function from the texts of files to what ``validate`` says of their folder."""
-    monkeypatch.setattr(orthanc_conf.shutil, "which", lambda _: None)
+    monkeypatch.setattr(orthanc_options.shutil, "which", lambda _: None)
 
     def validate(**texts):
         for name, text in texts.items():

@@ -775,10 +775,10 @@ def test_what_is_advised_against_is_an_option_and_allowed():
 def test_the_other_tables_speak_of_known_options():
     known = {**tables.OPTIONS, **PLUGINS}
     assert set(tables.UNTOUCHABLE) <= set(known)
-    assert {*tables.NEW_FORMS, *tables.OLD_NAMES, *tables.TOGETHER_DEFAULTS} <= set(known)
+    assert {*tables.NEW_FORMS, *tables.OLD_NAMES, *tables.DEFAULTS} <= set(known)
     for row in tables.ADVISED_AGAINST_TOGETHER:
         assert {row["option"], *row["beside"]} <= set(known)
-        assert row["beside"].keys() <= tables.TOGETHER_DEFAULTS.keys()
+        assert row["beside"].keys() <= tables.DEFAULTS.keys()
     for section, keys in tables.UNTOUCHABLE.items():
         # That they switch nothing on is as it should be.
         assert all("plugin is off" in line for _, line in options.check({section: keys or {}}))

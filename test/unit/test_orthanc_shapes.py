@@ -104,7 +104,7 @@ def test_the_words_of_every_shape_go_together():
         for one in words.get("required", ()):
             assert set(one) <= words["keys"].keys(), name
         # Whoever is refused is told what is wanted.
-        assert shapes._wanted(words, tables.KINDS), name
+        assert shapes.wanted(words, tables.KINDS), name
 
 
 SECRET = {"secret": {"enum": ["always", "unless a place"]}}
@@ -117,7 +117,7 @@ def test_every_word_of_the_pillar_is_one_of_the_language(pillar_files):
     for shape in [*kinds.values(), own["SHAPE"]]:
         assert faults(shape, kinds, SECRET) == []
     for words in [*found, *(shapes.resolved(one, kinds) for one in kinds)]:
-        assert words.get("type") == "any" or shapes._wanted(words, kinds)
+        assert words.get("type") == "any" or shapes.wanted(words, kinds)
     # A kind that both sides have is the same one.
     assert not kinds.keys() & shapes.KINDS.keys()
     assert not tables.KINDS.keys() & shapes.KINDS.keys()
