@@ -131,7 +131,7 @@ def backend(config):
 def errors(service=None, log="", count=10, config=None):
     """
     Return the last error lines that Orthanc logged since it was last started, a list of texts;
-    without any, its last lines.
+    without any, an empty one.
 
     service
         The name of the service; by default the one that the packages bring.

@@ -126,17 +126,12 @@ def _note(case: dict, answers: dict) -> None:
 
 def _get(case: dict, path: str):
     """Return what Orthanc answers to the first of its users who may ask that; None if none may."""
-    users = case["options"].get("RegisteredUsers") or {}
-    for account in [None, *users.items()]:
-        ask, url = __salt__["orthanc_http.ask"], case["url"] + path
-        if account:
-            __salt__["orthanc_server.require_orthanc"](case["config"])
-        code, found = ask(url, account=account, timeout=LIMIT)
-        if code not in (401, 403):
-            if found is None:
-                raise CommandExecutionError(f"HTTP {code}")
-            return found
-    return None
+    code, found = __salt__["orthanc_rest.ask"](case["config"], "GET", path, timeout=LIMIT)
+    if code in (401, 403):
+        return None
+    if code != 200 or found is None:
+        raise CommandExecutionError(f"HTTP {code}")
+    return found
 
 
 def _process(case: dict) -> dict:

@@ -78,10 +78,12 @@ def ask(url, method="GET", account=None, timeout=60, data=None):
         token = base64.b64encode(":".join(map(str, account)).encode()).decode()
         request.add_header("Authorization", f"Basic {token}")
     try:
-        with _opener().open(request, timeout=timeout) as response:
-            code, text = response.status, response.read().decode(errors="replace")
-    except urllib.error.HTTPError as err:
-        return err.code, None
+        try:
+            response = _opener().open(request, timeout=timeout)
+        except urllib.error.HTTPError as err:
+            response = err
+        with response:
+            code, text = response.getcode(), response.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as err:
         why = getattr(err, "reason", None) or err
         raise CommandExecutionError(f"Orthanc gives no answer at {url}: {why}") from None

@@ -130,8 +130,12 @@ def wait(service, config, log=None, timeout=60):
         else:
             time.sleep(0.1)
             continue
-        lines = errors(service, log, config) or ["(nothing)"]
-        raise CommandExecutionError("\n".join([f"{what}. Its log says:", *lines]))
+        lines = __salt__["orthanc_log.lines"](service, log)
+        # One that dies without an error has said something else.
+        lines = __salt__["orthanc_folder.scrub"](config, (_errors(lines) or lines)[-10:])
+        raise CommandExecutionError(
+            "\n".join([f"{what}. Its log says:", *(lines or ["(nothing)"])])
+        )
     return address
 
 
@@ -212,7 +216,10 @@ def errors(service, log, config, count=10):
     count
         How many lines at most.
     """
-    lines = __salt__["orthanc_log.lines"](service, log)
+    found = _errors(__salt__["orthanc_log.lines"](service, log))
+    return __salt__["orthanc_folder.scrub"](config, found[-count:])
+
+
+def _errors(lines: list) -> list:
     # Orthanc begins each line with its level: E, W, I or T, and the date.
-    found = [line for line in lines if line[:1] == "E" and line[1:5].isdigit()]
-    return __salt__["orthanc_folder.scrub"](config, (found or lines)[-count:])
+    return [line for line in lines if line[:1] == "E" and line[1:5].isdigit()]

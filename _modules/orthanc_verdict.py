@@ -82,10 +82,10 @@ LIMITS = {
     ("certificates", "https_days"): Limit(14, 3, ENDS.format("HTTPS", "https"), False),
     ("certificates", "dicom_days"): Limit(14, 3, ENDS.format("DICOM", "dicom"), False),
     ("jobs", "failed"): Limit(
-        1, None, "{value:.0f} jobs have failed within a day ({kinds}); GET /jobs?expand says why"
+        1, None, "{value:.0f} jobs have failed within a day ({kinds}); see orthanc.jobs"
     ),
     ("jobs", "stuck_hours"): Limit(
-        1, None, "a job has made no progress for {value:.1f} hours; GET /jobs?expand shows it"
+        1, None, "a job has made no progress for {value:.1f} hours; see orthanc.jobs"
     ),
     ("refused", "associations"): Limit(
         1, None, "{value:.0f} DICOM associations were refused since the last look: {last}"

@@ -15,6 +15,9 @@ from minion import NAME, Minion
 PROMISED, START = 3, 5
 # A device that is never there.
 AWAY = {"AET": "AWAY", "Host": "127.0.0.1", "Port": 9, "Timeout": 1}
+# The server itself, as a device and as a peer.
+SELF = {"AET": "ORTHANC", "Host": "127.0.0.1", "Port": 4242}
+TWIN = {"Url": "http://127.0.0.1:18042/", "Username": "anna"}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,8 @@ def whole(salt_version, users):
             "https": {"enabled": True, "certificate": CHAIN, "key": KEY},
             "postgresql": {"enabled": True},
             "dicom": {"enabled": True},
-            "modalities": {"away": AWAY},
+            "modalities": {"away": AWAY, "self": SELF},
+            "peers": {"twin": {**TWIN, "Password": users["anna"]["password"]}},
             "backup": {"repository": "/srv/backup/orthanc"},
         }
         host.anna = ("anna", users["anna"]["password"])
@@ -69,11 +73,12 @@ def line(host, code: int) -> str:
 
 def the_others_answer(host, answers: bool) -> None:
     """What else people ask comes in time, too, and without a traceback."""
-    for function in ("answers", "access", "errors", "backend /etc/orthanc"):
+    asks = ("answers", "system", "echo self")
+    for function in (*asks, "access", "errors", "backend /etc/orthanc"):
         began = time.monotonic()
         done = host.call(*f"orthanc.{function}".split(), check=False)
         assert time.monotonic() - began < PROMISED + START, function
-        assert done.code == (function == "answers" and not answers), done
+        assert done.code == (function in asks and not answers), done
         assert "Traceback" not in done.out + done.err
 
 
@@ -109,6 +114,37 @@ def test_a_backup_that_was_never_drilled_is_a_warning(whole, image):
     assert said.count("ORTHANC OK - all is well | ") == 1
     # Nobody learns a password from it.
     assert whole.anna[1] not in json.dumps(found) + said
+
+
+def ask(host, words: str, code: int = 0):
+    """Return what a function says, with this exit code."""
+    done = host.call(*f"orthanc.{words}".split(), "--out=json", check=False)
+    assert done.code == code, done
+    return json.loads(done.out)["local"]
+
+
+def test_what_orthanc_itself_knows(whole, users):
+    told = {name: ask(whole, name) for name in ("system", "statistics", "jobs", "plugins")}
+    assert told["system"]["DatabaseBackendPlugin"]
+    assert told["statistics"]["CountStudies"] == 1
+    assert told["jobs"] == {"states": {}, "list": []}
+    assert told["plugins"]["postgresql-index"]["Version"]
+    assert ask(whole, "modalities")["away"]["AET"] == "AWAY"
+    assert ask(whole, "peers") == {"peers": {"twin": TWIN}, "dicomweb_servers": {}}
+    assert ask(whole, "echo self") | {"seconds": 0} == {
+        **{"kind": "modality", "answers": True, "seconds": 0}
+    }
+    assert ask(whole, "echo twin")["kind"] == "peer"
+    refused = ask(whole, "echo away timeout=2", code=1)
+    assert not refused["answers"]
+    assert "Connection refused" in refused["why"]
+    errors = ask(whole, "errors")
+    assert errors[0].startswith("E")
+    assert "AWAY" in str(errors)
+    wrong = whole.call("orthanc.echo", "../../system", check=False)
+    assert wrong.code == 1
+    assert "no modality, peer or DICOMweb server of the name ../../system" in wrong.err
+    assert not any(user["password"] in str([told, errors]) for user in users.values())
 
 
 def test_associations_that_are_refused_are_told_once(whole):
@@ -178,6 +214,10 @@ def test_a_job_that_failed_is_a_warning(whole):
         time.sleep(0.1)
     (reason,) = look(whole, 1)["reasons"]
     assert "1 jobs have failed within a day (DicomModalityStore)" in reason
+    told = ask(whole, "jobs state=Failure")
+    assert told["states"]["Failure"] == 1
+    (job,) = told["list"]
+    assert (job["Type"], job["Target"]) == ("DicomModalityStore", "AWAY")
 
 
 def test_a_configuration_that_waits_and_a_disk_below_the_reserve_are_told(whole):
@@ -212,6 +252,8 @@ def test_a_server_without_anything_else(system, salt_version):
         assert found["figures"]["index"]["read"] == 1
         assert not {"proxy", "certificates", "backup", "images"} & set(found["checks"])
         assert found["figures"]["package"]["version"]
+        assert ask(host, "system")["DatabaseVersion"] == 6
+        assert ask(host, "errors") == []
         assert not dicom.client("echoscu", host.address).ok
         assert "Rejected" in str(look(host, 1)["reasons"])
         assert look(host, 0)

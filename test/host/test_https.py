@@ -562,6 +562,7 @@ def test_orthancs_own_https_where_it_works(system, salt_version, users, ca, tmp_
             assert host.run(listening).out.strip().lower() == terminator
             assert host.state().changes == {}
             assert '"ok"' in host.call("orthanc.health", "--out=json").out
+            assert "DatabaseVersion" in host.call("orthanc.system").out
         pem = "/etc/orthanc/orthanc-formula-https.pem"
         assert host.run(f"stat -c '%a %U %G' {pem}").out.split() == ["640", "root", "orthanc"]
         assert host.read(pem) == pair.chain + pair.key

@@ -63,6 +63,11 @@ def test_an_ordinary_account_with_sudo(site):
     assert run.ok, str(run)
     assert site.target.ask("GET", "/system", "anna", PASSWORD, remote=True).code == 200
     assert site.state().changes == {}
+    # Functions of several files are one module here, too.
+    assert site.returned("orthanc.access")["users"] == "anna"
+    assert site.returned("orthanc.system")["DatabaseVersion"] == 6
+    gone = site.salt("orthanc.answers http://127.0.0.1:1")
+    assert (gone.code, "false" in gone.out) == (20, True), gone
 
 
 @pytest.mark.parametrize("site", DEBIAN, indirect=True, scope="module")

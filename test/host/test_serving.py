@@ -267,7 +267,7 @@ def test_who_is_not_root_is_told_so_in_one_sentence(minion, users):
     minion.run(f"{call} saltutil.sync_all")
     for function in (
         *("orthanc.access", "orthanc.answers", "orthanc.errors", "orthanc.backup_key"),
-        "orthanc.health",
+        *("orthanc.health", "orthanc.system", "orthanc.echo x"),
         *("orthanc.restart", "orthanc_conf.validate", "orthanc_conf.validate /etc/orthanc"),
         *("orthanc_conf.effective /etc/orthanc", "orthanc_conf.restore /etc/orthanc"),
     ):

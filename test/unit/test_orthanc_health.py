@@ -4,7 +4,6 @@ import time
 
 import orthanc_health as health
 import pytest
-from salt.exceptions import CommandExecutionError
 
 HOUR = 3600
 
@@ -30,21 +29,6 @@ def jobs(monkeypatch):
         return health._jobs({"note": {"jobs": known}})
 
     return jobs
-
-
-def test_nobody_but_orthanc_is_told_a_password(tmp_path, monkeypatch):
-    told = []
-
-    def ask(url, account, timeout):
-        told.append(account)
-        return 401, None
-
-    monkeypatch.setitem(health.__salt__, "orthanc_http.ask", ask)
-    monkeypatch.setitem(health.__salt__, "orthanc_host.owners", lambda port: {4711})
-    case = {"options": {"RegisteredUsers": {"anna": "her word"}}, "url": "http://x"}
-    with pytest.raises(CommandExecutionError, match="is not Orthanc, but"):
-        health._get({**case, "config": str(tmp_path)}, "/jobs?expand")
-    assert told == [None]
 
 
 def test_jobs_that_failed_lately_count(jobs):

@@ -1,0 +1,286 @@
+"""
+What Orthanc itself knows of the server on this host, asked over its REST API with an account that
+its configuration has: nobody is asked for a password, and none is shown.
+
+All of it takes three seconds at most, ``echo`` aside, whatever hangs.
+
+https://orthanc.uclouvain.be/book/users/rest.html
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.parse
+
+from salt.exceptions import SaltInvocationError
+
+# One of the files of which Salt makes the module ``orthanc``.
+__virtualname__ = "orthanc"
+
+# The parts of the time that two questions have which follow each other, in seconds.
+HALF = 0.9
+# What is told of a job; its other figures may name patients.
+JOB = ("ID", "Type", "State", "Progress", "CreationTime", "CompletionTime", "ErrorDescription")
+# To whom a job sends, or from whom it fetches.
+TARGETS = ("RemoteAet", "TargetAet", "Peer", "Server")
+STATES = ("Pending", "Running", "Success", "Failure", "Paused", "Retry")
+# One of the studies of a DICOMweb server is enough to see that it answers.
+STUDY = {
+    "Uri": "/studies",
+    "Arguments": {"limit": "1"},
+    "HttpHeaders": {"Accept": "application/dicom+json"},
+}
+# What the web interface calls itself among the plugins.
+NO_PLUGIN = "explorer.js"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def system(config=None):
+    """
+    Return what Orthanc says of itself: its ``Version``, ``Name``, ``DicomAet``, ``DicomPort``, and
+    what else its ``/system`` has, a mapping.
+
+    config
+        The path of the folder of the configuration; by default the one of the pillar.
+
+    Raises CommandExecutionError if Orthanc gives no answer in time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.system
+    """
+    return _get(config, "/system")[0]
+
+
+def statistics(config=None):
+    """
+    Return how much Orthanc has: how many patients, studies, series and instances, and the size of
+    their files in bytes and megabytes, a mapping.
+
+    config
+        See ``orthanc.system``.
+
+    Raises CommandExecutionError if Orthanc gives no answer in time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.statistics
+    """
+    return _get(config, "/statistics")[0]
+
+
+def jobs(limit=20, state=None, config=None):
+    """
+    Return what Orthanc does and has done in the background, without the names of patients.
+
+    limit
+        How many jobs are listed, the newest first.
+
+    state
+        Of which state they are to be: Pending, Running, Success, Failure, Paused or Retry; by
+        default of any.
+
+    config
+        See ``orthanc.system``.
+
+    Returns a mapping: how many there are of each of the ``states``, and the ``list``, mappings with
+    Orthanc's own names: ``ID``, ``Type``, ``State``, ``Progress`` in per cent, when each began and
+    ended, the ``Target``, and why it failed.
+
+    Raises SaltInvocationError for a limit or a state that is none, and CommandExecutionError if
+    Orthanc gives no answer in time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.jobs
+        salt '*' orthanc.jobs state=Failure
+    """
+    limit = _number(limit, "limit", 100000)
+    if state not in (None, *STATES):
+        raise SaltInvocationError(f"state must be one of {', '.join(STATES)}")
+    known = _get(config, "/jobs?expand")[0] or []
+    states: dict = {}
+    for job in known:
+        states[job["State"]] = states.get(job["State"], 0) + 1
+    chosen = [job for job in known if state in (None, job["State"])]
+    chosen.sort(key=lambda job: job.get("CreationTime", ""), reverse=True)
+    return {"states": states, "list": [_job(job) for job in chosen[:limit]]}
+
+
+def _job(job: dict) -> dict:
+    found = {key: job[key] for key in JOB if job.get(key) not in (None, "")}
+    content = job.get("Content") if isinstance(job.get("Content"), dict) else {}
+    targets = [content[key] for key in TARGETS if isinstance(content.get(key), str)]
+    # Of one that did not fail, Orthanc says "Success".
+    if job["State"] not in ("Failure", "Retry"):
+        found.pop("ErrorDescription", None)
+    return {**found, **({"Target": targets[0]} if targets else {})}
+
+
+def plugins(config=None):
+    """
+    Return the plugins that Orthanc has loaded, a mapping from the name of each to its ``Version``
+    and ``Description``.
+
+    config
+        See ``orthanc.system``.
+
+    Raises CommandExecutionError if Orthanc gives no answer in time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.plugins
+    """
+    names = [name for name in _get(config, "/plugins", limit=HALF)[0] if name != NO_PLUGIN]
+    paths = [f"/plugins/{_quoted(name)}" for name in names]
+    answers = _get(config, *paths, limit=HALF) if names else []
+    return {
+        name: {key: answer[key] for key in ("Version", "Description") if key in answer}
+        for name, answer in zip(names, answers)
+        if answer
+    }
+
+
+def modalities(config=None):
+    """
+    Return the DICOM devices that Orthanc knows, also those that were added over the REST API: a
+    mapping from the name of each to its ``AET``, ``Host``, ``Port``, and what it may do.
+
+    config
+        See ``orthanc.system``.
+
+    Raises CommandExecutionError if Orthanc gives no answer in time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.modalities
+    """
+    return _get(config, "/modalities?expand")[0]
+
+
+def peers(config=None):
+    """
+    Return the other servers that Orthanc knows, without their passwords: a mapping of ``peers``,
+    which are Orthancs, and ``dicomweb_servers``, each a mapping from a name to its ``Url``,
+    ``Username``, ``Timeout`` and the names of its ``HttpHeaders``.
+
+    config
+        See ``orthanc.system``.
+
+    Raises CommandExecutionError if Orthanc gives no answer in time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.peers
+    """
+    config = __salt__["orthanc_folder.chosen"](config)
+    found = _get(config, "/peers?expand", f"{_dicomweb(config)}/servers?expand")
+    kinds = ("peers", "dicomweb_servers")
+    return {
+        kind: {name: _server(of) for name, of in (answer or {}).items()}
+        for kind, answer in zip(kinds, found)
+    }
+
+
+def _server(known: dict) -> dict:
+    """Return what may be shown of a server: of headers their names, of a URL no password."""
+    found = {key: known[key] for key in ("Username", "Timeout") if known.get(key)}
+    url = re.sub(r"[?#].*", "", str(known.get("Url", "")))
+    found["Url"] = re.sub(r"//[^/]*@", "//", url)
+    if known.get("HttpHeaders"):
+        found["HttpHeaders"] = sorted(known["HttpHeaders"])
+    return found
+
+
+def echo(name, timeout=5, config=None):
+    """
+    Let Orthanc ask another one whether it is there: a DICOM device by C-ECHO, as ``echoscu`` does,
+    but with the titles of the configuration; a peer for its version; a DICOMweb server for a study,
+    of which nothing is shown.
+
+    name
+        The name of the modality, the peer or the DICOMweb server, as the pillar has it.
+
+    timeout
+        For how many seconds to wait for it, a whole number up to 60.
+
+    config
+        See ``orthanc.system``.
+
+    Returns a mapping: the ``kind`` of what was asked, whether it ``answers``, after how many
+    ``seconds``, and ``why`` not. The exit code of salt-call is 1 if it does not.
+
+    Raises SaltInvocationError if Orthanc knows no such name, and CommandExecutionError if it gives
+    no answer itself.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.echo ct
+    """
+    config, timeout = __salt__["orthanc_folder.chosen"](config), _number(timeout, "timeout", 60)
+    web = _dicomweb(config)
+    asked = {
+        "modality": ("POST", "/modalities/{}/echo", {"Timeout": timeout}),
+        "peer": ("GET", "/peers/{}/system", None),
+        "DICOMweb server": ("POST", f"{web}/servers/{{}}/get", STUDY),
+    }
+    known = dict(zip(asked, _get(config, "/modalities", "/peers", f"{web}/servers")))
+    kinds = [kind for kind in asked if str(name) in (known[kind] or [])]
+    if not kinds:
+        names = sorted({one for names in known.values() for one in names or []})
+        raise SaltInvocationError(
+            f"Orthanc knows no modality, peer or DICOMweb server of the name {name}; it knows"
+            f" {', '.join(names[:50]) or 'none'}"
+        )
+    method, path, data = asked[kinds[0]]
+    path, began = path.format(_quoted(name)), time.monotonic()
+    code, answer = __salt__["orthanc_rest.send"](config, method, path, data, timeout + HALF)
+    found = {"kind": kinds[0], "answers": code == 200}
+    found["seconds"] = round(time.monotonic() - began, 3)
+    if code != 200:
+        __context__["retcode"] = 1
+        why = __salt__["orthanc_rest.refusal"](code, answer, f"{method} {path}")
+        why += "; orthanc.errors may say more"
+        (found["why"],) = __salt__["orthanc_folder.scrub"](config, [why])
+    return found
+
+
+def _dicomweb(config: str) -> str:
+    """Return where DICOMweb is below the REST API, whether the plugin is there or not."""
+    section = __salt__["orthanc_folder.options"](config).get("DicomWeb")
+    root = section.get("Root") if isinstance(section, dict) else None
+    return f"/{root.strip('/')}" if isinstance(root, str) and root.strip("/") else "/dicom-web"
+
+
+def _get(config, *paths, limit=None) -> list:
+    config = __salt__["orthanc_folder.chosen"](config)
+    given = {"limit": limit} if limit else {}
+    return __salt__["orthanc_rest.get"](config, list(paths), **given)
+
+
+def _number(value, what: str, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise SaltInvocationError(f"{what} must be a whole number from 1 to {most}")
+    return value
+
+
+def _quoted(name) -> str:
+    return urllib.parse.quote(str(name), safe="")

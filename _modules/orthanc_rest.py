@@ -1,0 +1,126 @@
+"""
+What Orthanc answers to questions about itself: in the name of the first user of its configuration
+who may ask that, and in time, whatever hangs.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+
+from salt.exceptions import CommandExecutionError
+
+# How long it takes at most, in seconds: three are given, and Salt itself needs some.
+LIMIT = 1.8
+# Of these, what there is to say that Orthanc gave no answer.
+SAY = 0.2
+# What those are told who may not ask.
+DENIED = (401, 403)
+
+
+def get(config, paths, limit=LIMIT):
+    """
+    Part of the formula. Return what Orthanc answers, a list; None for what it does not know.
+
+    config
+        The path of the folder of the configuration.
+
+    paths
+        What is asked for, a list of paths of the REST API.
+
+    limit
+        For how many seconds to wait at most, for all of them.
+
+    Raises CommandExecutionError if one of them is not answered.
+    """
+    found = []
+    for path, (code, answer) in zip(
+        paths, _in_time(config, [("GET", p, None) for p in paths], limit)
+    ):
+        if code not in (200, 404):
+            raise CommandExecutionError(refusal(code, answer, f"GET {path}"))
+        found.append(answer if code == 200 else None)
+    return found
+
+
+def send(config, method, path, data=None, limit=LIMIT):
+    """
+    Part of the formula. Send one request, and return the code of the answer and what it holds.
+
+    config, limit
+        See ``get``.
+
+    method, path
+        Of the request.
+
+    data
+        What is sent with it, as JSON has it; None for nothing.
+
+    Raises CommandExecutionError if there is no answer.
+    """
+    return _in_time(config, [(method, path, data)], limit)[0]
+
+
+def refusal(code, answer, what):
+    """
+    Part of the formula. Return the sentence for an answer that is none.
+
+    code, answer
+        What ``send`` returned.
+
+    what
+        The method and path of the request.
+    """
+    if code in DENIED:
+        return (
+            f"none of the users of this server may ask {what}; give one in orthanc:users the role"
+            " admin"
+        )
+    why = answer if isinstance(answer, dict) else {}
+    said = why.get("Details") or why.get("Message")
+    return f"Orthanc answers {code} to {what}" + (f": {said}" if said else "")
+
+
+def _in_time(config: str, requests: list, limit: float) -> list:
+    question = functools.partial(_all, config, requests, limit - SAY)
+    told = __salt__["orthanc_inquiry.ask"]({"all": question}, limit).get("all")
+    if told is None:
+        raise CommandExecutionError(f"Orthanc gives no answer within {limit:g} seconds")
+    if "error" in told:
+        raise CommandExecutionError(told["error"])
+    return told["found"]
+
+
+def _all(config: str, requests: list, limit: float) -> list:
+    deadline = time.monotonic() + limit
+    return [ask(config, *request, deadline - time.monotonic()) for request in requests]
+
+
+def ask(config, method, path, data=None, timeout=LIMIT):
+    """
+    Part of the formula. Ask Orthanc, without a password and with that of each of its users, until
+    one may; and return the code of the answer and what it holds.
+
+    config, method, path, data
+        See ``send``.
+
+    timeout
+        For how many seconds to wait for each answer at most.
+
+    Raises CommandExecutionError if there is no answer, or if at its port is not Orthanc.
+    """
+    users = __salt__["orthanc_folder.effective"](config).get("RegisteredUsers") or {}
+    url, body = __salt__["orthanc_server.url"](config) + path, None
+    if data is not None:
+        body = json.dumps(data).encode()
+    deadline, code = time.monotonic() + timeout, 0
+    for account in [None, *users.items()]:
+        if account:
+            # Nobody else is told a password.
+            __salt__["orthanc_server.require_orthanc"](config)
+        left = max(0.01, deadline - time.monotonic())
+        code, found = __salt__["orthanc_http.ask"](url, method, account, left, body)
+        if code not in DENIED:
+            return code, found
+    return code, None

@@ -1,0 +1,128 @@
+"""Questions to Orthanc: who asks, and what an answer that is none means."""
+
+import orthanc_ask_rest as people
+import orthanc_rest as rest
+import pytest
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+USERS = {"mon": "her word", "anna": "another one"}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """A function that lets Orthanc give codes, by the account; and the accounts that have asked."""
+    told = []
+
+    def let(codes, strangers=frozenset(), users=USERS):
+        def ask(url, method, account, timeout, data):
+            assert 0 < timeout <= rest.LIMIT
+            told.append(account and account[0])
+            return codes[told[-1]], {"by": told[-1]}
+
+        monkeypatch.setitem(rest.__salt__, "orthanc_http.ask", ask)
+        monkeypatch.setitem(rest.__salt__, "orthanc_host.owners", lambda port: set(strangers))
+        options = {"RegisteredUsers": users}
+        monkeypatch.setitem(rest.__salt__, "orthanc_folder.effective", lambda config: options)
+        return told
+
+    return let
+
+
+def test_the_first_user_who_may_asks(asked):
+    told = asked({None: 401, "mon": 403, "anna": 200})
+    assert rest.ask("/x", "GET", "/jobs") == (200, {"by": "anna"})
+    assert told == [None, "mon", "anna"]
+
+
+def test_where_nobody_needs_a_password_none_is_sent(asked):
+    told = asked({None: 200})
+    assert rest.get("/x", ["/jobs"]) == [{"by": None}]
+    assert rest.ask("/x", "GET", "/jobs")[0] == 200
+    assert told == [None]
+
+
+def test_where_nobody_may_it_is_said(asked):
+    asked(dict.fromkeys([None, *USERS], 403))
+    with pytest.raises(
+        CommandExecutionError, match=r"none of the users .* may ask GET /jobs; give"
+    ):
+        rest.get("/x", ["/jobs"])
+    asked({None: 401}, users={})
+    with pytest.raises(CommandExecutionError, match="none of the users"):
+        rest.get("/x", ["/jobs"])
+
+
+def test_nobody_but_orthanc_is_told_a_password(asked):
+    told = asked({None: 401}, strangers={4711})
+    with pytest.raises(CommandExecutionError, match="is not Orthanc, but"):
+        rest.ask("/x", "GET", "/jobs")
+    assert told == [None]
+
+
+def test_what_is_not_there_and_what_fails(asked):
+    asked({None: 404})
+    assert rest.get("/x", ["/dicom-web/servers"]) == [None]
+    asked({None: 500})
+    with pytest.raises(CommandExecutionError, match=r"Orthanc answers 500 to GET /jobs$"):
+        rest.get("/x", ["/jobs"])
+    said = {"Message": "Error in the network protocol", "Details": "Connection refused"}
+    assert rest.refusal(500, said, "POST /x").endswith("answers 500 to POST /x: Connection refused")
+    assert rest.refusal(500, ["x"], "POST /x") == "Orthanc answers 500 to POST /x"
+
+
+@pytest.mark.parametrize(
+    ("known", "shown"),
+    [
+        ({"Url": "http://anna:secret@peer/x?t=secret", "Password": None}, {"Url": "http://peer/x"}),
+        (
+            {"Url": "http://a/", "HttpHeaders": {"X": "secret"}, "Timeout": 0},
+            {"HttpHeaders": ["X"]},
+        ),
+        ({"Url": "http://a/", "Username": "u", "Pkcs11": True}, {"Username": "u"}),
+        ({}, {"Url": ""}),
+    ],
+)
+def test_nothing_secret_is_shown_of_a_server(known, shown):
+    found = people._server(known)
+    assert "secret" not in str(found)
+    assert found | shown == found
+
+
+def test_a_job_is_shown_without_the_names_of_patients():
+    content = {"Query": [{"0010,0010": "DOE^JANE"}], "RemoteAet": "CT", "Description": "DOE^JANE"}
+    job = {"ID": "a", "Type": "DicomMove", "State": "Success", "ErrorDescription": "Success"}
+    shown = {"ID": "a", "Type": "DicomMove", "State": "Success", "Progress": 0, "Target": "CT"}
+    assert people._job({**job, "Content": content, "Progress": 0}) == shown
+    assert people._job({**job, "Content": None, "State": "Retry"})["ErrorDescription"] == "Success"
+
+
+@pytest.mark.parametrize("value", [0, -1, 61, True, "5", 2.5, None])
+def test_a_number_that_is_none_is_refused(value):
+    with pytest.raises(SaltInvocationError, match="timeout must be a whole number from 1 to 60"):
+        people.echo("ct", timeout=value)
+
+
+@pytest.mark.parametrize("value", [0, -1, 100001, True, "5", 2.5, None])
+def test_a_limit_that_is_none_is_refused(value):
+    with pytest.raises(SaltInvocationError, match="limit must be a whole number"):
+        people.jobs(limit=value)
+
+
+def test_a_state_that_is_none_is_refused():
+    with pytest.raises(SaltInvocationError, match="state must be one of Pending, "):
+        people.jobs(state="failed")
+
+
+@pytest.mark.parametrize(
+    ("section", "root"),
+    [
+        ({"Root": "/web/"}, "/web"),
+        ({"Root": "web"}, "/web"),
+        ({"Root": "/"}, "/dicom-web"),
+        ({}, "/dicom-web"),
+        ("x", "/dicom-web"),
+    ],
+)
+def test_where_dicomweb_is(monkeypatch, section, root):
+    monkeypatch.setitem(people.__salt__, "orthanc_folder.options", lambda _: {"DicomWeb": section})
+    assert people._dicomweb("/x") == root
