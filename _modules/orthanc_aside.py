@@ -6,6 +6,7 @@ programs, libraries and plugins are at their places, and all of it ends with the
 that ends.
 
 https://docs.kernel.org/filesystems/overlayfs.html
+https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#ExtensionDirectories=
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import ctypes
 import os
 import subprocess
 
+import salt.utils.files
 from salt.exceptions import CommandExecutionError
 
 # See unshare(2).
 CLONE_NEWNS = 0x00020000
 # What of the packages is laid over the system: programs, libraries, data; no configuration.
 PROGRAMS = ("bin", "lib", "lib64", "opt", "sbin")
+# Without it systemd takes no tree.
+RELEASE = "usr/lib/extension-release.d/extension-release."
 NOT_ALLOWED = "this host allows no mount name spaces, or no overlays in them"
 
 
@@ -71,9 +75,10 @@ def _places(tree: str) -> list[str]:
     return [place for place in places if os.path.isdir(tree + place) and os.path.isdir(place)]
 
 
-def check(tree):
+def prepare(tree):
     """
-    Part of the formula. Return nothing where ``seen`` may be called with a tree.
+    Part of the formula. Make a tree ready for ``seen``, and for systemd, which can lay it over the
+    system of a unit.
 
     tree
         See ``seen``.
@@ -81,6 +86,10 @@ def check(tree):
     Raises CommandExecutionError where this host does not allow it.
     """
     try:
+        path = os.path.join(tree, RELEASE + os.path.basename(tree))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with salt.utils.files.fopen(path, "w") as file:
+            file.write("ID=_any\n")
         seen(tree, lambda: None)
     except OSError as err:
         raise CommandExecutionError(str(err)) from err

@@ -309,7 +309,7 @@ def apply(name, configuration, test=False):
     return changes
 
 
-def tried(name, configuration):
+def tried(name, configuration, tree):
     """
     Part of the formula. Judge and try a configuration as ``apply`` does, also where it changes
     nothing, for the packages that this process sees; see :py:mod:`orthanc_aside`.
@@ -317,9 +317,12 @@ def tried(name, configuration):
     name, configuration
         See ``apply``.
 
+    tree
+        The path of the folder with the files of the packages.
+
     Returns and raises what ``apply`` does.
     """
-    return _plan(name, {**configuration, **NOTHING_TO_COME, "aside": True})[1]
+    return _plan(name, {**configuration, **NOTHING_TO_COME, "aside": tree})[1]
 
 
 def _plan(name: str, configuration: dict, coming: bool = True) -> tuple[dict, dict]:

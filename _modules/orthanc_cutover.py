@@ -29,9 +29,6 @@ log = logging.getLogger(__name__)
 AWAY = "/run/orthanc-away"
 # How the folder begins in which an empty index is made, and the name of an old one.
 ASIDE, KEPT = ".orthanc-move-", "index.moved-{}"
-# How long Orthanc may take to make an empty index, in seconds.
-PATIENCE = 60
-STARTED = "Orthanc has started"
 # How many times as much an index takes in PostgreSQL, and where that has its files.
 LARGER = 4
 DATABASES = ("/var/lib/postgresql", "/var/lib/pgsql")
@@ -198,42 +195,15 @@ def _make_sure_of_room(folder: str, needed: int) -> None:
 
 def _make(case, folder: str, options: dict) -> None:
     """Let Orthanc make an empty index: start it once, where nobody reaches it."""
-    config, output = os.path.join(folder, "orthanc.json"), os.path.join(folder, "log")
-    own = {
-        "StorageDirectory": folder,
-        "IndexDirectory": folder,
-        "HttpServerEnabled": False,
-        "DicomServerEnabled": False,
-        "SaveJobs": False,
-        **options,
-    }
-    gid = __salt__["orthanc_host.gid"](case.wanted["group"])
-    __salt__["orthanc_files.write"](config, __salt__["orthanc_json.dump"](own), 0o640, gid)
-    switch = __salt__["orthanc_host.as_account"](**case.account)
-    words = [*switch[:-1], "--pdeathsig", "KILL", "--", case.wanted["command"], config]
+    own = {"StorageDirectory": folder, "IndexDirectory": folder, **options}
     given = __salt__["orthanc_postgresql.environment"](case.account["user"])
     try:
-        with open(output, "wb") as file, subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd="/", env=given
-        ) as process:
-            deadline = time.monotonic() + PATIENCE
-            while process.poll() is None and time.monotonic() < deadline:
-                if STARTED in _read(output):
-                    process.terminate()
-                    process.wait(PATIENCE)
-                    return
-                time.sleep(0.05)
-            process.kill()
-    finally:
-        os.unlink(config)  # it may have a password in it
-    lines = [line for line in _read(output).splitlines() if line[:1] == "E"][-5:]
-    said = __salt__["orthanc_secrets.scrub"](lines, case.options)
-    raise CommandExecutionError(f"Orthanc did not make an empty index: {' '.join(said)}")
-
-
-def _read(path: str) -> str:
-    with open(path, errors="replace") as file:
-        return file.read()
+        with __salt__["orthanc_scratch.running"](
+            *(folder, own, case.wanted["command"], case.account), environment=given, gently=True
+        ):
+            pass
+    except CommandExecutionError as err:
+        raise CommandExecutionError(f"Orthanc does not make an empty index: {err}") from None
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@ The drill: the newest backup is restored aside, and the real Orthanc is started 
 
 A backup that nobody has restored is a hope. The files of the images are held against the restored
 index by their MD5, Orthanc has to serve them, and then all is thrown away. Where the name space of
-the network can be had, nobody else reaches that Orthanc; it has no DICOM server, and no plugins but
-that of its database.
+the network can be had, nobody else reaches that Orthanc; elsewhere it answers this host only, and
+asks for a password that nobody else knows. It has no plugins but that of its database.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import functools
 import logging
 import os
 import random
 import shutil
 import socket
 import struct
-import subprocess
 import time
 import urllib.parse
 
@@ -35,10 +35,6 @@ ASIDE = ".orthanc-drill"
 DATABASE, SUPERUSER = "orthanc_drill", "postgres"
 # How many images Orthanc is asked for; the files are all read anyway.
 ASKED = 200
-# How long Orthanc may take to answer, in seconds.
-PATIENCE = 60
-# Where the restored Orthanc answers.
-HERE = "http://127.0.0.1:{}"
 # How many of the files that are not as they should be are named.
 NAMED = 100
 # See unshare(2), and netdevice(7) for the device `lo`.
@@ -197,10 +193,6 @@ def _restored(options: dict, job: dict, manifest: dict) -> dict:
     found = {
         "StorageDirectory": storage,
         "IndexDirectory": aside + manifest["aside"],
-        "DicomServerEnabled": False,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "SaveJobs": False,
         "Plugins": [],
     }
     if not manifest["database"]:
@@ -261,52 +253,29 @@ def _opened(restored: dict, job: dict):
 def _serve(restored: dict, job: dict, images: list) -> int:
     """Start Orthanc, and return how many of the images it has found to be what was stored."""
     asked = random.sample(images, min(ASKED, len(images)))
-    config = os.path.join(_aside(job), "orthanc.json")
     own = "PostgreSQL" not in restored or __salt__["orthanc_postgresql.is_local"](
         __salt__["orthanc_postgresql.parameters_of"](restored["PostgreSQL"])
     )
     is_apart = own and _leave_the_network()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    gid = __salt__["orthanc_host.account"](job["user"]).pw_gid
-    text = __salt__["orthanc_json.dump"]({**restored, "HttpPort": port})
-    __salt__["orthanc_files.write"](config, text, 0o640, gid)
-    output = os.path.join(_aside(job), "log")
-    words = _words(job, config, is_apart)
-    with open(output, "wb") as file, subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", *words],
-        stdin=subprocess.PIPE,
-        stdout=file,
-        stderr=file,
-        cwd="/",
-    ) as process:
-        try:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(b"go\n")
-                process.stdin.flush()
-            _wait(process, output, port)
-            return sum(_is_sound(image, port) for image in asked)
-        finally:
-            __salt__["orthanc_trial.end"](process, words)
+    account = __salt__["orthanc_backup_job.account"](job)
+    given = (_aside(job), restored, job["command"], account)
+    with __salt__["orthanc_scratch.running"](*given, words=_words(job, is_apart)) as ask:
+        return sum(_is_sound(image, ask) for image in asked)
 
 
-def _words(job: dict, config: str, is_apart: bool) -> list:
-    """Return the words that start Orthanc: where systemd can, with what the unit keeps from it."""
-    user, group = job["user"], job["group"]
-    switch = __salt__["orthanc_host.as_account"](user, group)
-    alone = [*switch[:-1], "--pdeathsig", "KILL", "--", job["command"], config]
+def _words(job: dict, is_apart: bool):
+    """Return the words that start Orthanc with what the unit keeps from it, where systemd can."""
     if not salt.utils.systemd.booted(__context__):
-        return alone
+        return None
     service = __salt__["orthanc_tables.get"]("SERVER")
-    command = __salt__["orthanc_hardening.of_unit"](service, user, group)
+    command = __salt__["orthanc_hardening.of_unit"](service, job["user"], job["group"])
     if is_apart:
         command.append(f"--property=NetworkNamespacePath=/proc/{os.getpid()}/ns/net")
     refused = __salt__["orthanc_hardening.refused"](command)
     if refused:
         log.warning("The drill is not restricted as the server is: %s", refused)
-        return alone
-    return __salt__["orthanc_trial.unit"](command, "orthanc-drill-server", job["command"], config)
+        return None
+    return functools.partial(__salt__["orthanc_scratch.unit"], command, "orthanc-drill-server")
 
 
 def _leave_the_network() -> bool:
@@ -327,23 +296,9 @@ def _leave_the_network() -> bool:
     return False
 
 
-def _wait(process, output: str, port: int) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < deadline:
-        if __salt__["orthanc_http.answers"](HERE.format(port), PATIENCE):
-            return
-        time.sleep(0.1)
-    with open(output, errors="replace") as file:
-        lines = [line.strip() for line in file if line[:1] == "E"][-5:]
-    raise CommandExecutionError(
-        f"Orthanc does not start on what was restored: {' '.join(lines) or 'it says nothing'}"
-    )
-
-
-def _is_sound(image: str, port: int) -> bool:
+def _is_sound(image: str, ask) -> bool:
     """Return whether Orthanc itself finds an image to be what was stored."""
-    url = f"{HERE.format(port)}/instances/{image}/attachments/dicom/verify-md5"
-    code, _ = __salt__["orthanc_http.ask"](url, "POST", timeout=PATIENCE, data=b"")
+    code, _ = ask("POST", f"/instances/{image}/attachments/dicom/verify-md5", {})
     if code != 200:
         raise CommandExecutionError(
             f"the restored Orthanc does not have the image {image} as it was stored"

@@ -221,6 +221,8 @@ def words(name, wanted, options, without=None):
     before, behind = _of_others(wanted)
     own = _lines(rows(name, wanted, options))
     pairs = [("User", wanted["user"]), ("Group", wanted["group"]), *before, *own, *behind]
+    # Packages that are not installed.
+    pairs += [("ExtensionDirectories", wanted["aside"])] if wanted["aside"] else []
     return [
         *RUN,
         *(f"--property={row}={value}" for row, value in pairs if row != without),

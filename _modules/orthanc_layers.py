@@ -89,8 +89,8 @@ from typing import NamedTuple
 
 from salt.exceptions import SaltInvocationError
 
-ONE_NAME = ("command", "version", "site", "plugin_folder")
-SET, NOT_SET = ("preflight", "allow_no_users"), ("installed", "aside", "without_backup")
+ONE_NAME = ("command", "version", "site", "plugin_folder", "aside")
+SET, NOT_SET = ("preflight", "allow_no_users"), ("installed", "without_backup")
 SOME_NAMES = ("sections", "packages", "plugins", "databases")
 # What a configuration may hold, and the value of what it lacks.
 CONFIGURATION = {

@@ -10,15 +10,9 @@ For a database there is the number of its schema's revision.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-import secrets
-import socket
-import subprocess
-import time
 
-import salt.utils.files
 from salt.exceptions import CommandExecutionError
 
 try:
@@ -26,10 +20,6 @@ try:
 except ImportError:  # not every Python has it
     sqlite3 = None
 
-# For how long Orthanc may take to start or to answer, in seconds.
-PATIENCE = 60
-STARTED = "Orthanc has started"
-USER = "rehearsal"
 # An image of nobody.
 IMAGE = {"Tags": {"PatientID": "rehearsal", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}}
 # The revision of the schema that the plugin for PostgreSQL makes, from its version on; see
@@ -62,79 +52,29 @@ def serve(folder, command, user, group):
     Raises CommandExecutionError with Orthanc's own words if it does not start, or does not take,
     give, or delete an image.
     """
-    account = __salt__["orthanc_host.account"](user)
+    account = {"user": user, "group": group}
     if not os.path.isdir(folder):
         os.makedirs(folder, 0o700)
-        os.chown(folder, account.pw_uid, account.pw_gid)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    password = secrets.token_urlsafe()
-    options = {
-        "StorageDirectory": folder,
-        "IndexDirectory": folder,
-        "Plugins": [],
-        "HttpPort": port,
-        "DicomServerEnabled": False,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": True,
-        "RegisteredUsers": {USER: password},
-        "SaveJobs": False,
-    }
-    config = os.path.join(folder, "orthanc.json")
-    text = __salt__["orthanc_json.dump"](options)
-    __salt__["orthanc_files.write"](config, text, 0o640, account.pw_gid)
-    switch = __salt__["orthanc_host.as_account"](user, group)
-    words = [*switch[:-1], "--pdeathsig", "KILL", "--", command, config]
-    output = os.path.join(folder, "log")
-    with salt.utils.files.fopen(output, "wb") as file, subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd="/"
-    ) as process:
-        try:
-            _wait(process, output)
-            _use(lambda *what: _ask(port, password, *what))
-        except (CommandExecutionError, OSError) as err:
-            raise CommandExecutionError(f"{err} {_errors(output)}") from None
-        finally:
-            process.kill()
+        os.chown(folder, __salt__["orthanc_host.account"](user).pw_uid, -1)
+    options = {"StorageDirectory": folder, "IndexDirectory": folder, "Plugins": []}
+    with __salt__["orthanc_scratch.running"](folder, options, command, account) as ask:
+        _use(ask)
     return _schema(os.path.join(folder, "index"))
-
-
-def _wait(process, output: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < deadline:
-        with salt.utils.files.fopen(output, errors="replace") as file:
-            if STARTED in file.read():
-                return
-        time.sleep(0.05)
-    raise OSError("it does not start:")
-
-
-def _errors(output: str) -> str:
-    with salt.utils.files.fopen(output, errors="replace") as file:
-        lines = file.read().splitlines()
-    return " ".join([line for line in lines if re.match(r"E\d{4}", line)][-5:] or lines[-3:])
 
 
 def _use(ask) -> None:
     """Read all images, store two more, and delete one of them."""
-    for image in ask("GET", "/instances"):
-        ask("GET", f"/instances/{image}/file")
-    stored = [ask("POST", "/tools/create-dicom", IMAGE)["ID"] for _ in range(2)]
-    ask("DELETE", f"/instances/{stored[0]}")
 
+    def succeed(method, path, data=None):
+        code, found = ask(method, path, data)
+        if code != 200:
+            raise CommandExecutionError(f"{method} {path.split('/')[1]} fails ({code}):")
+        return found
 
-def _ask(port: int, password: str, method: str, path: str, data=None):
-    code, found = __salt__["orthanc_http.ask"](
-        f"http://127.0.0.1:{port}{path}",
-        method,
-        (USER, password),
-        PATIENCE,
-        data and json.dumps(data).encode(),
-    )
-    if code != 200:
-        raise OSError(f"{method} {path.split('/')[1]} fails ({code}):")
-    return found
+    for image in succeed("GET", "/instances"):
+        succeed("GET", f"/instances/{image}/file")
+    stored = [succeed("POST", "/tools/create-dicom", IMAGE)["ID"] for _ in range(2)]
+    succeed("DELETE", f"/instances/{stored[0]}")
 
 
 def _schema(index: str) -> dict:

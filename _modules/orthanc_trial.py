@@ -37,17 +37,6 @@ echo ready
 read -r go
 exec setpriv --reuid "$2" --regid "$3" --init-groups --pdeathsig KILL -- "$4" "$1" 1>&2
 """
-# The same where systemd has made it all. As soon as the other end of the pipe is gone, so is the
-# shell, and systemd kills what it leaves. Arguments: program, folder.
-RUN = """
-echo ready $$
-read -r go || exit 0
-exec 3<&0
-{ cat <&3 >/dev/null; kill -s KILL $$; } &
-"$1" "$2" </dev/null 1>&2 3<&- &
-wait $!
-exit $?
-"""
 # How the units of trials are called.
 UNIT = "orthanc-preflight"
 # What is in the way of scripts and plugins, the likeliest first; the other rows come behind.
@@ -100,11 +89,13 @@ def run(name, wanted, options, trial, texts, scripts):
     start = functools.partial(_start, name, wanted, trial, texts, scripts)
     words = functools.partial(__salt__["orthanc_hardening.words"], name, wanted, options)
     lines = None
-    if wanted["hardening"] and not wanted["aside"]:
+    if wanted["hardening"]:
         lines, errors = start(_in_unit(words(), name, wanted))
         refused = __salt__["orthanc_hardening.refused"](words()) if lines is None else ""
-        if refused:
+        if refused and not wanted["aside"]:
             return [], [_not_to_be_had(words, wanted, refused)]
+        if refused:
+            log.warning("They are tried without what the unit keeps from Orthanc: %s", refused)
         # One that hangs would be waited for twice.
         if errors and NO_ANSWER not in errors:
             plain, other = start(_aside(name, wanted))
@@ -135,32 +126,8 @@ def _in_unit(command: list, name: str, wanted: dict) -> list[str]:
     folder, gid = os.path.realpath(name), __salt__["orthanc_host.gid"](wanted["group"])
     covered = f"--property=TemporaryFileSystem={folder}:mode=0750,gid={gid},nosuid,nodev"
     limit = f"--property=RuntimeMaxSec={10 * PATIENCE}"
-    return unit([*command, covered, limit], UNIT, wanted["command"], name)
-
-
-def unit(command, name, program, config):
-    """
-    Part of the formula. Return the words that let systemd start Orthanc when a line comes in, and
-    kill it as soon as nothing more can come in.
-
-    command
-        What ``orthanc_hardening.words`` or ``orthanc_hardening.of_unit`` returned.
-
-    name
-        How the name of the unit begins.
-
-    program, config
-        The path of Orthanc, and of its configuration.
-    """
-    return [
-        *command,
-        f"--unit={name}-{os.urandom(4).hex()}",
-        # That it is killed is no failure, as the journal would have it.
-        *("--property=KillSignal=SIGKILL", "--property=SuccessExitStatus=SIGKILL"),
-        "--property=Type=exec",
-        # It puts variables of its own in the place of what follows a $.
-        *("--", "sh", "-c", RUN.replace("$", "$$"), "sh", program, config),
-    ]
+    command = [*command, covered, limit]
+    return __salt__["orthanc_scratch.unit"](command, UNIT, wanted["command"], name)
 
 
 def _start(name: str, wanted: dict, trial: dict, texts: dict, scripts, words: list) -> tuple:
@@ -190,7 +157,7 @@ def _start(name: str, wanted: dict, trial: dict, texts: dict, scripts, words: li
             errors = _watch(process, output, {**trial, "LuaScripts": scripts})
             return _lines(output), errors
         finally:
-            end(process, words)
+            __salt__["orthanc_scratch.end"](process, words)
 
 
 def _is_covered(root: str, name: str) -> bool:
@@ -199,23 +166,6 @@ def _is_covered(root: str, name: str) -> bool:
     with contextlib.suppress(OSError):
         return os.stat(f"{root}{os.path.realpath(name)}").st_dev != os.stat(name).st_dev
     return False
-
-
-def end(process, words):
-    """
-    Part of the formula. End what was started; systemd says when nothing of it is left.
-
-    process
-        What ``subprocess.Popen`` returned.
-
-    words
-        The words that started it.
-    """
-    if words[0] == "systemd-run":
-        process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
-    process.kill()
 
 
 def _in_the_way(words, start, where: tuple, errors: list) -> str:

@@ -12,6 +12,7 @@ The way back is prepared before anything is installed: the packages of Orthanc a
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -20,6 +21,8 @@ import time
 
 import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+log = logging.getLogger(__name__)
 
 # Where the packages are tried; see ``orthanc_files.own``.
 ASIDE = "/var/cache/{}-aside"
@@ -141,21 +144,25 @@ def tried(name, configuration, version=None, ready=None):
         for one in wanted["packages"]
         if packages.get(one, ("", ""))[1] is None
     ]
-    with __salt__["orthanc_files.failing"](f"making {folder}"):
+    with __salt__["orthanc_files.failing"](f"trying {new}"):
         os.makedirs(os.path.dirname(folder), exist_ok=True)
-    with __salt__["orthanc_files.locked"](folder):
-        try:
-            files = __salt__["orthanc_packages.fetch"](words, os.path.join(folder, "packages"))
-            tree = os.path.join(folder, "tree")
-            __salt__["orthanc_packages.unpack"](files, tree)
-            __salt__["orthanc_aside.check"](tree)
-            _try(name, wanted, tree, found)
-            _rehearse(name, wanted, tree, found)
-            _demand_backup(name, wanted, found)
-            _keep(folder, found, ready)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with __salt__["orthanc_files.locked"](folder):
+            _try_all(name, wanted, folder, found, ready)
     return found
+
+
+def _try_all(name: str, wanted: dict, folder: str, found: dict, ready) -> None:
+    try:
+        files = __salt__["orthanc_packages.fetch"](found["words"], os.path.join(folder, "packages"))
+        tree = os.path.join(folder, "tree")
+        __salt__["orthanc_packages.unpack"](files, tree)
+        __salt__["orthanc_aside.prepare"](tree)
+        _try(name, wanted, tree, found)
+        _rehearse(name, wanted, tree, found)
+        _demand_backup(name, wanted, found)
+        _keep(folder, found, ready)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _planned(server: str, new: str, packages) -> tuple[list, dict]:
@@ -186,7 +193,7 @@ def _try(name: str, wanted: dict, tree: str, found: dict) -> None:
 
     def try_it():
         try:
-            changes = __salt__["orthanc_conf.tried"](name, wanted)
+            changes = __salt__["orthanc_conf.tried"](name, wanted, tree)
             found["options"] = {path: what for path, what in changes.items() if _are_options(what)}
         except (CommandExecutionError, SaltInvocationError) as err:
             found["problems"] += str(err).splitlines()
@@ -268,7 +275,11 @@ def _keep(folder: str, found: dict, ready) -> None:
         __salt__["orthanc_packages.lend"](os.path.join(folder, "packages"))
         shutil.rmtree(ready, ignore_errors=True)
         os.makedirs(os.path.dirname(ready), exist_ok=True)
-        shutil.move(old, ready)
+        try:
+            shutil.move(old, ready)
+        except OSError:
+            shutil.rmtree(ready, ignore_errors=True)
+            raise
 
 
 def _rehearse_sqlite(command: str, account: dict, tree: str, found: dict) -> str:
@@ -334,14 +345,36 @@ def upgrade(name, configuration, test=False):
     if found and found["problems"]:
         raise CommandExecutionError("\n".join(found["problems"]))
     if found and not test:
-        _write({key: found[key] for key in ("old", "new", "more", "back")})
-        __salt__["pkg.unhold"](name=server)
-        pkgs = [{server: found["new"]}, *found["words"][1:]]
-        __salt__["pkg.install"](pkgs=pkgs, refresh=False)
-        here = __salt__["pkg.version"](server)
-        if here != found["new"]:
-            raise CommandExecutionError(f"{server} {found['new']} was not installed, but is {here}")
+        with __salt__["orthanc_files.failing"]("noting the upgrade"):
+            _write({key: found[key] for key in ("old", "new", "more", "back")})
+        try:
+            _install(server, found)
+        except CommandExecutionError as err:
+            raise CommandExecutionError(f"{err}\n{_after_failure(name, server)}") from err
     return found
+
+
+def _install(server: str, found: dict) -> None:
+    __salt__["pkg.unhold"](name=server)
+    pkgs = [{server: found["new"]}, *found["words"][1:]]
+    __salt__["pkg.install"](pkgs=pkgs, refresh=False)
+    here = __salt__["pkg.version"](server)
+    if here != found["new"]:
+        raise CommandExecutionError(f"{server} {found['new']} was not installed, but is {here}")
+
+
+def _after_failure(name: str, server: str) -> str:
+    """Let the packages come back that were there before, and say how that went."""
+    old = pending()["old"]
+    if not pending()["back"]:
+        return f"There is no way back to {old}."
+    try:
+        back(server)
+        __salt__["orthanc_server.restart"](server)
+        __salt__["orthanc_server.wait"](server, name)
+    except CommandExecutionError as err:
+        return f"{old} does not come back: {err}"
+    return f"{old} is back, and Orthanc serves with it."
 
 
 def pending(failed=False):
@@ -381,7 +414,11 @@ def back(service):
     __salt__["service.stop"](service)
     __salt__["orthanc_server.forget"](service)
     __salt__["orthanc_packages.put_back"](_ready())
-    _write({**found, "day": time.strftime("%Y-%m-%d")})
+    try:
+        _write({**found, "day": time.strftime("%Y-%m-%d")})
+    except OSError as err:
+        # Orthanc has to be started all the same.
+        log.error("It cannot be noted that %s has failed: %s", found["new"], err)
 
 
 def _ready() -> str:

@@ -37,6 +37,7 @@ done
 echo 'deb [trusted=yes] file:/srv/new ./' > /etc/apt/sources.list.d/new.list
 apt-get -qq update
 """
+UNINSTALLABLE = "printf '#!/bin/sh\\nexit 1' > DEBIAN/postinst"
 BROKEN = "sed -i 's|^ExecStart=.*|ExecStart=/bin/false|' usr/lib/systemd/system/orthanc.service"
 UNKNOWING = "sed -i s/ZipLoaderThreads/ZipLoaderThreadz/g usr/sbin/Orthanc"
 # It tells of itself, and never comes to an end of its start.
@@ -49,6 +50,14 @@ chmod 755 Orthanc
 FOREIGN = (
     "printf '\\002' | dd of=$(ls usr/lib/orthanc/libOrthancDicomWeb.so.*) bs=1 seek=18 conv=notrunc"
 )
+# It wants to write where its unit does not let it.
+NEEDY = r"""
+mv usr/sbin/Orthanc usr/sbin/Orthanc-itself
+printf '#!/bin/sh
+if grep -q " / / ro" /proc/self/mountinfo; then echo "E1130 All is read-only" >&2; exit 1; fi
+exec /usr/sbin/Orthanc-itself "$@"' > usr/sbin/Orthanc
+chmod 755 usr/sbin/Orthanc
+"""
 # What the server itself writes meanwhile.
 SERVERS_OWN = ("var/lib/orthanc/db", "var/lib/postgresql", "var/log")
 # What a try leaves neither on the disk nor running.
@@ -187,6 +196,18 @@ def test_a_version_that_does_not_serve_makes_way_for_the_one_before(minion, sett
     pid = minion.pid()
     assert "did not serve, and" in minion.state().failed["orthanc-upgrade"]
     assert (package(minion), minion.pid()) == (old, pid)
+    # There is no room for the way back, and then the package manager fails amid it.
+    ready = "/var/lib/orthanc-formula/upgrade"
+    offer(minion, orthanc=UNINSTALLABLE)
+    minion.run(f"rm -r {ready}; mount -t tmpfs -o size=100k small $(dirname {ready})")
+    failed = minion.state().failed["orthanc-upgrade"]
+    assert "No space left on device" in failed
+    assert "Traceback" not in failed
+    assert (minion.pid(), minion.path(f"{ready}").exists()) == (pid, False)
+    minion.run(f"umount $(dirname {ready})")
+    assert f"{old} is back, and Orthanc serves with it" in minion.state().failed["orthanc-upgrade"]
+    assert package(minion) == old
+    assert minion.ask("GET", "/instances", *ANNA).json == stored
     minion.run("rm -r /srv/new /etc/apt/sources.list.d/new.list /var/lib/orthanc-formula/upgrade")
     minion.apply(**settings)
 
@@ -196,10 +217,11 @@ def test_a_database_of_a_newer_plugin_is_not_given_to_an_older_one(salt_version)
         host.apply(postgresql={"enabled": True})
         revision = "update globalproperties set value = 11 where property = 4"
         host.run(f'runuser -u postgres -- psql -q orthanc -c "{revision}"')
-        offer(host, orthanc="true")
-        found = tried(host)
-        sentence = "the schema of the database has revision 11, and version 5.0 of"
-        assert sentence in "\n".join(found["problems"])
+        offer(host, orthanc=NEEDY)
+        problems = "\n".join(tried(host)["problems"])
+        assert "the schema of the database has revision 11, and version 5.0 of" in problems
+        # It is tried with what the unit keeps from Orthanc.
+        assert "E1130 All is read-only\n(orthanc:hardening:ReadWritePaths: the unit" in problems
 
 
 def test_a_run_brings_the_next_orthanc_with_a_backup_or_without(salt_version, settings, image):

@@ -59,7 +59,7 @@ def rows(monkeypatch, read_yaml):
                 **{"drop_in": DROP_IN, "rows": table, "given": given, "folders": folders},
             },
             "texts": {DROP_IN: TEXT},
-            **{"main_file": "orthanc.json", "option_files": {}},
+            **{"main_file": "orthanc.json", "option_files": {}, "aside": None},
             **{"user": "orthanc", "group": "orthanc", "service": "orthanc"},
         }
 
