@@ -55,6 +55,8 @@ OPERATORS = {
     **{"<": operator.lt, "<=": operator.le, "=": operator.eq, "==": operator.eq},
     **{">": operator.gt, ">=": operator.ge},
 }
+# One that is compared; each version begins with a digit.
+COMPARED = re.compile(r"([<>=]=?)\s*(\d.*)")
 # What zypper is not to change.
 LOCKS = "/etc/zypp/locks"
 # What apt-get says that it would do with a package.
@@ -73,14 +75,12 @@ def missing(name, version):
         The name of the package.
 
     version
-        The version, as ``pkg.installed`` takes it: with ``*`` for any rest of it, and with ``>=``
-        and the like passed over here.
+        The version, as ``pkg.installed`` takes it: with ``*`` for any rest of it, or with ``>=``
+        and the like before it.
 
     Returns a sentence, or None where the version is installed or can be. The package lists are
     renewed before a version counts as unknown.
     """
-    if version.startswith(("<", ">", "=")):
-        return None
     known = [__salt__["pkg.version"](name)]
     if _matches(version, known):
         return None
@@ -150,7 +150,15 @@ def judge(upgraded, name, pinned):
 
 def _matches(version: str, known: list[str]) -> bool:
     """Return whether one of the known versions is the one that is asked for."""
-    return any(fnmatch.fnmatchcase(each, version) for each in known)
+    parts = re.split(r"\s*,\s*", version)
+    return any(all(_fits(each, part) for part in parts) for each in known if each)
+
+
+def _fits(known: str, wanted: str) -> bool:
+    match = COMPARED.fullmatch(wanted)
+    if match:
+        return OPERATORS[match[1]](_compare(known, match[2]), 0)
+    return fnmatch.fnmatchcase(known, wanted)
 
 
 def _offered(name: str) -> list[str]:
@@ -177,14 +185,9 @@ def chosen(name, version=None):
     if version is None:
         newest = next(iter(_offered(name)), here)
         return newest if _compare(newest, here) > 0 else None
-    match = re.match(r"([<>=]=?)\s*(.*)", version)
-
-    def fits(each):
-        if match:
-            return OPERATORS[match[1]](_compare(each, match[2]), 0)
-        return _matches(version, [each])
-
-    return None if fits(here) else next(filter(fits, _offered(name)), None)
+    if _matches(version, [here]):
+        return None
+    return next((each for each in _offered(name) if _matches(version, [each])), None)
 
 
 def _compare(one: str, other: str) -> int:

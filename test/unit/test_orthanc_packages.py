@@ -20,7 +20,7 @@ def packages(monkeypatch):
     return orthanc_packages
 
 
-@pytest.mark.parametrize("version", ["1.10.1-2", "1.10*", "1.12.7-4", "*", ">=9", "<2"])
+@pytest.mark.parametrize("version", ["1.10.1-2", "1.10*", "1.12.7-4", "*"])
 def test_what_is_installed_or_can_be_is_not_missing(packages, version):
     assert packages.missing("orthanc", version) is None
 
@@ -84,6 +84,18 @@ def comparing(packages):
     packages.__salt__["pkg.version_cmp"] = compare
     packages.__salt__["pkg.refresh_db"]()
     return packages
+
+
+@pytest.mark.parametrize(
+    ("version", "is_there"),
+    [
+        *[(">=1.11", True), ("<2", True), (">= 1.11, <2", True), ("1.1*,<1.11", True)],
+        *[(">=9", False), (">1.11,<1.12", False), (">= x", False), (">=", False), ("<>1", False)],
+    ],
+)
+def test_a_range_of_versions(comparing, version, is_there):
+    assert (comparing.missing("orthanc", version) is None) is is_there
+    assert is_there or comparing.chosen("orthanc", version) is None
 
 
 @pytest.mark.parametrize(
