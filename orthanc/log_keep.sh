@@ -11,7 +11,8 @@ cd -P -- "$1"
 last=$(readlink -- "$2" || :)
 oldest=$(($(date +%s) - $3 * 86400))
 # Not by following them: what is behind a link may be on a disk that does not answer.
-open=$(find /proc/[0-9]*/fd -maxdepth 1 -lname "$PWD/$2.*" -printf '%l\n' 2>/dev/null || :)
+here=$(printf '%s\n' "$PWD" | sed 's/[][*?\\]/\\&/g')
+open=$(find /proc/[0-9]*/fd -maxdepth 1 -lname "$here/$2.*" -printf '%l\n' 2>/dev/null || :)
 kept=0
 find . -maxdepth 1 -type f -regextype posix-extended \
   -regex "\./$2\.[0-9]{8}-[0-9]{6}\.[0-9]+" -printf '%T@ %s %f\n' | sort -rn |

@@ -17,6 +17,14 @@ def log(number):
 
 
 @pytest.fixture
+def tmp_path(tmp_path):
+    """The folder of the logs, whose name could pass for a pattern."""
+    folder = tmp_path / "a [b]*\\?"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def keep(tmp_path):
     """A function from files, by name their age in days and size in bytes, to what is left of them;
     the link leads to the first one, as Orthanc makes it.
