@@ -38,12 +38,42 @@ def job(name=FOLDER):
 
     Raises CommandExecutionError where no backup is set up.
     """
-    text = __salt__["orthanc_files.read_if_there"](os.path.join(name, JOB))
+    missing = "there is no backup on this host; set orthanc:backup:repository and apply the formula"
+    return {**read(os.path.join(name, JOB), missing), "folder": name}
+
+
+def is_set_up(name=FOLDER):
+    """
+    Part of the formula. Return whether there are to be backups.
+
+    name
+        The path of the folder.
+    """
+    return os.path.exists(os.path.join(name, JOB))
+
+
+def read(path, missing):
+    """
+    Part of the formula. Return what the pillar says of something that systemd starts, a mapping.
+
+    path
+        The path of its file.
+
+    missing
+        What is said where there is none.
+
+    Raises CommandExecutionError where there is none, or it is not as the formula has written it.
+    """
+    text, found = __salt__["orthanc_files.read_if_there"](path), None
     if text is None:
+        raise CommandExecutionError(missing)
+    with contextlib.suppress(ValueError):
+        found = json.loads(text)
+    if not isinstance(found, dict) or not {"config", "user", "group"} <= found.keys():
         raise CommandExecutionError(
-            "there is no backup on this host; set orthanc:backup:repository and apply the formula"
+            f"{path} is not as the formula has written it; apply the formula, which writes it anew"
         )
-    return {**json.loads(text), "folder": name}
+    return found
 
 
 def account(job):

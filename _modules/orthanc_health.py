@@ -274,11 +274,9 @@ def _refused(case: dict) -> dict:
 
 def _backup(case: dict) -> dict | None:
     """Return what is noted of backups, where some are to be made."""
-    folder = __salt__["orthanc_backup_job.folder"]()
-    try:
-        __salt__["orthanc_backup_job.job"](folder)
-    except CommandExecutionError:
+    if not __salt__["orthanc_backup_job.is_set_up"]():
         return None
+    __salt__["orthanc_backup_job.job"]()
     noted, now = __salt__["orthanc_backup_note.read"](case["config"]), time.time()
     schedule = SCHEDULE.search(__salt__["orthanc_files.read_if_there"](BACKUP_TIMER) or "")
     interval = __salt__["orthanc_jobs.interval"](schedule.group(1)) if schedule else None
@@ -292,6 +290,11 @@ def _backup(case: dict) -> dict | None:
     if noted.get("drill"):
         found["drill_age_days"] = round((now - noted["drill"]["time"]) / DAY, 1)
     return found
+
+
+def _retention(case: dict) -> dict | None:
+    found = __salt__["orthanc_retention.warnings"]()
+    return None if found is None else {"warning": found}
 
 
 def _images(case: dict) -> dict | None:
@@ -340,6 +343,7 @@ ASKED = {
     "jobs": _jobs,
     "refused": _refused,
     "backup": _backup,
+    "retention": _retention,
     "images": _images,
     "restart": _restart,
     "package": _package,

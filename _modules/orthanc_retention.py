@@ -52,12 +52,10 @@ INTERRUPTED = "the run was ended meanwhile"
 
 def _job(name: str = JOB) -> dict:
     """Return what the pillar says."""
-    text = __salt__["orthanc_files.read_if_there"](name)
-    if text is None:
-        raise CommandExecutionError(
-            "there is no retention on this host; set orthanc:retention:rules and apply the formula"
-        )
-    return json.loads(text)
+    missing = (
+        "there is no retention on this host; set orthanc:retention:rules and apply the formula"
+    )
+    return __salt__["orthanc_backup_job.read"](name, missing)
 
 
 def run(name):
@@ -308,8 +306,15 @@ def start():
 
 def warnings():
     """
-    Part of the formula. Return what was wrong with the last run, a list of sentences.
+    Part of the formula. Return what was wrong with the last run, a list of sentences; None where
+    nothing is set up.
+
+    Raises CommandExecutionError if what is set up cannot be read.
     """
+    if not os.path.exists(JOB):
+        return None
+    if _job()["dry_run"]:
+        return []
     error = __salt__["orthanc_retention_log.read"](LOG)["last"].get("error")
     return [f"the last night's retention did not come to its end: {error}"] if error else []
 

@@ -60,7 +60,7 @@ def present(name, job, schedule):
             return ret
         if lacks:
             __salt__["orthanc_retention.make"](job, schedule)
-        told = [] if job["dry_run"] else __salt__["orthanc_retention.warnings"]()
+        told = __salt__["orthanc_retention.warnings"]() or []
         if told:
             ret["comment"] += "\nWarnings:\n- " + "\n- ".join(told)
             ret["warnings"] = [f"{len(told)}, each on a line of its own in the comment"]

@@ -207,6 +207,8 @@ def test_nothing_goes_without_a_proven_backup(server, known):
         assert "no backup is proven" in last["error"]
         assert any(why in reason for reason in called(server)["nothing is deleted"])
     assert "no backup is proven" in str(server.state().states["orthanc-retention"]["warnings"])
+    health = server.call("orthanc.health", check=False).out
+    assert "last night's retention did not come to its end: no backup is proven" in health
     assert sorted(studies(server)) == sorted(known.values())
 
 
@@ -329,6 +331,10 @@ def test_who_cannot_be_asked_is_named(server, users):
 
 def test_it_goes_and_its_log_stays(server, users):
     """Last: it takes the rules away."""
+    server.write("/etc/orthanc-retention.json", "{")
+    for function in ("orthanc.retention", "orthanc.health"):
+        said = str(server.call(function, check=False))
+        assert "/etc/orthanc-retention.json is not as the formula has written it" in said
     clean = server.state("orthanc.retention.clean")
     assert "/etc/orthanc-retention.json" in clean.changes["orthanc-retention"]
     run = server.apply(users=users, backup=server.settings["backup"])

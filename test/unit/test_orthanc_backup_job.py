@@ -7,6 +7,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 WANTED = {"repository": "/srv/backup", "environment": {}, "keep": {"daily": 7}, "limit_upload": 0}
+WANTED.update(config="/etc/orthanc", user="orthanc", group="orthanc")
 
 
 @pytest.fixture
@@ -71,6 +72,15 @@ def test_what_is_no_secret_is_refused(folder, given, words):
 def test_without_a_backup_that_is_said(folder):
     with pytest.raises(CommandExecutionError, match="set orthanc:backup:repository"):
         orthanc_backup_job.job(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": "/etc/orthanc"}'])
+def test_one_that_somebody_has_written_to_is_told(folder, tmp_path, text):
+    put(folder)
+    (tmp_path / "backup/job.json").write_text(text)
+    with pytest.raises(CommandExecutionError, match=r"job.json is not as .*; apply the formula"):
+        orthanc_backup_job.job(folder)
+    assert set(put(folder)) == {"job.json"}
 
 
 def test_the_folder_is_the_one_of_the_states(read_yaml):
