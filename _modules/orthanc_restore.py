@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 BUSY = "a backup, or another restore,"
 # Variables that restic reads its credentials from.
 CREDENTIAL = re.compile("(AWS|AZURE|B2|GOOGLE|OS|ST|RCLONE|RESTIC_REST)_")
+# An address with a password in it.
+LOGIN = re.compile("://[^/@:]*:[^/]*@")
 # How long Orthanc may take to answer with what was restored, in seconds.
 PATIENCE = 600
 # The folder for what is restored, below that of the images. In it: which backup it is of, and which
@@ -78,8 +80,8 @@ def settings(repository, password, host=None):
     of ``masterless.sh``, what the configuration names, and the password of the repository.
 
     repository
-        The repository of the backup, as ``orthanc:backup:repository`` has it. Credentials for it
-        are taken from the environment.
+        The repository of the backup, as ``orthanc:backup:repository`` has it, or the path of a file
+        that holds it. Credentials for it are taken from the environment.
 
     password
         The path of a file with its password.
@@ -90,7 +92,8 @@ def settings(repository, password, host=None):
     Returns a mapping: the path of the ``pillar``, None where the backup has none of
     ``masterless.sh``; the ``host``; and the paths that were ``restored``.
 
-    Raises CommandExecutionError if there is no such backup, or if it is not root who asks.
+    Raises CommandExecutionError if there is no such backup, if the address has a password in it, or
+    if it is not root who asks.
 
     CLI Example:
 
@@ -99,6 +102,13 @@ def settings(repository, password, host=None):
         salt-call --local orthanc_restore.settings /srv/backup/orthanc /root/password
     """
     __salt__["orthanc_host.require_root"]()
+    if os.path.isfile(repository):
+        repository = __salt__["orthanc_files.read"](repository).strip()
+    elif LOGIN.search(repository):
+        raise CommandExecutionError(
+            "the address of the repository has a password in it, which everybody on this host can"
+            " read while the command runs; write it into a file (chmod 600), and name that file"
+        )
     folder = __salt__["orthanc_backup_job.folder"]()
     given = {name: value for name, value in os.environ.items() if CREDENTIAL.match(name)}
     job = {"repository": repository, "password_file": password, "environment": given}

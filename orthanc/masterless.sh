@@ -6,7 +6,8 @@
 #     bash orthanc/masterless.sh --restore REPOSITORY PASSWORD-FILE [HOST]
 #
 # The second line calls a function, such as orthanc.access or state.apply, in the place of salt-call.
-# The third makes an empty machine the server of a backup: pillar, configuration and images.
+# The third makes an empty machine the server of a backup: pillar, configuration and images. The
+# repository is an address or a folder, or a file with the address, where that has a password in it.
 #
 # Uses the salt-call that is installed, or brings Salt into a folder of its own. Without a pillar
 # file it takes that of the last run; the first time it makes one for trying out. Applied again, it
@@ -106,7 +107,7 @@ if [ "${1-}" = --restore ]; then
   [ $# -ge 3 ] || fail "Say of what: bash $0 --restore REPOSITORY PASSWORD-FILE [HOST]"
   [ -f "$3" ] || fail "There is no file $3."
   restore=$2 password=$(realpath "$3") host=${4-}
-  [[ $restore == *:* ]] || restore=$(realpath "$restore")
+  [ ! -e "$restore" ] || restore=$(realpath "$restore")
   set --
 fi
 pillar='' function=''
@@ -143,7 +144,9 @@ if [ -n "$restore" ]; then
   [ -z "$pillar" ] || fail "This machine has a pillar already, $pillar. Apply that, then call
 bash $0 orthanc.restore host=${host:-HOST-OF-THE-BACKUP}"
   command -v restic >/dev/null || install_packages restic
-  if [[ $restore == sftp:* ]] && ! command -v ssh >/dev/null; then
+  address=$restore
+  [ ! -f "$restore" ] || address=$(cat "$restore")
+  if [[ $address == sftp:* ]] && ! command -v ssh >/dev/null; then
     command -v apt-get >/dev/null && install_packages openssh-client || install_packages openssh-clients
   fi
   call "$work/bare" --log-level=quiet --out=json --retcode-passthrough \

@@ -10,19 +10,21 @@ import documentation
 import pytest
 import testbed
 import yaml
-from minion import Minion, Server
+from minion import FORMULA, Minion, Server
 
 REPOSITORY = "/srv/backup/orthanc"
 FOLDER = "/etc/orthanc-backup"
 STORAGE = {"leap": "/var/lib/orthanc/OrthancStorage"}
 UNIT = "orthanc-backup"
 # In the place of cp: too slow for a server to stand still meanwhile.
+REST_PASSWORD = "Geheim-1234-of-REST"
 SLOW = "#!/bin/sh\nsleep 60\n"
 # What systemd keeps from an Orthanc, which is known by its number or by what it was called with.
 RESTRICTIONS = """
 for each in $(pgrep -ix orthanc); do
   echo $each $(tr '\\0' ' ' < /proc/$each/cmdline) | grep -q '{of}' || continue
   {{ grep -E '^(NoNewPrivs|Seccomp|Cap...):' /proc/$each/status
+     sed -n 's/^ *\\([^:]*\\):.*/reaches \\1/p' /proc/$each/net/dev
      grep -E ' / / ' /proc/$each/mountinfo | cut -d' ' -f5,6; }} 2>/dev/null | sort
 done
 """
@@ -98,6 +100,19 @@ def busy(server, image, doomed: list):
     assert failed == []
 
 
+@pytest.fixture(scope="module")
+def nas():
+    """Another host, to which backups go over SSH, or to its REST server, which keeps all."""
+    with Server(testbed.root("bookworm")) as host:
+        packages = "openssh-server rclone"
+        host.run(f"apt-get install -y -qq --no-install-recommends {packages} >/dev/null")
+        host.run("systemctl start ssh; useradd --create-home --shell /bin/bash pacs-backup")
+        words = f"--append-only --addr :8000 --user pacs --pass {REST_PASSWORD} /srv/rest"
+        host.run(f"systemd-run --quiet --unit=rest rclone serve restic {words}")
+        host.wait_for_port(8000)
+        yield host
+
+
 def seen_while(server, command: str, look: str = "ps axww -o args") -> str:
     """Return what is seen while a command runs; by default, the command lines."""
     look = f"while kill -0 $pid 2>/dev/null; do {look}\ndone | sort -u"
@@ -151,7 +166,9 @@ def test_what_was_acknowledged_is_in_it_although_images_come_and_go(server, imag
     ((_, _, command),) = documentation.section("Is it good?")
     kept_out = seen_while(server, command, RESTRICTIONS.format(of="orthanc-drill/orthanc.json"))
     assert "served" in server.read("/srv/out")
-    assert kept_out == server.run(RESTRICTIONS.format(of=server.pid())).out
+    of_server = server.run(RESTRICTIONS.format(of=server.pid())).out
+    (device,) = {line for line in of_server.splitlines() if "reaches" in line} - {"reaches lo"}
+    assert kept_out == of_server.replace(f"{device}\n", "")
     drill = note(server)["drill"]
     assert drill["error"] is None
     assert drill["served"] == min(drill["images"] - len(drill["deleted"]), 200)
@@ -300,32 +317,60 @@ def test_what_nobody_could_open_is_refused(server):
 
 
 @pytest.mark.parametrize("server", ["bookworm"], indirect=True, scope="module")
-def test_over_ssh_with_the_key_and_nobody_sees_the_password(server, image):
+def test_a_rest_server_keeps_what_the_host_would_delete(server, nas, image):
+    address = f"rest:http://pacs:{REST_PASSWORD}@{nas.address}:8000/"
+    kept = dict.fromkeys(("daily", "weekly", "monthly", "yearly"), 0)
+    settings = {**server.settings, "backup": {"repository": address, "keep": kept}}
+    shown = [server.apply(**settings)]
+    known = store(server, image())
+    seen = seen_while(server, "salt-call -l debug orthanc.backup")
+    found = note(server)["good"]
+    assert (found["error"], found["warning"]) == (None, None)
+    # Who has taken over the host has all that restic needs.
+    server.write("/root/address", address)
+    restic = f"restic --repository-file /root/address --password-file {FOLDER}/password"
+    assert not server.run(f"{restic} forget {found['snapshot']} --prune", check=False).ok
+    drill = called(server, "drill")
+    assert drill["served"] == drill["images"]
+    delete(server, known)
+    called(server, "restore", "overwrite=True", f"snapshot={found['snapshot']}")
+    assert content(server, known)
+    # As on an empty machine.
+    begin = f"bash {FORMULA}/orthanc/masterless.sh --restore {{}} {FOLDER}/password"
+    refused = server.run(begin.format(address), check=False)
+    assert "write it into a file (chmod 600), and name that" in refused.out + refused.err
+    seen += seen_while(server, f"sh -c '{begin.format('/root/address')}; true'")
+    assert "This backup is of a server with a master" in server.read("/srv/out")
+    shown += [seen, server.read("/srv/out"), refused, server.state()]
+    shown += [server.run("journalctl; cat /var/log/salt/* /etc/orthanc.backup").out]
+    assert not [str(text) for text in shown if REST_PASSWORD in str(text)]
+
+
+@pytest.mark.parametrize("server", ["bookworm"], indirect=True, scope="module")
+def test_over_ssh_with_the_key_and_nobody_sees_the_password(server, nas, image):
     secret = "Geheim-0815-of-the-pillar"
-    with Server(testbed.root("bookworm")) as nas:
-        nas.run("apt-get install -y -qq --no-install-recommends openssh-server >/dev/null")
-        nas.run("systemctl start ssh; useradd --create-home --shell /bin/bash pacs-backup")
-        backup = {
-            "repository": f"sftp:pacs-backup@{nas.address}:backup",
-            "password": secret,
-            "environment": {"UNUSED": "Geheim-4711"},
-        }
-        key = {"enabled": True, "remote_user": "pacs-backup"}
-        run = server.apply(**{**server.settings, "backup": backup, "backup_key": key})
-        failed = server.call("orthanc.backup", check=False)
-        assert "`salt-call orthanc.backup_key` shows the key" in failed.out + failed.err
-        line = called(server, "backup_key")["on_the_backup_host"].splitlines()[-1]
-        nas.write("/home/pacs-backup/.ssh/authorized_keys", line + "\n")
-        nas.run("chown -R pacs-backup: /home/pacs-backup/.ssh")
-        store(server, image())
-        seen = seen_while(server, "salt-call -l debug orthanc.backup")
-        assert "restic" in seen
-        assert called(server, "backups")[0]["images"] == note(server)["good"]["images"]
-        assert nas.run("ls /home/pacs-backup/backup/snapshots | wc -l").out.strip() == "1"
-        # Another server in the same repository.
-        server.run(f'sed -i \'s/"host": "[^"]*"/"host": "other"/\' {FOLDER}/job.json')
-        called(server, "backup")
-        assert len({one["host"] for one in called(server, "backups")}) == 2
+    backup = {
+        "repository": f"sftp:pacs-backup@{nas.address}:backup",
+        "password": secret,
+        "environment": {"UNUSED": "Geheim-4711"},
+    }
+    key = {"enabled": True, "remote_user": "pacs-backup"}
+    run = server.apply(**{**server.settings, "backup": backup, "backup_key": key})
+    failed = server.call("orthanc.backup", check=False)
+    assert "`salt-call orthanc.backup_key` shows the key" in failed.out + failed.err
+    line = called(server, "backup_key")["on_the_backup_host"].splitlines()[-1]
+    nas.write("/home/pacs-backup/.ssh/authorized_keys", line + "\n")
+    nas.run("chown -R pacs-backup: /home/pacs-backup/.ssh")
+    store(server, image())
+    seen = seen_while(server, "salt-call -l debug orthanc.backup")
+    assert "restic" in seen
+    assert called(server, "backups")[0]["images"] == note(server)["good"]["images"]
+    assert nas.run("ls /home/pacs-backup/backup/snapshots | wc -l").out.strip() == "1"
+    # Another server in the same repository.
+    server.run(f'sed -i \'s/"host": "[^"]*"/"host": "other"/\' {FOLDER}/job.json')
+    called(server, "backup")
+    assert len({one["host"] for one in called(server, "backups")}) == 2
+    nas.power_off()
     failed = server.call("orthanc.backup", check=False)
     shown = [run, server.state(), failed, server.read("/srv/out"), seen]
     shown += [server.run("journalctl; cat /var/log/salt/* /etc/orthanc.backup").out]
