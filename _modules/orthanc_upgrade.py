@@ -48,6 +48,10 @@ NO_BACKUP_YET = "there is no backup of this server"
 NO_WAY_BACK = "orthanc:version: should {new} not serve, there is no way back to {old}: {reason}"
 LACKING = "no package source of this host has {} of that version any more"
 RESTORE = "the index would have to be restored from a backup"
+COMPANY = (
+    "orthanc:packages: {0} would bring {1} {2} in the place of {3}, which nobody has tried; set"
+    " orthanc:version to {2}, so that it is tried first"
+)
 FAILED = (
     "orthanc:version: {new} was installed here on {day} and did not serve, and {old} is back; set"
     " it to that, or remove {note} to try it once more"
@@ -332,9 +336,12 @@ def upgrade(name, configuration, test=False):
 
     Returns what ``tried`` does; None where nothing is to be done.
 
-    Raises CommandExecutionError if this version is not to be installed, or cannot be.
+    Raises CommandExecutionError if this version is not to be installed, or cannot be; or where none
+    is asked for, and the packages bring another one.
     """
     version, server = configuration.get("version"), _server()
+    if not version:
+        _refuse_company(server, configuration.get("packages") or ())
     if not version or __salt__["orthanc_packages.missing"](server, version):
         # The state of the packages says so: others may bring their source until then.
         return None
@@ -352,6 +359,20 @@ def upgrade(name, configuration, test=False):
         except CommandExecutionError as err:
             raise CommandExecutionError(f"{err}\n{_after_failure(name, server)}") from err
     return found
+
+
+def _refuse_company(server: str, packages) -> None:
+    """Raise an error where packages that are yet to come bring another version of the server."""
+    here = __salt__["pkg.list_pkgs"]()
+    coming = [one for one in packages if one not in here]
+    if server not in here or not coming:
+        return
+    try:
+        old, new = __salt__["orthanc_packages.plan"](coming).get(server, (None, None))
+    except CommandExecutionError:
+        return  # The state of the packages says why.
+    if old:
+        raise CommandExecutionError(COMPANY.format(" and ".join(coming), server, new, old))
 
 
 def _install(server: str, found: dict) -> None:

@@ -46,6 +46,11 @@ cd usr/sbin; mv Orthanc Real
 printf '#!/bin/sh\\ncase $1 in --*) exec Real "$@";; esac; exec sleep 299\\n' > Orthanc
 chmod 755 Orthanc
 """
+# It needs a newer server.
+DEPENDING = """
+here=$(dpkg-query -Wf '${Version}' orthanc)
+sed -i "s/^Depends: /&orthanc (>> $here), /" DEBIAN/control
+"""
 # The header says another processor.
 FOREIGN = (
     "printf '\\002' | dd of=$(ls usr/lib/orthanc/libOrthancDicomWeb.so.*) bs=1 seek=18 conv=notrunc"
@@ -151,7 +156,7 @@ def test_what_speaks_against_a_version_is_said_before_it_is_installed(minion, se
     minion.apply(**{**settings, "config": config})
     old = package(minion)
     assert f"has orthanc 9.9, but {old}" in tried(minion, "9.9")
-    offer(minion, orthanc=UNKNOWING, orthanc_dicomweb=FOREIGN)
+    offer(minion, orthanc=UNKNOWING, orthanc_dicomweb=FOREIGN, orthanc_webviewer=DEPENDING)
     found = tried(minion)
     assert found["version"] == {"old": old, "new": f"{old}+new"}
     assert found["packages"]["orthanc-dicomweb"].endswith("+new")
@@ -164,6 +169,12 @@ def test_what_speaks_against_a_version_is_said_before_it_is_installed(minion, se
     minion.pillar(**{**settings, "config": config, "version": f"{old}+new"})
     run = minion.state()
     assert problems in run.failed["orthanc-upgrade"]
+    assert (package(minion), minion.pid(), run.changes) == (old, pid, {})
+    # Nor does it come with another package.
+    packages = [*settings["packages"], "orthanc-webviewer"]
+    minion.pillar(**{**settings, "config": config, "packages": packages})
+    run = minion.state()
+    assert f"orthanc-webviewer would bring orthanc {old}+new" in run.failed["orthanc-upgrade"]
     assert (package(minion), minion.pid(), run.changes) == (old, pid, {})
 
 
