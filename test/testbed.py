@@ -401,6 +401,8 @@ class Host:
                 *("sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(self.cgroup)),
                 *("systemd-nspawn", "-q", "-D", str(self.tree), "--register=no", "--keep-unit"),
                 *("--console=pipe", "--resolv-conf=off", "--timezone=off", "--hostname=testhost"),
+                # As a machine has it.
+                "--capability=CAP_NET_ADMIN",
                 *(f"--machine={self.name}", f"--bind={PIP_CACHE}:/root/.cache/pip"),
                 *(f"--network-namespace-path=/run/netns/{self.name}", *begin),
             ],
