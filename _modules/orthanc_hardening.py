@@ -269,8 +269,8 @@ def _lines_of(service: str) -> list[tuple]:
         row, is_pair, value = (part.strip() for part in line.partition("="))
         is_one = is_pair and section == "[Service]" and OF_OTHERS.fullmatch(row)
         # What stands for something else there would stand for another thing here.
-        if is_one and "%" not in value:
-            found.append((os.path.basename(path), row, value))
+        if is_one and "%" not in value.replace("%%", ""):
+            found.append((os.path.basename(path), row, value.replace("%%", "%")))
     return found
 
 

@@ -18,6 +18,8 @@ STORAGE = {"leap": "/var/lib/orthanc/OrthancStorage"}
 UNIT = "orthanc-backup"
 # In the place of cp: too slow for a server to stand still meanwhile.
 REST_PASSWORD = "Geheim-1234-of-REST"
+# What shells, restic and systemd have words of their own for.
+ODD = "/srv/a b/100% [é]* $HOME;x"
 SLOW = "#!/bin/sh\nsleep 60\n"
 # What systemd keeps from an Orthanc, which is known by its number or by what it was called with.
 RESTRICTIONS = """
@@ -331,7 +333,7 @@ def test_a_rest_server_keeps_what_the_host_would_delete(server, nas, image):
     restic = f"restic --repository-file /root/address --password-file {FOLDER}/password"
     assert not server.run(f"{restic} forget {found['snapshot']} --prune", check=False).ok
     drill = called(server, "drill")
-    assert drill["served"] == drill["images"]
+    assert drill["served"] == min(drill["images"], 200)
     delete(server, known)
     called(server, "restore", "overwrite=True", f"snapshot={found['snapshot']}")
     assert content(server, known)
@@ -444,6 +446,7 @@ def test_with_postgresql(salt_version, users, image):
         server.apply(
             users=users,
             postgresql={"enabled": True},
+            paths={"storage": ODD},
             backup={"repository": REPOSITORY, "schedule": "Sat 03:00"},
         )
         files = [image() for _ in range(10)]
@@ -464,16 +467,14 @@ def test_with_postgresql(salt_version, users, image):
         assert server.ask("GET", f"/instances/{later}", *server.anna).code == 404
         assert all(content(server, known) == wanted for known, wanted in kept.items())
         assert back["away"] < 60
-        server.run(
-            f"systemctl stop orthanc; cp {FOLDER}/password /root; rm -rf /var/lib/orthanc/db-v6"
-        )
+        server.run(f"systemctl stop orthanc; cp {FOLDER}/password /root; rm -rf '{ODD}'")
         server.run("dropdb orthanc; createdb -O orthanc orthanc", user="postgres")
         restore = f"restic -r {REPOSITORY} --password-file /root/password restore latest --target /"
         server.run(restore)
         # As root, who opens the file, and as Orthanc, who owns the database.
         server.run(
             "runuser -u orthanc -- pg_restore --no-owner --exit-on-error --dbname=orthanc"
-            " < /var/lib/orthanc/db-v6/.orthanc-backup/database.dump"
+            f" < '{ODD}/.orthanc-backup/database.dump'"
         )
         server.run("systemctl start orthanc")
         server.wait_for_port()

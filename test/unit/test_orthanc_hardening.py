@@ -32,6 +32,7 @@ PrivateTmp=no
 ProtectClock=yes
 # /etc/systemd/system/orthanc.service.d/home.conf
 [Service]
+ReadWritePaths="-/srv/a 100%% b"
 ProtectHome=yes
 """
 
@@ -182,6 +183,7 @@ def test_the_trial_has_what_others_set_in_the_unit_in_its_order(rows):
     assert given.index("ProtectSystem=true") < given.index("PrivateTmp=no") < own
     assert given[-1] == "ProtectHome=yes"
     assert {"User=orthanc", "Group=orthanc", "PrivateTmp=yes"} <= set(given)
+    assert 'ReadWritePaths="-/srv/a 100% b"' in given
     # What is of another kind, what is left out, and what would be another thing there.
     text = " ".join(given)
     assert not [
