@@ -6,10 +6,6 @@ https://orthanc.uclouvain.be/book/users/rest.html
 
 from __future__ import annotations
 
-import os
-
-# Where Debian's package logs; openSUSE's does into the journal.
-PACKAGES_LOG = "/var/log/orthanc"
 # For how many seconds to wait for an answer.
 PATIENCE = 2
 
@@ -126,41 +122,6 @@ def backend(config):
         salt '*' orthanc.backend /etc/orthanc
     """
     return __salt__["orthanc_server.backend"](config)
-
-
-def errors(service=None, log="", count=10, config=None):
-    """
-    Return the last error lines that Orthanc logged since it was last started, a list of texts;
-    without any, an empty one.
-
-    service
-        The name of the service; by default the one that the packages bring.
-
-    log
-        The path of the folder of the logs; None for the journal. By default the one of the pillar,
-        or the one that Debian's package has if it is there.
-
-    count
-        How many lines at most.
-
-    config
-        The path of the folder of the configuration, whose secrets are hidden; by default the one
-        of the pillar.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc.errors
-    """
-    if log == "":
-        log = __salt__["orthanc_pillar.paths"]().get("log") or (
-            PACKAGES_LOG if os.path.isdir(PACKAGES_LOG) else None
-        )
-    name = service or _server()
-    return __salt__["orthanc_server.errors"](
-        name, log, __salt__["orthanc_folder.chosen"](config), count
-    )
 
 
 def access(config=None):

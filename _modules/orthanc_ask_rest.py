@@ -21,7 +21,16 @@ __virtualname__ = "orthanc"
 # The parts of the time that two questions have which follow each other, in seconds.
 HALF = 0.9
 # What is told of a job; its other figures may name patients.
-JOB = ("ID", "Type", "State", "Progress", "CreationTime", "CompletionTime", "ErrorDescription")
+JOB = (
+    "ID",
+    "Type",
+    "State",
+    "Progress",
+    "CreationTime",
+    "CompletionTime",
+    "ErrorDescription",
+    "ErrorDetails",
+)
 # To whom a job sends, or from whom it fetches.
 TARGETS = ("RemoteAet", "TargetAet", "Peer", "Server")
 STATES = ("Pending", "Running", "Success", "Failure", "Paused", "Retry")
@@ -77,7 +86,7 @@ def statistics(config=None):
     return _get(config, "/statistics")[0]
 
 
-def jobs(limit=20, state=None, config=None):
+def jobs(limit=10, state=None, config=None):
     """
     Return what Orthanc does and has done in the background, without the names of patients.
 
@@ -123,7 +132,7 @@ def _job(job: dict) -> dict:
     targets = [content[key] for key in TARGETS if isinstance(content.get(key), str)]
     # Of one that did not fail, Orthanc says "Success".
     if job["State"] not in ("Failure", "Retry"):
-        found.pop("ErrorDescription", None)
+        found = {key: value for key, value in found.items() if not key.startswith("Error")}
     return {**found, **({"Target": targets[0]} if targets else {})}
 
 

@@ -1,9 +1,10 @@
 """
 Users become a Lua filter, which lets each do what the role or the rules of the pillar allow; and
-the reserve of free space another one, which refuses images that are more than the disk is to take.
+the reserve of free space another one, which refuses images that are more than the disk is to take;
+and the access log a third one, which notes who asks what.
 
-The roles are in ``roles.yaml``, the scripts are made of ``users.lua.jinja`` and
-``reserve.lua.jinja``.
+The roles are in ``roles.yaml``, the scripts are made of ``users.lua.jinja``, ``reserve.lua.jinja``
+and ``access.lua.jinja``.
 https://orthanc.uclouvain.be/book/users/lua.html
 """
 
@@ -17,10 +18,12 @@ MOVED = {"/dicom-web/": ("DicomWeb", "Root")}
 # Units of the reserve, in bytes; what it is at least, and what is no limit to it.
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 LEAST, ANY = 100 * 10**6, 10**18
+# For how many days the access log is kept where nobody says it.
+DAYS = 90
 
 
 def run() -> dict:
-    functions = (lua_filter, reserve_filter, reserve_of)
+    functions = (lua_filter, reserve_filter, reserve_of, access_filter)
     return {function.__name__: function for function in functions}
 
 
@@ -114,6 +117,30 @@ def reserve_filter(setting, storage: str, index: str) -> str | None:
         storage=lua_text(shlex.quote(storage)),
         index=lua_text(shlex.quote(index)),
         **reserve,
+    )
+
+
+def access_filter(setting, folder: str, proxy: bool, known: bool) -> str | None:
+    """
+    Return the Lua script that notes who asks what; None where that is not to be.
+
+    setting
+        True, False, or a mapping that may hold the ``days`` for which that is kept.
+
+    folder
+        The path of the folder for it.
+
+    proxy, known
+        Whether nginx stands before Orthanc, and whether accounts need a password.
+    """
+    if setting is False:
+        return None
+    days = setting.get("days", DAYS) if isinstance(setting, dict) else DAYS
+    return __salt__["slsutil.renderer"](
+        "salt://orthanc/access.lua.jinja",
+        default_renderer="jinja",
+        saltenv=__env__,
+        **{"folder": lua_text(folder), "days": days, "behind": proxy, "known": known},
     )
 
 

@@ -67,6 +67,12 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "texts": {
             own["users"]: lua_filter(users, settings["config"], roles) if users else None,
             own["reserve"]: reserve_filter(settings["storage_reserve"], *places(settings)),
+            own["access"]: access_filter(
+                settings["access_log"],
+                settings["paths"]["log"] or settings["paths"]["home"],
+                behind_nginx(settings),
+                bool(users),
+            ),
             # Without systemd as PID 1 there is no unit.
             **({system["drop_in"]: unit(settings)} if system["booted"] else {}),
         },
@@ -191,6 +197,7 @@ def layers(settings: dict, users: dict) -> list[dict]:
     own = config.get("LuaScripts") or []
     scripts = [own_file(settings, "users")] * bool(users)
     scripts += [own_file(settings, "reserve")] * bool(settings["storage_reserve"])
+    scripts += [own_file(settings, "access")] * (settings["access_log"] is not False)
     # Anything but a list is refused later on, as it stands in the pillar.
     if scripts and isinstance(own, list):
         # Each asks the one that was defined before it: scripts of the pillar come first.

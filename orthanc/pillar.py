@@ -213,6 +213,10 @@ SHAPE = {
             "wanted": "true, false, or the year of a DICOM standard such as '2021b'",
             "anyOf": ["flag", {"type": "string", "pattern": "[0-9]{4}[a-e]?"}],
         },
+        "access_log": {
+            "wanted": "true, false, or a mapping with days",
+            "anyOf": ["flag", {"keys": {"days": "days"}}],
+        },
         "https": {
             "keys": {
                 "enabled": "flag",
@@ -385,6 +389,7 @@ MEANT = {
         ],
         "orthanc:paths:index": ["index", "indexdirectory"],
         "orthanc:paths:log": ["log", "logs", "logdir"],
+        "orthanc:access_log": ["accesslog", "auditlog", "audit", "httplog"],
         "orthanc:log_keep": ["logretention", "logrotate", "rotatelogs", "logdays", "logsize"],
         "orthanc:config:LuaScripts": ["script", "scripts", "lua", "luascript"],
         "orthanc:config": ["options", "settings", "configuration"],

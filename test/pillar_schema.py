@@ -47,6 +47,8 @@ DEFINITIONS = {
 }
 # The words of shapes that JSON Schema has for single values.
 PLAIN = ("type", "minimum", "maximum", "pattern", "format", "enum", "anyOf")
+# What a key means that only one of several forms has; others are directives.
+OF_FORMS = {"days": "For how many days it is kept."}
 # What the form asks for, in its order: settings, and groups of them.
 ASKED = {
     "": ["port", "remote_access", "limit_find", "packages"],
@@ -197,7 +199,7 @@ class Pillar:
         """Return the schema of one of several forms, of which all together are described."""
         found = self._of(shape, path)
         for key, below in found.get("properties", {}).items():
-            below["description"] = f"{key}= of systemd."
+            below["description"] = OF_FORMS.get(key, f"{key}= of systemd.")
         return {k: said for k, said in found.items() if k not in ("description", "default")}
 
     def _taken_out(self, shape) -> dict:

@@ -27,12 +27,14 @@ def whole(salt_version, users):
         put(host, PAIR)
         host.settings = {
             "users": users,
+            "remote_access": True,
             "https": {"enabled": True, "certificate": CHAIN, "key": KEY},
             "postgresql": {"enabled": True},
             "dicom": {"enabled": True},
             "modalities": {"away": AWAY, "self": SELF},
             "peers": {"twin": {**TWIN, "Password": users["anna"]["password"]}},
             "backup": {"repository": "/srv/backup/orthanc"},
+            "access_log": {"days": 7},
         }
         host.anna = ("anna", users["anna"]["password"])
         host.apply(**host.settings)
@@ -147,6 +149,50 @@ def test_what_orthanc_itself_knows(whole, users):
     assert not any(user["password"] in str([told, errors]) for user in users.values())
 
 
+def test_who_did_what_is_written_down(whole, users, ca):
+    """Also through nginx; whoever asks, from wherever he says to come, in whatever words."""
+    anna, rita = ((name, users[name]["password"]) for name in ("anna", "rita"))
+    (study,) = whole.ask("GET", "/studies", *anna, port=18042).json
+    whole.run("touch -d 2020-01-01 /var/log/orthanc/access-2020-01-01.log")
+    whole.run("chown orthanc: /var/log/orthanc/access-2020-01-01.log; systemctl restart orthanc")
+    whole.wait_for_port(18042)
+    forged = "2026-01-01T00:00:00Z%20192.0.2.1%20anna%20DELETE%20/studies%20allowed"
+    header = ("X-Real-IP: 192.0.2.66", "X-Forwarded-For: 192.0.2.66")
+    for code, who, method, path in (
+        (200, anna, "GET", f"/studies/{study}?PatientName=DOE"),
+        (403, rita, "DELETE", f"/studies/{study}"),
+        (404, rita, "GET", f"/patients/DOE%5EJANE%0A{forged}"),
+        (401, (rita[0], "wrong"), "GET", "/series"),
+        (200, anna, "GET", "/changes?limit=1"),
+    ):
+        done = whole.ask(method, path, *who, headers=header, remote=True, ca=ca)
+        assert done.code == code, (path, done)
+    told = [
+        (one["account"], one["method"], one["path"], one["result"], one.get("study"))
+        for one in ask(whole, "log 4")
+        if one["address"] == whole.network.gateway
+    ]
+    assert told == [
+        ("anna", "GET", f"/studies/{study}", "allowed", study),
+        ("rita", "DELETE", f"/studies/{study}", "denied", study),
+        # The slashes in it are parts of the path, whatever is between them.
+        ("rita", "GET", "/patients/*/*", "allowed", None),
+        ("anna", "GET", "/changes", "allowed", None),
+    ]
+    assert {one["account"] for one in ask(whole, "log account=rita")} == {"rita"}
+    assert len(ask(whole, f"log study={study}")) == 2
+    (file,) = whole.run("ls /var/log/orthanc/access-*.log").out.split()
+    assert whole.run(f"stat -c '%a %U %G' {file}").out.split() == ["640", "orthanc", "orthanc"]
+    assert not whole.run(f"grep -E 'DOE|192.0.2|{anna[1]}' {file}", check=False).out
+
+
+def test_a_day_with_the_server(whole):
+    said = documentation.follow(whole, "A day with the server", **{"echo ct": "echo self"})
+    assert "Traceback" not in said
+    for words in ("postgresql-index", "CountStudies", "answers:\n        True", "/studies/"):
+        assert words in said, words
+
+
 def test_associations_that_are_refused_are_told_once(whole):
     assert not dicom.client("findscu", whole.address, "-k", "QueryRetrieveLevel=STUDY", "-S").ok
     (reason,) = look(whole, 1)["reasons"]
@@ -246,7 +292,7 @@ def test_a_server_without_anything_else(system, salt_version):
     modality = {"AET": "CT", "Host": "192.0.2.1", "Port": 104}
     with Minion(testbed.deployed(system, salt_version)) as host:
         pillar = {"users": {}, "dicom": {"enabled": True}, "modalities": {"ct": modality}}
-        host.apply(**pillar, config={"DicomAlwaysAllowEcho": False})
+        host.apply(**pillar, config={"DicomAlwaysAllowEcho": False}, access_log=True)
         found = look(host, 0)
         assert found["figures"]["backend"]["found"] == "SQLite"
         assert found["figures"]["index"]["read"] == 1
@@ -254,6 +300,11 @@ def test_a_server_without_anything_else(system, salt_version):
         assert found["figures"]["package"]["version"]
         assert ask(host, "system")["DatabaseVersion"] == 6
         assert ask(host, "errors") == []
+        assert host.ask("GET", "/studies/1.2.3?PatientName=DOE", "eve", "x").code == 404
+        told = ask(host, "log 1")[0]
+        assert (told["account"], told["path"], told["study"]) == ("-", "/studies/1.2.3", "1.2.3")
+        folder = "/var/log/orthanc" if system == "bookworm" else "/var/lib/orthanc"
+        assert host.run(f"stat -c '%a %U' {folder}/access-*.log").out.split() == ["640", "orthanc"]
         assert not dicom.client("echoscu", host.address).ok
         assert "Rejected" in str(look(host, 1)["reasons"])
         assert look(host, 0)

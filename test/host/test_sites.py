@@ -50,6 +50,14 @@ def test_two_sites_from_one_pillar_tree(salt, systems, backend):
         again = master.run("salt -t 300 '*' state.highstate", check=False, timeout=600).out
         assert again.count("Failed:     0") == len(SITES), str(again)
         assert "changed=" not in again, str(again)
+        # Who says no is heard by whoever calls from the master.
+        north.write("/srv/wrong.json", '{"HttpPrt": 8042}')
+        for words, code in (
+            ("orthanc.system", 0),
+            ("orthanc.answers http://127.0.0.1:1", 1),
+            ("orthanc_conf.validate /srv/wrong.json", 1),
+        ):
+            assert master.run(f"salt -t 60 north-1 {words}", check=False).code == code, words
 
         for id, site in SITES.items():
             host, name = hosts[id], id.split("-", maxsplit=1)[0]

@@ -17,6 +17,7 @@ ALL_SLS = sorted(
     for path in (FORMULA / "orthanc").rglob("*.sls")
 )
 FULL = {
+    "access_log": True,
     "version": "1.12.7",
     "packages": ["orthanc", "orthanc-gdcm"],
     "port": 8050,
@@ -423,6 +424,7 @@ def test_settings_become_options_of_orthanc(render):
             "/srv/own.lua",
             "/etc/orthanc/orthanc-formula-users.lua",
             "/etc/orthanc/orthanc-formula-reserve.lua",
+            "/etc/orthanc/orthanc-formula-access.lua",
         ],
         "Name": "Ward 3",
         "OrthancPeers": FULL["peers"],

@@ -31,7 +31,7 @@ PEOPLE = {
         *("access", "answers", "backend", "backup", "backup_key", "backups", "errors", "health"),
         *("drill", "move_index", "nagios", "repair", "restart"),
         *("restore", "retention", "try_upgrade", "verify"),
-        *("echo", "jobs", "modalities", "peers", "plugins", "statistics", "system"),
+        *("echo", "jobs", "log", "modalities", "peers", "plugins", "statistics", "system"),
     },
     "orthanc_conf": {"diff", "effective", "options", "restore", "validate"},
     "orthanc_pillar_file": {"check"},
