@@ -265,6 +265,19 @@ def test_dicomweb(server, users, image, ca):
     assert "PatientName" not in log
 
 
+def test_the_server_as_a_dicomweb_server_of_its_own(server, users):
+    name, password = login(users, "anna")
+    twin = {"Url": "http://127.0.0.1:18042/rad/", "Username": name, "Password": password}
+    added = server.ask("PUT", "/rad/servers/twin", name, password, json.dumps(twin), port=18042)
+    assert added.code == 200, added
+    told = json.loads(server.call("orthanc.peers", "--out=json").out)["local"]
+    assert told["dicomweb_servers"] == {"twin": {"Url": twin["Url"], "Username": name}}
+    told = json.loads(server.call("orthanc.echo", "twin", "--out=json").out)["local"]
+    assert (told["kind"], told["answers"]) == ("DICOMweb server", True)
+    removed = server.ask("DELETE", "/rad/servers/twin", name, password, port=18042)
+    assert removed.code == 200
+
+
 def test_a_peer_whose_certificate_an_own_ca_signed(server, users):
     """Orthanc behind nginx is the other server here, which is reached by its name."""
     server.run(f"grep -q {NAME} /etc/hosts || echo 127.0.0.1 {NAME} >> /etc/hosts")
