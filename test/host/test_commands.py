@@ -1,4 +1,6 @@
-"""The README's first command, on machines that have nothing but a clean clone."""
+"""The README's first command, on machines that have nothing but a clean clone; and the program that
+it leaves there, up to the moment when that takes all of it away.
+"""
 
 import re
 
@@ -8,6 +10,9 @@ import testbed
 from minion import Minion
 
 CLONE = "/root/orthanc-formula"
+# What is on a machine of the formula's, and of nothing else.
+OWN = ("/opt/orthanc-formula", "/var/lib/orthanc-formula", "/run/orthanc-formula")
+OWN = (*OWN, "/etc/orthanc-formula", "/usr/local/sbin/orthanc-formula")
 # As in an image that is built: services must not be started by packages.
 POLICY = "#!/bin/sh\nexit 101\n"
 
@@ -15,7 +20,7 @@ POLICY = "#!/bin/sh\nexit 101\n"
 class Machine(Minion):
     """A pristine machine: no Salt, no pillar, a clone of the repository in root's home."""
 
-    before = ""
+    before = "export PIP_CACHE_DIR=/root/.cache/pip;"
 
     def __enter__(self):
         testbed.Host.__enter__(self)
@@ -28,6 +33,18 @@ class Machine(Minion):
         line = f"{self.before} cd {CLONE} && {command.strip()} {arguments}"
         return self.run(line, check=check, timeout=900)
 
+    def program(self, words: str, check: bool = True):
+        """Call the program that the first command has left, from anywhere."""
+        return self.run(f"cd /tmp; orthanc-formula {words}", check=check, timeout=900)
+
+    def packages(self) -> set[str]:
+        """Return the names of the packages that are installed."""
+        return set(self.run(f"sh {CLONE}/orthanc/command/packages.sh").out.split())
+
+    def left(self) -> list[str]:
+        """Return which of the formula's own folders are there."""
+        return [path for path in OWN if self.run(f"test -e {path}", check=False).ok]
+
 
 class Building(Machine):
     """One where pip builds all that it needs, with the packages that the script brings for that."""
@@ -38,14 +55,25 @@ class Building(Machine):
 MACHINES = {"bookworm": Building, "trixie": Machine, "leap": Building}
 
 
-def log_in(machine: Machine, printed: str, **how):
-    """Log in as the printed text tells, and return the answer."""
-    url = re.search(r"Open +http://[^:]+:(\d+)/", printed)
+def who(machine: Machine, printed: str) -> dict:
+    """Return port, user and password, as the printed text tells where they are."""
+    port = re.search(r"Open +http://[^:]+:(\d+)/", printed)[1]
     user = re.search(r"Log in +(\w+)\n", printed)[1]
     pillar = re.search(r"orthanc:users in (\S+)", printed)[1]
     password = re.search(rf"{user}:\n +password: '(.*)'", machine.read(pillar))[1]
     assert password not in printed
-    return machine.ask("GET", "/system", user, password, port=int(url[1]), **how)
+    return {"user": user, "password": password, "port": int(port)}
+
+
+def log_in(machine: Machine, printed: str, **how):
+    """Log in as the printed text tells, and return the answer."""
+    return machine.ask("GET", "/system", **who(machine, printed), **how)
+
+
+def failed_alone(failed) -> list[str]:
+    """Return the states that are named as those which failed by themselves."""
+    alone = failed.out.partition("What failed by itself:\n")[2]
+    return [line for line in alone.splitlines() if line and not line.startswith(" ")]
 
 
 def fail_the_first_run(machine: Machine, start: str):
@@ -54,9 +82,7 @@ def fail_the_first_run(machine: Machine, start: str):
     machine.write("/root/broken.sls", "orthanc: {config: {LuaScripts: [/srv/broken.lua]}}")
     failed = machine.command("/root/broken.sls", check=False)
     assert failed.code != 0
-    alone = failed.out.partition("What failed by itself")[2]
-    assert "ID: orthanc-config" in alone, failed
-    assert alone.count("Result: False") == 1
+    assert failed_alone(failed) == ["orthanc-config:"]
     assert machine.run("command -v Orthanc || command -v orthanc").ok
     machine.run(f"{start}; sleep 2", check=False)
     assert machine.pid() == 0
@@ -83,18 +109,67 @@ def hold_what_salt_cannot_read(machine: Machine):
 
 def call_what_salt_call_would(machine: Machine):
     """What the README has for daily work is done with the pillar of the last run."""
-    assert "'users': 'admin'" in machine.command("orthanc.access --out=raw").out
-    assert machine.command("orthanc.answers").out == "local:\n    True\n"
-    assert "Succeeded: 1\n" in machine.command("state.apply orthanc.validation").out
+    assert "users: admin\n" in machine.program("access").out
+    assert machine.program("answers").out == "yes\n"
+    assert "\nok\n" in documentation.follow(machine, "One command without a master")
+    assert "Succeeded: 1\n" in machine.program("state.apply orthanc.validation").out
+    assert machine.command("orthanc.answers --out=raw").out.endswith("{'local': True}\n")
     last, other = machine.read("/var/lib/orthanc-formula/pillar"), "/root/other.sls"
     machine.write(other, "orthanc: {prot: 8043}")
     machine.write("/var/lib/orthanc-formula/pillar", other)
-    wrong = machine.command("orthanc_conf.validate", check=False)
+    wrong = machine.program("validate", check=False)
     assert wrong.code == 1
     assert "orthanc:prot" in wrong.out
+    machine.run(f"rm {other}")
+    gone = machine.program("access", check=False)
+    assert (gone.code, gone.out) == (1, "")
+    assert gone.err.startswith(f"The pillar of the last run, {other}, is gone.")
     machine.write("/var/lib/orthanc-formula/pillar", last)
     for name in ("orthanc.sls", "/root/none.sls"):
         assert f"no file {name}" in machine.command(name, check=False).err
+
+
+def take_all_away(machine: Machine, before: set):
+    """Nothing goes unasked; then all that came is gone, but for what nobody can get back."""
+    stored = machine.run("find /var/lib/orthanc -type f | sort").out
+    password = re.search("password: '(.*)'", machine.read("/etc/orthanc-formula/orthanc.sls"))[1]
+    asked = machine.program("remove", check=False)
+    assert asked.code == 1
+    assert "add --yes" in asked.err
+    assert machine.left() == list(OWN)
+    gone = documentation.follow(machine, "Taking it away")
+    assert gone.endswith("All of it is gone.\n")
+    assert "images: /var/lib/orthanc" in gone
+    assert machine.left() == []
+    assert machine.pid() == 0
+    assert machine.packages() == before
+    assert not machine.run(f"grep -rsl {password} /etc /opt /root /run /usr/local /var", False).ok
+    left = machine.run("find /var/lib/orthanc -type f | sort").out.split()
+    assert {path for path in stored.split() if not path.endswith(("-wal", "-shm"))} <= set(left)
+    assert not machine.run(
+        "find / -xdev -name '*orthanc-formula*' ! -path '/root/*' | grep .", False
+    ).ok
+
+
+def take_the_formula_away(machine: Machine, before: set):
+    """The server goes on as it is, and so does what only it needs."""
+    metrics, pillar = "/var/lib/prometheus/node-exporter/orthanc.prom", OWN[3] + "/orthanc.sls"
+    machine.run(f"mkdir -p $(dirname {metrics})")
+    machine.run(f"printf '  monitoring: {{enabled: true}}\n' >> {pillar}")
+    machine.program("apply")
+    machine.run(f"until test -s {metrics}; do sleep 0.5; done")
+    pid, files = machine.pid(), machine.run("cd /etc/orthanc; md5sum *.json *.lua").out
+    gone = machine.program("remove --keep-orthanc --yes").out
+    assert "orthanc-health, which needs nothing of what goes" in gone
+    assert machine.left() == ["/var/lib/orthanc-formula"]
+    assert machine.run("ls /var/lib/orthanc-formula").out.split() == [
+        "first-run.json",
+        "for-orthanc",
+    ]
+    assert machine.pid() == pid
+    assert machine.run("cd /etc/orthanc; md5sum *.json *.lua").out == files
+    assert not {"gcc", "python3-venv"} & machine.packages()
+    machine.run(f"rm {metrics}; systemctl start orthanc-health; test -s {metrics}")
 
 
 @pytest.mark.parametrize("system", MACHINES)
@@ -102,19 +177,25 @@ def test_on_a_pristine_booted_machine(system):
     with MACHINES[system](testbed.root(system)) as machine:
         assert not machine.run("command -v salt-call orthanc Orthanc", check=False).ok
         pillar, last = "/etc/orthanc-formula/orthanc.sls", "/var/lib/orthanc-formula/pillar"
+        before = machine.packages()
         assert "it is not kept" in machine.command("test=True").out
         assert not any(machine.path(path).exists() for path in (pillar, last, "/etc/orthanc"))
         fail_the_first_run(machine, "systemctl start orthanc; systemctl restart orthanc")
         first = machine.command().out
         assert "Orthanc serves with the pillar as it is now" in first
         assert "pillar.example" in first
+        assert "orthanc-formula status" in first
+        assert len(first.splitlines()) < 40
         assert log_in(machine, first).code == 200
         assert machine.ask("GET", "/system").code == 401
         pid = machine.pid()
 
         assert "Nothing changed" in machine.command().out
         assert machine.pid() == pid
-        assert machine.command("orthanc.answers").out == "local:\n    True\n"
+        # The program has a copy of its own of all that it needs.
+        machine.run(f"mv {CLONE} /root/away")
+        assert machine.program("answers").out == "yes\n"
+        machine.run(f"mv /root/away {CLONE}")
 
         assert machine.run(f"stat -c '%a %U' {pillar}").out.strip() == "600 root"
         machine.run(f"sed -i 's/  # remote_access: true/  remote_access: true/' {pillar}")
@@ -123,7 +204,14 @@ def test_on_a_pristine_booted_machine(system):
         assert machine.pid() == pid
         third = machine.command().out
         assert "other hosts" in third
-        assert log_in(machine, third, remote=True).code == 200
+        assert "RemoteAccessAllowed: false -> true" in third
+        admin = who(machine, third)
+        assert machine.ask("GET", "/system", **admin, remote=True).code == 200
+        if system == "trixie":
+            take_the_formula_away(machine, before)
+            assert machine.ask("GET", "/system", **admin, remote=True).code == 200
+        else:
+            take_all_away(machine, before)
 
 
 @pytest.fixture(scope="module")
@@ -154,10 +242,7 @@ def test_pillars_of_somebodys_own(served):
     refused = served.command("/root/mine.sls", check=False)
     assert refused.code != 0
     assert "orthanc:prot" in refused.out
-    # Once among all that Salt says, and once alone.
-    alone = refused.out.partition("What failed by itself")[2]
-    assert alone.count("Result: False") == 1
-    assert "orthanc:prot" in alone
+    assert failed_alone(refused) == ["orthanc-pillar:"]
     hold_what_salt_cannot_read(served)
     served.write("/root/mine.sls", "orthanc: {port: 8043, users: {}}")
     assert "http://127.0.0.1:8043/" in served.command("/root/mine.sls").out
@@ -171,6 +256,69 @@ def test_pillars_of_somebodys_own(served):
     assert "http://127.0.0.1:8044/" in served.command("/root/mine.sls").out
     served.write("/root/mine.sls", "port: 8043")
     assert "no key orthanc:" in served.command("/root/mine.sls", check=False).err
+
+
+def test_what_means_nothing_is_told_in_a_line(served):
+    served.write("/root/mine.sls", "orthanc: {users: {}}")
+    for words, code, said in (
+        ("bakcup", 2, "the nearest one is backup"),
+        ("'$(touch /root/hostile)'", 2, "There is no word $(touch"),
+        ("errors '--config-dir=/nowhere' 'x=`touch /root/hostile`'", 1, ""),
+        ("remove --now", 1, "remove takes --keep-orthanc and --yes"),
+        ("backup", 1, "there is no backup on this host; set orthanc:backup:repository"),
+    ):
+        wrong = served.program(words, check=False)
+        assert wrong.code == code, wrong
+        assert said in wrong.err
+        assert "Traceback" not in str(wrong)
+    assert not served.path("/root/hostile").exists()
+    served.run("useradd eve; chmod 711 /root")
+    for words, said in (("status", "This needs root: sudo orthanc-formula status"), ("help", "")):
+        denied = served.run(f"orthanc-formula {words}", check=False, user="eve")
+        assert denied.code == (1 if said else 0)
+        assert said in denied.err
+
+
+def test_one_run_after_the_other(served):
+    lock = "/run/orthanc-formula/lock"
+    held = f"echo 4711 > {lock}; until test -e /root/go; do sleep 0.1; done"
+    served.run(f"flock {lock} sh -c '{held}' >/dev/null 2>&1 &")
+    served.run(f"until grep -q 4711 {lock}; do sleep 0.1; done")
+    for second in (served.program("apply", check=False), served.command(check=False)):
+        assert second.code == 1
+        assert second.err == "Another run goes on, process 4711. Wait until it has ended.\n"
+    assert served.program("answers").ok
+    served.run("touch /root/go")
+    served.run(f"until flock -n {lock} true; do sleep 0.1; done")
+    # What a killed run has left, with the pillar in it, goes with the next one.
+    served.run("mkdir -p /run/orthanc-formula/4194305-x/pillar")
+    served.program("answers")
+    assert served.run("ls /run/orthanc-formula").out == "lock\n"
+
+
+def test_all_that_salt_says(served):
+    whole = served.program("apply --verbose").out
+    assert "Summary for local" in whole
+    assert whole.count("Result: True") > 20
+    assert "Open        http" in whole
+
+
+def test_what_was_there_before_stays(served):
+    """Orthanc's package and Salt; and it asks first, where there is somebody to ask."""
+    before = served.packages()
+    served.write("/root/mine.sls", "orthanc: {users: {}}")
+    served.command("/root/mine.sls")
+    words = "printf 'no\\n' | script -qec 'orthanc-formula remove' /dev/null"
+    asked = served.run(words, check=False)
+    assert asked.code == 1
+    assert "Take it away? Type yes: " in asked.out
+    assert "Nothing was removed." in asked.out
+    gone = served.program("remove --yes").out
+    assert "/root/mine.sls, the pillar that you wrote" in gone
+    assert served.packages() == before
+    assert served.left() == ["/etc/orthanc-formula"]
+    assert served.run("salt-call --version").ok
+    assert served.path("/root/mine.sls").exists()
 
 
 @pytest.mark.parametrize("policy", ["", POLICY], ids=["no policy-rc.d", "policy-rc.d"])

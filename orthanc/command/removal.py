@@ -1,0 +1,274 @@
+"""All that came with the formula taken away again, or the formula alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from typing import NoReturn
+
+import call
+import places
+import told
+
+FLAGS = {"--yes", "--keep-orthanc"}
+# What stays with all that it is made of, where others may have come to need it. Of Orthanc's own
+# packages orthanc.clean takes those that came; whoever purged them would take the images' owner.
+KEEP = {
+    "orthanc": r"orthanc",
+    "python3": r"python3$",
+    "nginx": r"(lib)?nginx",
+    "postgresql": r"postgresql",
+}
+UNITS = pathlib.Path("/etc/systemd/system")
+# What is not Orthanc's: what else is there may be in use by others.
+SITES = ("/etc/nginx/sites-enabled", "/etc/nginx/conf.d", "/etc/nginx/vhosts.d")
+DATABASES = ("/var/lib/postgresql", "/var/lib/pgsql/data")
+# Beside images and databases: logs, and the password of the backups.
+LEFT = ("/var/log/orthanc", "/var/log/orthanc-retention.log", "/etc/orthanc-backup")
+# Of the folder of notes, what a later run of the formula needs to take away what is kept now.
+KEPT = ("first-run.json", places.FOR_ORTHANC.name)
+INDENTS = ("initial_indent", "subsequent_indent")
+# What is left to do when Salt is no longer needed: it takes Python away, and the program itself.
+REST = """\
+#!/bin/sh
+# The rest of a removal that was begun; call it again where it was interrupted. It goes last.
+if [ "${{1-}}" != remove ]; then
+  echo "A removal was begun and not finished. Finish it: {program} remove" >&2
+  exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+{units}
+names={names}
+{purge}
+left=
+for each in $names; do {is_there} && left="$left $each"; done
+rm -rf -- {paths}
+{note}
+[ -z "$left" ] || echo "Packages that stay, because others need them, or the manager failed:$left"
+echo {gone}
+rm -f -- {program}
+"""
+DPKG = {
+    "purge": '[ -z "$names" ] || dpkg --purge $names >/dev/null 2>&1',
+    "is_there": "dpkg-query -Wf '${db:Status-Status}' \"$each\" 2>/dev/null | grep -qx installed",
+}
+# All of them at once, or none: one after the other, as long as some can go.
+RPM = {
+    "purge": 'go=$names; rpm -e $names 2>/dev/null && go=\nwhile [ -n "$go" ]; do\n  go=\n'
+    '  for each in $names; do rpm -e "$each" 2>/dev/null && go=on; done\ndone',
+    "is_there": 'rpm -q "$each" >/dev/null 2>&1',
+}
+
+
+def installed() -> set:
+    """Return the names of the packages that are installed."""
+    done = subprocess.run(["sh", places.PACKAGES], capture_output=True, text=True, check=False)
+    return set(done.stdout.split())
+
+
+@contextlib.contextmanager
+def packages_noted():
+    """Note which packages came meanwhile."""
+    before = installed()
+    try:
+        yield
+    finally:
+        came = sorted(installed() - before)
+        if came:
+            with open(places.FOR_ORTHANC, "a", encoding="utf-8") as file:
+                file.write("".join(f"{name}\n" for name in came))
+
+
+def going(came: list, here: set, keep: set) -> list:
+    """
+    Return the packages that are to go.
+
+    came
+        The names of those that came with the formula.
+
+    here
+        Those that are installed.
+
+    keep
+        What stays, of the names of ``KEEP``.
+    """
+    patterns = [KEEP[each] for each in keep]
+    names = {*came} & here
+    return sorted(name for name in names if not any(re.match(each, name) for each in patterns))
+
+
+def remove(salt: call.Salt, chosen, pillar: str) -> None:
+    """
+    Show what goes and what stays, ask, and take it away.
+
+    chosen
+        What ``words.choose`` returns.
+
+    pillar
+        The path of the pillar of the last run, an empty text where there was none.
+    """
+    unknown = set(chosen.arguments) - FLAGS
+    if unknown:
+        raise call.Failed(f"remove takes {' and '.join(sorted(FLAGS))}, not {unknown.pop()}")
+    keep = "--keep-orthanc" in chosen.arguments
+    clean, stays = [], []
+    if pillar and not keep:
+        salt.take(pillar)
+        clean, stays = _tried(salt)
+    elif not keep and (places.STATE / "first-run.json").exists():
+        raise call.Failed(
+            "No pillar of an earlier run is known, and it says what there is to take away."
+            f" Name it:\n{places.NAME} remove PILLAR-FILE"
+        )
+    units = _units() if keep else ([], [])
+    names = _packages(keep, units[1])
+    paths = _paths(keep, pillar)
+    print("\n".join(_list(clean, names, paths, units[0])))
+    stays += _stays(keep, pillar, units[1])
+    print("\n".join(["", "This stays:", *(f"  {line}" for line in stays)]), flush=True)
+    _ask(chosen.arguments)
+    if clean:
+        print("\nTaking away what the formula did.", flush=True)
+        answer = salt.ask("state.apply", "orthanc.clean")
+        run = told.Run(answer.value) if isinstance(answer.value, dict) else None
+        if run is None or run.failed:
+            lines = run.failures() if run else [answer.errors or str(answer.value)]
+            raise call.Failed("\n".join([*lines, "", "Nothing else was removed. Call it again."]))
+    _finish(names, paths, units[0], keep)
+
+
+def _tried(salt: call.Salt) -> tuple:
+    """Return what the formula would take away, and what it leaves, as lines."""
+    answer = salt.ask("state.apply", "orthanc.clean", "test=True")
+    run = told.Run(answer.value) if isinstance(answer.value, dict) else None
+    if run is None or run.failed:
+        lines = run.failures() if run else [answer.errors or str(answer.value)]
+        raise call.Failed("\n".join([*lines, "", "Nothing was removed."]))
+    config = next(tag.split("_|-")[2] for tag in answer.value if "_|-orthanc-config_|-" in tag)
+    options = salt.ask("orthanc_folder.located", config).value
+    return run.changes() or ["  nothing of Orthanc's is left"], _images(options)
+
+
+def _images(options) -> list:
+    """Return where the images and their index are."""
+    if not isinstance(options, dict):
+        return []
+    database = options.get("PostgreSQL") or {}
+    index = options.get("IndexDirectory")
+    if isinstance(database, dict) and database.get("EnableIndex"):
+        host = database.get("Host") or "this host"
+        index = f"the database {database.get('Database') or 'orthanc'} of PostgreSQL on {host}"
+    return [f"the images: {options.get('StorageDirectory')}", f"their index: {index}"]
+
+
+def _units() -> tuple:
+    """Return the services of systemd that need what goes, and those that do not."""
+    found = ([], [])
+    for path in sorted(UNITS.glob("orthanc*.service")):
+        found[str(places.HOME) not in path.read_text(encoding="utf-8")].append(path)
+    return found
+
+
+def _packages(keep: bool, stay: list) -> list:
+    came = []
+    for path in (places.FOR_SALT,) if keep else (places.FOR_SALT, places.FOR_ORTHANC):
+        came += path.read_text(encoding="utf-8").split() if path.exists() else []
+    kept = {"orthanc"}
+    if any("python3" in path.read_text(encoding="utf-8") for path in stay):
+        kept.add("python3")
+    if any(map(os.path.isdir, DATABASES)):
+        kept.add("postgresql")
+    if any(places.NAME not in path.name for site in SITES for path in pathlib.Path(site).glob("*")):
+        kept.add("nginx")
+    return going(came, installed(), kept)
+
+
+def _paths(keep: bool, pillar: str) -> list:
+    """Return the paths of what is to go, the program but for."""
+    found = [places.HOME, places.RUN]
+    if keep:
+        found += [path for path in sorted(places.STATE.glob("*")) if path.name not in KEPT]
+    else:
+        found.append(places.STATE)
+    # A pillar of somebody's own is not the formula's.
+    own = places.PILLAR.parent
+    others = set(own.glob("*")) - {places.PILLAR}
+    found.append(places.PILLAR if others else own)
+    return [path for path in found if path.exists()]
+
+
+def _list(clean: list, names: list, paths: list, units: list) -> list:
+    lines = ["This goes:", *clean]
+    lines += [f"  the timer {path.stem}, which needs the formula" for path in units]
+    if names:
+        lines.append(f"  {len(names)} packages that came with it:")
+        lines += textwrap.wrap(" ".join(names), told.WIDTH, **dict.fromkeys(INDENTS, " " * 4))
+    return [*lines, *(f"  {_of(path)}" for path in [*paths, places.PROGRAM])]
+
+
+def _of(path: pathlib.Path) -> str:
+    """Return a path with what it is."""
+    words = {
+        places.HOME: "Salt that was brought, and the copy of the formula",
+        places.PILLAR: "the pillar, with its passwords",
+        places.PILLAR.parent: "the pillar, with its passwords",
+        places.PROGRAM: "this program",
+        places.STATE: "its notes, and what Salt keeps",
+    }
+    return f"{path}{f' ({words[path]})' if path in words else ''}"
+
+
+def _stays(keep: bool, pillar: str, units: list) -> list:
+    found = [path for path in LEFT if os.path.exists(path)] if not keep else []
+    if not keep and os.path.isdir("/etc/orthanc"):
+        found.append("the account that owns the images, and /etc/orthanc as its package brought it")
+    if keep:
+        found = ["Orthanc as it serves now, with its packages, configuration, users and images"]
+        found += [f"{path.stem}, which needs nothing of what goes" for path in units]
+        found += [f"{places.STATE}, with which a later run knows what was here before"]
+    if pillar and pathlib.Path(pillar) != places.PILLAR:
+        found.append(f"{pillar}, the pillar that you wrote: it may hold passwords")
+    return found
+
+
+def _ask(arguments: tuple) -> None:
+    if "--yes" in arguments:
+        return
+    if not sys.stdin.isatty():
+        raise call.Failed("\nNothing was removed: there is nobody to ask. To do it: add --yes")
+    try:
+        answer = input("\nTake it away? Type yes: ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() != "yes":
+        raise call.Failed("Nothing was removed.")
+
+
+def _finish(names: list, paths: list, units: list, keep: bool) -> NoReturn:
+    """Let a script that needs neither Salt nor Python do the rest, in the place of this process."""
+    manager = DPKG if os.path.exists("/usr/bin/apt-get") else RPM
+    timers = " ".join(f"{path.stem}.timer" for path in units)
+    files = [str(path.with_suffix(end)) for path in units for end in (".service", ".timer")]
+    gone = "The formula is gone; Orthanc goes on." if keep else "All of it is gone."
+    text = REST.format(
+        names=shlex.quote(" ".join(names)),
+        units=f"systemctl disable --now {timers}" if timers else "",
+        paths=shlex.join([*files, *map(str, paths)]),
+        gone=shlex.quote(gone),
+        # What Orthanc needs by now goes with it one day.
+        note=f"printf '%s\\n' $left >> {places.FOR_ORTHANC}" if keep else "",
+        program=shlex.quote(str(places.PROGRAM)),
+        **manager,
+    )
+    new = places.PROGRAM.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.chmod(0o755)
+    new.replace(places.PROGRAM)
+    sys.stdout.flush()
+    os.execv("/bin/sh", ["sh", str(places.PROGRAM), "remove"])  # noqa: S606

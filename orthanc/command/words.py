@@ -1,0 +1,120 @@
+"""The words of the program: which function of Salt each of them stands for."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import os
+import pathlib
+import re
+from typing import NamedTuple
+
+import told
+
+# Of these modules, what people may call has a word; where both have the name, the last one's.
+MODULES = ("orthanc_conf", "orthanc")
+FORMULAS = "Part of the formula"
+OWN = {
+    "apply": "Make this machine what the pillar asks for; or what another PILLAR-FILE does",
+    "test": "Say what that would change",
+    "status": "Say whether the server is well, and why it is not",
+    "remove": "Take away all that came with the formula; images and databases stay",
+    "help": "This list",
+}
+FUNCTION = re.compile(r"(orthanc[a-z_]*|state|sys)\.[a-z_]+")
+PILLAR = re.compile(r"\.(sls|ya?ml)$")
+
+
+class Wrong(Exception):
+    """The program was called in a way that means nothing."""
+
+
+class Chosen(NamedTuple):
+    """What is to be done."""
+
+    what: str  # a word of ``OWN``, "restore", or "call"
+    function: str = ""
+    pillar: str = ""
+    arguments: tuple = ()
+
+
+def functions(folder: pathlib.Path) -> dict:
+    """
+    Return the functions that people may call, by their words: each with its name and what it does.
+
+    folder
+        That of the formula's modules.
+    """
+    found: dict = {name: {} for name in MODULES}
+    for path in sorted(folder.glob("orthanc*.py")):
+        text = path.read_text(encoding="utf-8")
+        named = re.search(r'(?m)^__virtualname__ = "(\w+)"', text)
+        module = named[1] if named else path.stem
+        for node in ast.parse(text).body if module in MODULES else []:
+            doc = ast.get_docstring(node) if isinstance(node, ast.FunctionDef) else None
+            if doc and not node.name.startswith("_") and not doc.startswith(FORMULAS):
+                name = node.name.rstrip("_")
+                does = re.split(
+                    r"[.:;,](?:\s|$)", " ".join(doc.replace("``", "").split()), maxsplit=1
+                )[0]
+                found[module][name.replace("_", "-")] = (f"{module}.{name}", does)
+    return {word: each for module in MODULES for word, each in found[module].items()}
+
+
+def choose(arguments: list, known: dict) -> Chosen:
+    """
+    Return what a call of the program means.
+
+    arguments
+        The words behind its name.
+
+    known
+        What ``functions`` returns.
+
+    Raises Wrong if it means nothing.
+    """
+    first, rest = (arguments[0], tuple(arguments[1:])) if arguments else ("help", ())
+    if first in ("-h", "--help"):
+        first = "help"
+    if first == "--restore":
+        if len(rest) not in (2, 3):
+            raise Wrong("Say of what: --restore REPOSITORY PASSWORD-FILE [HOST]")
+        return Chosen("restore", arguments=rest)
+    named = {**known, "status": ("orthanc.health",)}.get(first)
+    is_file = os.path.exists(first) or PILLAR.search(first)
+    if named or (FUNCTION.fullmatch(first) and not is_file):
+        return Chosen(
+            "status" if first == "status" else "call", named[0] if named else first, "", rest
+        )
+    if first in OWN:
+        return _with_pillar(first, rest)
+    if is_file or ("=" in first and not first.startswith("-")):
+        return _with_pillar("apply", tuple(arguments))
+    near = difflib.get_close_matches(first.lower().replace("_", "-"), [*OWN, *known], n=1)
+    nearest = f"; the nearest one is {near[0]}" if near else ""
+    raise Wrong(f"There is no word {first}{nearest}. All of them: help")
+
+
+def _with_pillar(what: str, rest: tuple) -> Chosen:
+    """Return what is to be done with a pillar file, where one is named."""
+    plain = [each for each in rest if "=" not in each and not each.startswith("-")]
+    if plain[1:] or (plain and what == "help"):
+        raise Wrong(f"{what} takes no {plain[-1]}")
+    if plain and not os.path.isfile(plain[0]):
+        raise Wrong(f"There is no file {plain[0]}.")
+    pillar = os.path.realpath(plain[0]) if plain else ""
+    return Chosen(what, "", pillar, tuple(each for each in rest if each not in plain))
+
+
+def help_lines(program: str, known: dict) -> list:
+    """Return what the program says of itself."""
+    words = {**OWN, **{word: does for word, (_, does) in sorted(known.items())}}
+    lines = [told.cut(f"  {word:<14} {does}") for word, does in words.items()]
+    return [
+        f"Usage: {program} WORD [ARGUMENTS] [--verbose]",
+        "",
+        *lines,
+        "",
+        "Each takes the arguments of the function of Salt that it stands for, such as limit=5;",
+        "--verbose shows all that Salt says. Any other function: its own name, as state.apply.",
+    ]

@@ -1,0 +1,272 @@
+"""The program that ``masterless.sh`` brings: its words, what it makes of Salt's answers, and which
+packages go.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import test_floors
+
+FORMULA = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(FORMULA / "orthanc/command"))
+
+import call  # noqa: E402
+import places  # noqa: E402
+import removal  # noqa: E402
+import told  # noqa: E402
+import words  # noqa: E402
+
+KNOWN = words.functions(FORMULA / "_modules")
+REFUSED = "The pillar is refused; nothing was changed.\n- orthanc:prot: unknown key"
+WAITS = "One or more requisite failed: orthanc.validation.orthanc-pillar"
+
+
+def returned(**states):
+    """What ``state.apply`` returns: states by ID, each a result, a comment and its changes."""
+    return {
+        f"test_|-{name.replace('_', '-')}_|-name_|-function": {
+            "__run_num__": number,
+            "result": result,
+            "comment": comment,
+            "changes": changes or {},
+        }
+        for number, (name, (result, comment, changes)) in enumerate(states.items())
+    }
+
+
+def test_each_function_for_people_has_a_word():
+    names = {name for name, _ in KNOWN.values()}
+    wanted = {f"orthanc.{name}" for name in test_floors.PEOPLE["orthanc"]}
+    assert wanted <= names
+    assert "orthanc_conf.validate" in names
+    assert not any(name.startswith("orthanc_conf.apply") for name in names)
+    # Of two with one name, it is what people ask of the server.
+    assert KNOWN["restore"][0] == "orthanc.restore"
+    assert KNOWN["backup-key"][0] == "orthanc.backup_key"
+
+
+def test_the_help_names_each_word_in_a_line():
+    lines = words.help_lines("orthanc-formula", KNOWN)
+    for word in {*KNOWN, *words.OWN}:
+        assert sum(line.split()[:1] == [word] for line in lines) == 1, word
+    assert all(len(line) <= told.WIDTH for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "function", "arguments"),
+    [
+        ([], "help", "", ()),
+        (["--help"], "help", "", ()),
+        (["apply"], "apply", "", ()),
+        (["test=True"], "apply", "", ("test=True",)),
+        (["test", "-l", "debug=x"], "test", "", ("-l", "debug=x")),
+        (["remove", "--yes"], "remove", "", ("--yes",)),
+        (["status"], "status", "orthanc.health", ()),
+        (["verify", "sample=5"], "call", "orthanc.verify", ("sample=5",)),
+        (["backup-key"], "call", "orthanc.backup_key", ()),
+        (["orthanc.backup"], "call", "orthanc.backup", ()),
+        (["state.apply", "orthanc.clean"], "call", "state.apply", ("orthanc.clean",)),
+        (["--restore", "/a", "/b"], "restore", "", ("/a", "/b")),
+    ],
+)
+def test_what_a_call_means(given, what, function, arguments):
+    assert words.choose(given, KNOWN) == words.Chosen(what, function, "", arguments)
+
+
+def test_a_pillar_file_is_one_wherever_it_stands(tmp_path):
+    pillar = tmp_path / "orthanc.validate"
+    pillar.write_text("orthanc: {}")
+    for given in ([str(pillar)], ["apply", str(pillar)]):
+        assert words.choose(given, KNOWN) == words.Chosen("apply", "", str(pillar), ())
+    tried = words.choose(["apply", "test=True", str(pillar)], KNOWN)
+    assert tried == words.Chosen("apply", "", str(pillar), ("test=True",))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["bakcup"], "no word bakcup; the nearest one is backup"),
+        (["backup_key"], "the nearest one is backup-key"),
+        (["Status"], "the nearest one is status"),
+        (["xyzzy"], "There is no word xyzzy. All"),
+        (["$(reboot)"], "There is no word $(reboot)"),
+        (["-x"], "There is no word -x"),
+        ([""], "There is no word "),
+        (["none.sls"], "There is no file none.sls"),
+        (["apply", "none.sls"], "There is no file none.sls"),
+        (["apply", "/a.sls", "/b.sls"], "apply takes no /b.sls"),
+        (["help", "me"], "help takes no me"),
+        (["--restore", "/a"], "Say of what"),
+    ],
+)
+def test_what_means_nothing(given, said):
+    with pytest.raises(words.Wrong) as error:
+        words.choose(given, KNOWN)
+    assert said in str(error.value)
+
+
+def test_a_run_is_told_in_a_line_for_each_change():
+    lines = told.Run(
+        returned(
+            orthanc_pillar=(
+                True,
+                "The pillar is sound\nWarnings:\n- the first\n- the second",
+                None,
+            ),
+            orthanc_packages=(True, "Installed: orthanc", {"orthanc": {"old": "", "new": "1"}}),
+            orthanc_storage=(True, "", {"/var/lib/orthanc": {"directory": "new"}}),
+            orthanc_hold=(True, "x" * 300, {"a": "b"}),
+        )
+    ).lines()
+    assert lines[0] == "4 states: 3 changed something."
+    assert lines[1].split() == ["orthanc-packages", "Installed:", "orthanc"]
+    assert lines[2].split() == ["orthanc-storage", "/var/lib/orthanc"]
+    assert len(lines[3]) == told.WIDTH
+    assert lines[4:] == ["", "To be thought of:", "  - the first", "  - the second"]
+
+
+def test_of_a_refused_run_only_what_counts_is_told():
+    run = told.Run(
+        returned(
+            orthanc_pillar=(False, REFUSED, None),
+            orthanc_config=(False, WAITS, None),
+            orthanc_serving=(False, WAITS, None),
+        )
+    )
+    assert run.lines() == [
+        "3 states: 0 changed something, 1 failed, 2 wait for what failed.",
+    ]
+    failures = run.failures()
+    assert failures == ["orthanc-pillar:", *(f"  {line}" for line in REFUSED.splitlines())]
+
+
+CHANGES = {
+    "/etc/orthanc/orthanc.json": {
+        "HttpPort": {"old": 8042, "new": 8043},
+        "Name": {"old": "Orthanc"},
+        "Moved": {"old": [1]},
+        "DicomModalities:ct:AET": {"new": "CT1"},
+        "DicomModalities:ct:Host": {"new": "192.0.2.1"},
+        "DicomModalities:mr:Port": {"old": 104, "new": 105},
+    },
+    "/etc/orthanc/advanced.json": {"Moved": {"new": [1]}},
+    "/etc/orthanc/credentials.json": {
+        "RegisteredUsers:anna": {"new": "(hidden)"},
+        "RegisteredUsers:bob": {"old": "(hidden)"},
+        "RegisteredUsers:carl": {"old": "(hidden)", "new": "(hidden)"},
+    },
+    "/etc/orthanc/orthanc-formula-users.lua": {"old": "other text", "new": "written"},
+    "/etc/orthanc/orthanc-formula-reserve.lua": {"old": None, "new": "written"},
+}
+
+
+def test_what_is_different_begins_with_who_is_lost():
+    assert told.behaviour(CHANGES) == [
+        "user bob goes",
+        "device ct comes",
+        "user anna comes",
+        "device mr changes",
+        "user carl changes",
+        "what the users may do",
+        "HttpPort: 8042 -> 8043",
+        'Name: "Orthanc" -> default',
+    ]
+
+
+@pytest.mark.parametrize(("before", "told_of"), [("stopped", False), ("running", True)])
+def test_nobody_used_a_server_that_did_not_run(before, told_of):
+    start = {"orthanc": {"old": before, "new": "started"}}
+    run = told.Run(
+        returned(orthanc_config=(True, "", CHANGES), orthanc_serving=(True, "It answers", start))
+    )
+    assert any("user bob goes" in line for line in run.lines()) is told_of
+
+
+def test_what_a_function_returns_is_told_without_brackets():
+    found = {
+        "verdict": "ok",
+        "reasons": [],
+        "runs": True,
+        "none": None,
+        "number": 1,
+        "list": ["a", {"host": "b", "images": 2}],
+        "text": "two\nlines",
+    }
+    assert told.value(found) == [
+        "verdict: ok",
+        "reasons: none",
+        "runs: yes",
+        "none: none",
+        "number: 1",
+        "list:",
+        "  - a",
+        "  - host: b",
+        "    images: 2",
+        "text:",
+        "  two",
+        "  lines",
+    ]
+    assert told.value(False) == ["no"]
+    assert told.value(0) == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [
+        (set(), ["gcc", "libnginx-mod", "nginx", "postgresql-15", "python3", "python3-dev"]),
+        ({"nginx", "postgresql"}, ["gcc", "python3", "python3-dev"]),
+        ({"python3"}, ["gcc", "libnginx-mod", "nginx", "postgresql-15", "python3-dev"]),
+    ],
+)
+def test_which_packages_go(keep, left):
+    came = ["orthanc", "orthanc-gdcm", "gcc", "gone", "nginx", "libnginx-mod", "postgresql-15"]
+    came += ["python3", "python3-dev", "gcc"]
+    assert removal.going(came, {*came, "bash"} - {"gone"}, keep | {"orthanc"}) == left
+
+
+@pytest.mark.parametrize("manager", [removal.DPKG, removal.RPM], ids=["dpkg", "rpm"])
+def test_the_rest_of_a_removal_is_a_script(manager):
+    text = removal.REST.format(
+        names="'a b'", units="", paths="/a '/b c'", gone="done", program="/p", note="", **manager
+    )
+    done = subprocess.run(["sh", "-n"], input=text, text=True, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_configuration_of_salt_is_made_of_paths_alone(tmp_path):
+    call.Salt("/bin/false", str(tmp_path), "/root")
+    text = (tmp_path / "minion").read_text()
+    assert f"module_dirs: ['{places.FORMULA}']" in text
+    assert "{" not in text.replace("{base:", "")
+
+
+def test_what_salt_says_on_its_way_is_known():
+    begun = call.BEGINS.match("[INFO    ] Executing state pkg.installed for [orthanc-packages]")
+    assert begun.groups() == ("pkg.installed", "orthanc-packages")
+
+
+def test_of_a_traceback_only_its_end_is_told():
+    traceback = (
+        'Traceback (most recent call last):\n  File "x"\nOSError: [Errno 28] No space left\n'
+    )
+    assert (
+        told.reason(f"x\n{traceback}more\nTypeError: later") == "OSError: [Errno 28] No space left"
+    )
+    assert told.reason("there is no backup: an Error: of its own") == (
+        "there is no backup: an Error: of its own"
+    )
+
+
+def test_json_that_is_none_is_no_answer(tmp_path):
+    program = tmp_path / "salt-call"
+    program.write_text("#!/bin/sh\necho '[ERROR   ] too full' >&2; echo no; exit 3\n")
+    program.chmod(0o755)
+    answer = call.Salt(str(program), str(tmp_path), "/root").ask("state.apply", "orthanc")
+    assert answer == (None, 3, "[ERROR   ] too full")
+    new = tmp_path / "new"
+    new.mkdir()
+    program.write_text(f"#!/bin/sh\necho '{json.dumps({'local': {'a': 1}})}'\n")
+    assert call.Salt(str(program), str(new), "/root").ask("orthanc.access") == ({"a": 1}, 0, "")
