@@ -175,5 +175,7 @@ def _errors(output: str) -> list:
 
 
 def _read(path: str) -> str:
+    if not os.path.exists(path):
+        return ""  # there was no room for it
     with salt.utils.files.fopen(path, errors="replace") as file:
         return file.read()
