@@ -1,5 +1,6 @@
 """What speaks against another version, and what is said of it."""
 
+import contextlib
 import json
 import time
 
@@ -68,6 +69,36 @@ def test_a_version_that_has_failed_is_not_installed_once_more(note, monkeypatch)
     orthanc_upgrade._write({"old": "1", "new": "2", "day": "2026-11-30", "back": True})
     with pytest.raises(CommandExecutionError, match="2 was installed here on 2026-11-30 and did"):
         orthanc_upgrade.upgrade("/etc/orthanc", {"version": "2"})
+
+
+@pytest.mark.parametrize(
+    ("here", "plan", "refused"),
+    [
+        (["orthanc"], {"orthanc-wsi": (None, "3")}, False),
+        (["orthanc"], {"orthanc-wsi": (None, "3"), "orthanc": ("1", "2")}, True),
+        # All is there; the server is yet to come; and the package manager knows no such package.
+        (["orthanc", "orthanc-wsi"], None, False),
+        (["orthanc-wsi"], None, False),
+        (["orthanc"], CommandExecutionError("none"), False),
+    ],
+)
+def test_no_other_package_brings_another_server(monkeypatch, here, plan, refused):
+    def planned(words):
+        assert words == ["orthanc-wsi"]
+        if isinstance(plan, Exception):
+            raise plan
+        return plan
+
+    known = {"pkg.list_pkgs": lambda: here, "orthanc_packages.plan": planned}
+    monkeypatch.setattr(orthanc_upgrade, "__salt__", {**orthanc_upgrade.__salt__, **known})
+    given = contextlib.nullcontext()
+    if refused:
+        given = pytest.raises(CommandExecutionError, match="orthanc-wsi would bring orthanc 2 in")
+    with given:
+        assert (
+            orthanc_upgrade.upgrade("/etc/orthanc", {"packages": ["orthanc", "orthanc-wsi"]})
+            is None
+        )
 
 
 @pytest.mark.parametrize(
