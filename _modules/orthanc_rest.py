@@ -74,8 +74,8 @@ def refusal(code, answer, what):
     """
     if code in DENIED:
         return (
-            f"none of the users of this server may ask {what}; give one in orthanc:users the role"
-            " admin"
+            f"none of the users in the configuration of Orthanc may ask {what}; give one in"
+            " orthanc:users the role admin"
         )
     why = answer if isinstance(answer, dict) else {}
     said = why.get("Details") or why.get("Message")
