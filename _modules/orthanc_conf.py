@@ -182,26 +182,12 @@ def _validate_pillar(given: dict) -> dict:
 def _validate_path(path: str) -> dict:
     is_folder = os.path.isdir(path)
     folder = path if is_folder else os.path.dirname(os.path.abspath(path))
-    entries = __salt__["orthanc_folder.json_files"](path) if is_folder else [os.path.basename(path)]
-    contents, problems, warnings, owners = {}, [], [], {}
-    for place in (os.path.join(folder, entry) for entry in entries):
-        try:
-            found = __salt__["orthanc_json.read"](__salt__["orthanc_files.read"](place))
-            contents[place] = found["options"]
-            warnings += [f"{place}: {remark}" for remark in found["remarks"]]
-        except (OSError, ValueError) as err:
-            problems.append(f"{place}: Orthanc does not start with this file: {err}")
-    for place, content in contents.items():
-        for option in content:
-            if option in owners:
-                problems.append(
-                    f"{place}: {option}: is set in {owners[option]} too, and Orthanc does not start"
-                    " when two files set one option; take it out of one of them"
-                )
-            owners.setdefault(option, place)
-    options = {option: contents[place][option] for option, place in owners.items()}
+    read = __salt__["orthanc_folder.read"](path)
+    options, owners, problems, warnings = (
+        read[key] for key in ("options", "owners", "problems", "warnings")
+    )
     # One file of several may leave it to another one which plugins there are.
-    found, advice = _judge_file(options, folder, is_folder or "Plugins" in options, contents)
+    found, advice = _judge_file(options, folder, is_folder or "Plugins" in options, read["files"])
 
     def sentences(pairs):
         return [f"{owners.get(where[0], path)}: {':'.join(where)}: {text}" for where, text in pairs]
@@ -302,7 +288,7 @@ def apply(name, configuration, test=False):
         files, changes = _plan(name, configuration, coming=False)
         if changes:
             case = __salt__["orthanc_judge.case"](name, configuration)
-            managed = __salt__["orthanc_layers.managed"](wanted)
+            managed = list(dict.fromkeys([*__salt__["orthanc_layers.managed"](wanted), *files]))
             gid = __salt__["orthanc_host.gid"](wanted["group"])
             with __salt__["orthanc_cutover.along"](case):
                 __salt__["orthanc_files.apply"](name, files, managed, gid)
@@ -382,7 +368,9 @@ def _compared(case) -> tuple[dict, dict, dict]:
     """Return the texts of the files that are not made of options, and what changes; see _plan."""
     name, wanted, options = case.name, case.wanted, case.options
     texts = __salt__["orthanc_hardening.texts"](name, wanted, options)
-    texts = {**texts, **__salt__["orthanc_layers.pems"](name, wanted)}
+    owned = __salt__["orthanc_layers.place"](wanted, options)
+    to_go = __salt__["orthanc_folder.said_again"](name, owned, options)
+    texts = {**texts, **__salt__["orthanc_layers.pems"](name, wanted), **dict.fromkeys(to_go)}
     compare = __salt__["orthanc_differences.compare"]
     return (texts, *compare(name, wanted, options, texts, case.here))
 

@@ -353,10 +353,11 @@ def removal(name, entries, notes=()):
     name, entries, notes
         See ``remove``.
     """
-    done = {}
+    done, originals = {}, os.path.join(name, ORIGINALS)
+    replaced = os.listdir(originals) if os.path.isdir(originals) else ()
     # The form of a file alone does not say whose it is.
-    for entry in [*entries, UNPROVEN] if written(name) else ():
-        path, original = os.path.join(name, entry), os.path.join(name, ORIGINALS, entry)
+    for entry in dict.fromkeys([*entries, *replaced, UNPROVEN]) if written(name) else ():
+        path, original = os.path.join(name, entry), os.path.join(originals, entry)
         # Of a file elsewhere, which has its whole path for a name, no copy is kept.
         if not os.path.isabs(entry) and os.path.exists(original):
             done[path] = original

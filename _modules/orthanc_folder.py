@@ -6,6 +6,7 @@ together.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -65,6 +66,47 @@ def contents(name):
     return found
 
 
+def others(name, owned, options):
+    """
+    Part of the formula. Return the options of each file that is not the formula's and stays, as
+    ``contents`` does.
+
+    name
+        The path of the folder.
+
+    owned
+        The names of the formula's files.
+
+    options
+        A mapping from option name to value, of what the formula writes.
+    """
+    gone = said_again(name, owned, options)
+    found = contents(name).items()
+    return {entry: content for entry, content in found if entry not in owned and entry not in gone}
+
+
+def said_again(name, owned, options):
+    """
+    Part of the formula. Return the names of the files of somebody else that say only what the
+    formula says as well. They go, because Orthanc refuses to hear it twice.
+
+    name, owned, options
+        See ``others``.
+    """
+    said, own = dict(options), __salt__["orthanc_files.is_own_name"]
+    if isinstance(said.get("LuaScripts"), list):
+        said["LuaScripts"] = [path for path in said["LuaScripts"] if not own(str(path))]
+
+    def is_said(content: dict) -> bool:
+        same = {option: said[option] for option in content if option in said}
+        return json.dumps(content, sort_keys=True) == json.dumps(same, sort_keys=True)
+
+    found = contents(name).items()
+    return [
+        entry for entry, content in found if entry not in owned and content and is_said(content)
+    ]
+
+
 def options(name, without=()):
     """
     Part of the formula. Return the options of all files that can be read, secrets included.
@@ -78,6 +120,39 @@ def options(name, without=()):
     found = contents(name).items()
     layers = [content or {} for entry, content in found if entry not in without]
     return __salt__["orthanc_json.merge"](layers)
+
+
+def read(path):
+    """
+    Part of the formula. Return what Orthanc would read, secrets included: the ``options``, the
+    ``owners``, which is the path of the file that each is in, and the paths of all ``files`` that
+    can be read; with ``problems``, why Orthanc would not start, and ``warnings``, what it passes
+    over, each a list of sentences.
+
+    path
+        The path of a folder, or of one file.
+    """
+    entries = [path]
+    if os.path.isdir(path):
+        entries = [os.path.join(path, entry) for entry in json_files(path)]
+    found = {"options": {}, "owners": {}, "files": [], "problems": [], "warnings": []}
+    for place in entries:
+        try:
+            text = __salt__["orthanc_json.read"](__salt__["orthanc_files.read"](place))
+        except (OSError, ValueError) as err:
+            found["problems"].append(f"{place}: Orthanc does not start with this file: {err}")
+            continue
+        found["files"].append(place)
+        found["warnings"] += [f"{place}: {remark}" for remark in text["remarks"]]
+        for option, value in text["options"].items():
+            if option in found["owners"]:
+                found["problems"].append(
+                    f"{place}: {option}: is set in {found['owners'][option]} too, and Orthanc does"
+                    " not start when two files set one option; take it out of one of them"
+                )
+                continue
+            found["owners"][option], found["options"][option] = place, value
+    return found
 
 
 def effective(name):

@@ -171,10 +171,9 @@ def _strangers(case: Case) -> tuple[list, list]:
     """Judge the files that are of nobody here: Orthanc would not start with some of them."""
     wanted, problems = case.wanted, []
     owned = __salt__["orthanc_layers.place"](wanted, case.options)
-    for entry, content in __salt__["orthanc_folder.contents"](case.name).items():
+    others = __salt__["orthanc_folder.others"](case.name, owned, case.options)
+    for entry, content in others.items():
         path = os.path.join(case.name, entry)
-        if entry in owned:
-            continue
         if content is None:
             problems.append(
                 f"{path} cannot be read as JSON, and Orthanc does not start with it; remove it or"

@@ -47,6 +47,15 @@ FAILED = (
         "look it up where the pillar is made: {{ salt['sdb.get']('sdb://...') | yaml_dquote }}",
     ),
 )
+# What stands in the place of a secret that is not shown, where others are to put it in.
+PLACEHOLDER = "<secret of {}>"
+FAILED += (
+    Failed(
+        "a placeholder, because secrets are not shown",
+        re.compile(PLACEHOLDER.format("(?s:.*)")),
+        "put the secret in its place, or let orthanc_conf.to_pillar give it with secrets=True",
+    ),
+)
 # These mean nothing as a password.
 FAILED_PASSWORDS = (
     Failed(
@@ -170,6 +179,17 @@ def check(options, shown, remote=False):
             elif weak:
                 found["weak"].append((one.path, f"{weak}; {REMEDY}"))
     return found
+
+
+def placeholder(name):
+    """
+    Part of the formula. Return what stands in the place of a secret that is not shown; ``check``
+    knows it.
+
+    name
+        The name of the secret.
+    """
+    return PLACEHOLDER.format(name)
 
 
 def why_not(text, password=False):

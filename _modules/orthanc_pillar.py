@@ -29,7 +29,7 @@ from salt.exceptions import SaltInvocationError
 PATH, IN_URL = "__pillar__", "in_url"
 
 
-def resolve(value, environments=None):
+def resolve(value, environments=None, pillar=None):
     """
     Part of the formula. Return a value with what the pillar holds in the place of each reference.
     Part of the formula; what it returns is not meant to be shown.
@@ -41,9 +41,14 @@ def resolve(value, environments=None):
         None looks into the pillar of this run. A mapping compiles it anew, for the ``saltenv`` and
         the ``pillarenv`` that it may hold, as ``state.show_low_sls`` does.
 
+    pillar
+        Another pillar to look into, a mapping.
+
     Raises SaltInvocationError where the pillar holds no such value.
     """
-    return _resolve(value, __pillar__ if environments is None else _compile(environments))
+    if pillar is None:
+        pillar = __pillar__ if environments is None else _compile(environments)
+    return _resolve(value, pillar)
 
 
 def paths():
@@ -83,6 +88,10 @@ def _look_up(path: list, pillar):
         raise SaltInvocationError(f"what stands behind {PATH} must be a list of keys of the pillar")
     found = pillar
     for key in path:
+        # There may be thousands of modalities, with several references in each.
+        if type(found) is dict and key in found:
+            found = found[key]
+            continue
         pairs = list(enumerate(found)) if isinstance(found, list) else []
         if isinstance(found, Mapping):
             pairs = list(found.items())

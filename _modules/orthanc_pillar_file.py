@@ -1,5 +1,6 @@
 """
-The file of a pillar, before Salt reads it: what is wrong with it, where, and how to put it right.
+The file of a pillar: written; and before Salt reads it, what is wrong with it, where, and how to
+put it right.
 
 Salt itself answers with a traceback, among the lines of which is the one with the password.
 ``orthanc/masterless.sh`` asks this first.
@@ -8,6 +9,7 @@ Salt itself answers with a traceback, among the lines of which is the one with t
 from __future__ import annotations
 
 import re
+import textwrap
 
 import salt.utils.files
 import salt.utils.yaml
@@ -47,6 +49,11 @@ MEANINGS = (
     ),
 )
 AGAIN = "Put it right, then call this again."
+# A text that stands for itself without quotes, in each version of YAML; the words among them that
+# do not.
+PLAIN = re.compile("[A-Za-z/][A-Za-z0-9_/.+-]*")
+NO_TEXT = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
+WIDTH = 98
 CLEARTEXT = re.compile(r"""\s*["']?\w*password["']?:\s+[^'"\s#|>][^'"]*?\s#""", re.IGNORECASE)
 
 
@@ -85,6 +92,65 @@ def check(path):
         for number, line in enumerate(text.splitlines(), 1)
         if CLEARTEXT.match(line)
     ]
+
+
+def text(settings, remarks):
+    """
+    Part of the formula. Return the text of a file with a pillar, which Salt reads as it is meant.
+
+    settings
+        What stands below ``orthanc:``.
+
+    remarks
+        What stands before it as comments: pairs of a sentence, and a list of those that it is
+        about.
+    """
+    lines = []
+    for sentence, about in remarks:
+        lines += _comment(sentence, "# ", "# ")
+        for one in about:
+            lines += _comment(one, "#   - ", "#     ")
+    data = yaml.dump(
+        {"orthanc": settings},
+        Dumper=_Dumper,
+        allow_unicode=True,
+        default_flow_style=False,
+        sort_keys=False,
+        width=1 << 30,
+    )
+    found = "\n".join([*lines, data])
+    # Otherwise the file is a template, for which this means something.
+    return f"#!yaml\n{found}" if re.search(r"{[{%#]", found) else found
+
+
+def _comment(sentence: str, first: str, rest: str) -> list[str]:
+    shown = "".join(each if each.isprintable() else "?" for each in sentence)
+    return textwrap.wrap(
+        shown,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what is no plain word in quotes, and each value where it stands."""
+
+    def ignore_aliases(self, _):
+        return True
+
+    def increase_indent(self, flow=False, indentless=False):
+        return super().increase_indent(flow, False)
+
+    def text(self, text: str):
+        is_plain = PLAIN.fullmatch(text) and text.lower() not in NO_TEXT
+        style = None if is_plain else "'" if text.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.text)
 
 
 def _problems(path: str, text: str) -> list[str]:

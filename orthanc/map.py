@@ -4,8 +4,9 @@ The one place where pillar, map file of the OS family and defaults meet.
 ``part.py`` loads it, once in a run, and the SLS files get a dict: the merged settings below
 ``settings``; functions that return what becomes of them: ``configuration`` for Orthanc and
 ``proxy`` for nginx, with or without its site (of ``options.py``); ``pillar_state``, the state that
-fails with all that is wrong with the pillar; and ``apart``, for states of packages. In the place of
-a secret there is a reference, by which the host looks it up; see ``orthanc_pillar``. Of a pillar
+fails with all that is wrong with the pillar; and ``apart``, for states of packages. The module
+``orthanc_import`` gets ``of``, which makes the same of another pillar, and ``plain``. In the place
+of a secret there is a reference, by which the host looks it up; see ``orthanc_pillar``. Of a pillar
 with mistakes the settings are what is sound of it, so that each SLS always gives its states. All
 keys that the pillar may hold are in ``pillar.py``, and are read by ``reader.py``; what of them does
 not go together is in ``checks.py``. What Orthanc itself may be told is judged later, on the host,
@@ -241,27 +242,16 @@ def host_names(grains) -> list[str]:
 
 
 def run() -> dict:
-    # Most of what is made is a matter of several SLS files.
-    once = functools.lru_cache(maxsize=None)
-
     def read(path: str, **values):
         renderer = path.rpartition(".")[2]
         return __salt__["slsutil.renderer"](
             f"salt://{path}", default_renderer=renderer, saltenv=__env__, **values
         )
 
-    @once
+    # Most of what is made is a matter of several SLS files.
+    @functools.lru_cache(maxsize=None)
     def options():
         return read("orthanc/options.py", **read("orthanc/lua_filter.py"))
-
-    @once
-    def configuration():
-        roles, demo_users = read("orthanc/roles.yaml"), files["tables"]["DEMO_USERS"]
-        return options()["configuration"](settings, roles, demo_users)
-
-    @once
-    def proxy(site: bool):
-        return options()["proxy"](settings, site)
 
     # An earlier version has no such function. Over salt-ssh, modules are always brought along.
     synced = "orthanc_files.changes" in __salt__
@@ -270,17 +260,38 @@ def run() -> dict:
     # On another system nothing is done, but the states are there that others may refer to.
     osmap = f"orthanc/osfamily/{family if known else FAMILIES[0]}.yaml"
     files = load_files(read)
-    settings, problems = load(
-        __pillar__.get("orthanc", ABSENT),
-        [read("orthanc/defaults.yaml"), read(osmap)],
-        {"booted": __grains__.get("init") == "systemd", "names": host_names(__grains__)},
-        files,
-    )
-    if not known:
-        problems = [f"this formula knows Debian, Ubuntu and openSUSE, not {family}"]
+    layers = [read("orthanc/defaults.yaml"), read(osmap)]
+    host = {"booted": __grains__.get("init") == "systemd", "names": host_names(__grains__)}
+
+    def of(pillar) -> dict:
+        settings, problems = load(pillar, copy.deepcopy(layers), host, files)
+        if not known:
+            problems = [f"this formula knows Debian, Ubuntu and openSUSE, not {family}"]
+
+        @functools.lru_cache(maxsize=None)
+        def configuration():
+            roles, demo_users = read("orthanc/roles.yaml"), files["tables"]["DEMO_USERS"]
+            return options()["configuration"](settings, roles, demo_users)
+
+        @functools.lru_cache(maxsize=None)
+        def proxy(site: bool):
+            return options()["proxy"](settings, site)
+
+        return {
+            "settings": settings,
+            "problems": problems,
+            "configuration": lambda: copy.deepcopy(configuration()),
+            "proxy": lambda site=True: copy.deepcopy(proxy(site)),
+        }
+
+    orthanc = of(__pillar__.get("orthanc", ABSENT))
 
     def pillar_state(*arguments):
-        pillar = [{"name": settings["paths"]["config"]}, {"problems": problems}, *arguments]
+        pillar = [
+            {"name": orthanc["settings"]["paths"]["config"]},
+            {"problems": orthanc["problems"]},
+            *arguments,
+        ]
         state = {"orthanc_conf.valid": pillar}
         if not synced:
             # The name as well, because Salt shows no comment of this state in test mode.
@@ -289,9 +300,9 @@ def run() -> dict:
         return {"orthanc-pillar": state}
 
     return {
-        "settings": settings,
+        **orthanc,
         "pillar_state": pillar_state,
         "apart": APART,
-        "configuration": lambda: copy.deepcopy(configuration()),
-        "proxy": lambda site=True: copy.deepcopy(proxy(site)),
+        "of": of,
+        "plain": lambda: options()["PLAIN"],
     }

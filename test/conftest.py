@@ -108,6 +108,12 @@ def read(name, **values):
 
 
 @pytest.fixture(scope="session")
+def load_file():
+    """``load``."""
+    return load
+
+
+@pytest.fixture(scope="session")
 def read_file():
     """``read``."""
     return read

@@ -41,8 +41,8 @@ orthanc:
 LOST = """\
 The Orthanc of this machine has users already ({users}),
 and no pillar of an earlier run is known. A pillar for trying out would take them away, so nothing
-was done. Write a pillar with all that this server needs, and name it: {program} apply PILLAR-FILE
-What the server has now stands in /etc/orthanc; all keys: {formula}/pillar.example"""
+was done. Take the server over as it is; this writes a pillar for it, and changes nothing:
+{program} to-pillar secrets=True file=/root/orthanc.sls"""
 SERVES = """\
 Open        {url}/   (reachable from {reachable from})
 Log in      {users}
@@ -51,6 +51,8 @@ Edit next   {pillar}, then: {program} apply
             All keys with their meaning: {formula}/pillar.example
 Ask it      {program} status, errors, access, validate, test, … (all words: {program} help)"""
 APPLY = ("state.apply", "orthanc")
+# These make a pillar, and need none.
+MAKING = ("orthanc_conf.to_pillar", "orthanc_conf.from_role")
 PROGRAM = str(places.NAME)
 
 
@@ -115,7 +117,7 @@ def _do(salt: call.Salt, chosen: words.Chosen, verbose: bool) -> int:
     if chosen.what == "restore":
         return _restore(salt, chosen, verbose)
     if chosen.function:
-        _take(salt, last() or _none(chosen.function))
+        _take(salt, last() or _none(salt, chosen.function))
         return _call(salt, chosen, verbose)
     tries = chosen.what == "test" or "test=True" in chosen.arguments
     pillar = chosen.pillar or last() or _make(salt, tries)
@@ -145,7 +147,12 @@ def last() -> str:
     return pillar
 
 
-def _none(function: str):
+def _none(salt: call.Salt, function: str) -> str:
+    """Return the path of a pillar of nothing, for what makes one; raise Failed for all else."""
+    if function in MAKING:
+        path = pathlib.Path(salt.work, "none.sls")
+        path.write_text("orthanc: {}\n", encoding="utf-8")
+        return str(path)
     raise call.Failed(
         f"{function} takes the pillar of the last run, and there was none."
         f" Begin with: {PROGRAM} apply"
@@ -182,7 +189,7 @@ def _make(salt: call.Salt, tries: bool) -> str:
     found = salt.ask("orthanc.access", "/etc/orthanc").value
     users = found.get("users") if isinstance(found, dict) else None
     if users:
-        raise call.Failed(LOST.format(users=users, program=PROGRAM, formula=places.FORMULA))
+        raise call.Failed(LOST.format(users=users, program=PROGRAM))
     path = pathlib.Path(salt.work, "trial.sls") if tries else places.PILLAR
     _write(path, MADE.format(formula=places.FORMULA, password=secrets.token_hex(12)))
     if tries:

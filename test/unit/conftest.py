@@ -62,3 +62,22 @@ def problems_of(load_settings, options_file, pillar_files, read_yaml):
         return problems
 
     return problems_of
+
+
+@pytest.fixture(scope="session", params=["Debian", "Suse"])
+def formula(request, load_file, read_file, read_yaml):
+    """What ``orthanc/map.py`` gives on a host of one OS family."""
+    module = load_file("orthanc/map.py")
+
+    def render(path, default_renderer, saltenv, **values):
+        name = path.removeprefix("salt://")
+        if default_renderer == "jinja":
+            return "-- of a template"
+        if default_renderer == "yaml":
+            return read_yaml(name.removeprefix("orthanc/"))
+        return read_file(name, __salt__=module.__salt__, __env__="base", **values)
+
+    module.__salt__ = {"slsutil.renderer": render, "orthanc_files.changes": None}
+    module.__env__, module.__pillar__ = "base", {}
+    module.__grains__ = {"os_family": request.param, "init": "systemd"}
+    return module.run()

@@ -33,7 +33,15 @@ PEOPLE = {
         *("restore", "retention", "try_upgrade", "verify"),
         *("echo", "jobs", "log", "modalities", "peers", "plugins", "statistics", "system"),
     },
-    "orthanc_conf": {"diff", "effective", "options", "restore", "validate"},
+    "orthanc_conf": {
+        "diff",
+        "effective",
+        "from_role",
+        "options",
+        "restore",
+        "to_pillar",
+        "validate",
+    },
     "orthanc_pillar_file": {"check"},
     "orthanc_restore": {"settings"},
 }

@@ -1,0 +1,107 @@
+"""
+The pillar of a server that is there already, or was to be made by Ansible.
+"""
+
+from __future__ import annotations
+
+import os
+
+from salt.exceptions import SaltInvocationError
+
+# One of the files of which Salt makes the module ``orthanc_conf``.
+__virtualname__ = "orthanc_conf"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def to_pillar(path=None, secrets=False, file=None, saltenv="base"):
+    """
+    Take over an Orthanc that is there already: give the pillar, as YAML, with which the formula
+    changes none of its options and loses none of its users. What changes all the same, and what of
+    it the formula refuses, stands before it in comments.
+
+    path
+        The path of the folder of its configuration, or of its only file; by default the folder
+        that the service is started with, /etc/orthanc.
+
+    secrets
+        True gives passwords and their like as they are; otherwise ``<secret of ...>`` stands in
+        their place, which the formula refuses.
+
+    file
+        The path of a new file, which only root may read, for the pillar; by default it is returned.
+
+    saltenv
+        The environment of Salt that the formula is of.
+
+    Returns the text of the pillar, or the path of the file.
+
+    Raises CommandExecutionError if Orthanc itself would not start, with each reason, or if the
+    formula's files cannot be had here; SaltInvocationError if the path or the file is wrong, or if
+    secrets would go to a master.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call orthanc_conf.to_pillar
+        salt-call orthanc_conf.to_pillar secrets=True file=/root/orthanc.sls
+    """
+    __salt__["orthanc_host.require_root"]()
+    formula = __salt__["orthanc_import.formula"](saltenv)
+    if path is None:
+        folder = formula["settings"]["paths"]["config"]
+        path = __salt__["orthanc_folder.in_use"](folder, formula["settings"]["system"]["service"])
+    if not os.path.exists(path):
+        raise SaltInvocationError(f"{path} does not exist")
+    return _pillar_text(__salt__["orthanc_import.pillar"](path, formula), secrets, file)
+
+
+def from_role(path, secrets=False, file=None):
+    """
+    Give the pillar, as YAML, for the parameters of the Ansible role of GNU Health. What has to be
+    looked at stands before it in comments.
+
+    path
+        The path of a YAML file with variables of Ansible, such as one of group_vars.
+
+    secrets, file
+        See ``to_pillar``.
+
+    Returns the text of the pillar, or the path of the file.
+
+    Raises SaltInvocationError if the file cannot be read or sets no parameter of the role, if the
+    file is wrong, or if secrets would go to a master.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call orthanc_conf.from_role /root/group_vars/orthanc.yml
+    """
+    return _pillar_text(__salt__["orthanc_role.pillar"](str(path)), secrets, file)
+
+
+def _pillar_text(found: dict, secrets: bool, file) -> str:
+    """Return the text of a pillar, or write it to a file and return the path of that."""
+    settings, remarks = found["settings"], found["remarks"]
+    if secrets and not file and __opts__.get("file_client") != "local":
+        raise SaltInvocationError(
+            "secrets would go to the master, and into its job cache; name a file for them:"
+            " file=/root/orthanc.sls"
+        )
+    if not secrets:
+        settings = __salt__["orthanc_import.without_secrets"](settings)
+        if settings != found["settings"]:
+            sentence = "Put each secret in its place, or let secrets=True give them."
+            remarks = [*remarks, (sentence, [])]
+    text = __salt__["orthanc_pillar_file.text"](settings, remarks)
+    if not file:
+        return text
+    if not os.path.isabs(str(file)) or os.path.lexists(file):
+        raise SaltInvocationError(f"{file} must be the path of a file that is not there yet")
+    with __salt__["orthanc_files.failing"](f"{file} cannot be written"):
+        __salt__["orthanc_files.write"](file, text, 0o600)
+    return file

@@ -1,0 +1,412 @@
+"""
+A server that is there already, taken over: the pillar with which the formula changes none of its
+options.
+
+.. code-block:: text
+
+    options of the host --> settings of the pillar --formula--> options
+              |                                                    |
+              +------------------- what differs -------------------+--> orthanc:config
+
+Which option a setting becomes is known by ``orthanc/options.py`` alone. So a setting is looked up
+there, the formula is asked what it makes of it, and what would still be another value is set below
+``config``. Of what differs after that the formula is sure, and the pillar says so in comments.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+from typing import NamedTuple
+
+from salt.exceptions import CommandExecutionError
+
+# What is said of an option that Orthanc passes over: nothing changes without it.
+IGNORED = re.compile(r"\bignored\b|; take it out$")
+# Options that follow from users, scripts and plugins, each in a way of its own.
+OWN_WAY = ("RegisteredUsers", "AuthenticationEnabled", "LuaScripts", "Plugins")
+# Settings that refuse what Orthanc takes, and the option that has all of it.
+STRICTER = {"modalities": "DicomModalities", "peers": "OrthancPeers"}
+# By these versions it makes no user orthanc:orthanc any more, with and without the option.
+NO_DEFAULT_USER = {True: "1.12.9", False: "1.13.0"}
+DEFAULT_USER = "orthanc"
+# A key of a section that is not there is the same.
+SWITCHED_OFF = ("EnableIndex", "EnableStorage")
+ROLE = "admin"
+NO_UTF_8 = re.compile("[\ud800-\udfff]")
+
+
+class Server(NamedTuple):
+    """What is taken over."""
+
+    name: str  # the path of the folder
+    options: dict  # without those that it passes over
+    version: str | None  # of the installed Orthanc
+    defaults: dict  # what it does where an option is not set
+    formula: dict  # see orthanc/map.py
+
+    def value(self, option: str, options: dict):
+        """Return the value that an option has; None where nobody can tell."""
+        return options.get(option, self.defaults.get(option))
+
+    def differs(self, option: str, options: dict) -> bool:
+        """Return whether an option has another value among other options."""
+        here, there = (self.value(option, some) for some in (self.options, options))
+        # A section of nothing is none.
+        return (here, there) not in ((None, {}), ({}, None)) and _json(here) != _json(there)
+
+
+def _json(value) -> str:
+    """Return a value as it is compared: for Python, true is 1."""
+    return json.dumps(value, sort_keys=True)
+
+
+def formula(saltenv="base"):
+    """
+    Part of the formula. Return what ``orthanc/map.py`` does.
+
+    saltenv
+        The environment of Salt that the formula is of.
+
+    Raises CommandExecutionError where the files of the formula cannot be had.
+    """
+    found = __salt__["slsutil.renderer"](
+        "salt://orthanc/map.py", default_renderer="py", saltenv=saltenv
+    )
+    if not isinstance(found, dict) or "of" not in found:
+        raise CommandExecutionError(
+            "the files of the formula cannot be had here, and salt-ssh does not bring them along"
+            " for this; call it on a minion or with orthanc/masterless.sh, where a copy of the"
+            " folder is enough"
+        )
+    return found
+
+
+def pillar(path, formula):
+    """
+    Part of the formula. Return the pillar that takes a server over, secrets included: ``settings``
+    is what stands below ``orthanc:``, ``remarks`` are the comments; see
+    ``orthanc_pillar_file.text``.
+
+    path
+        The path of the folder of its configuration, or of a file.
+
+    formula
+        What ``formula`` returned.
+
+    Raises CommandExecutionError where Orthanc would not start.
+    """
+    read = __salt__["orthanc_folder.read"](path)
+    if not read["files"] and not read["problems"]:
+        read["problems"].append(f"{path} holds no *.json; name the folder of a configuration")
+    if read["problems"]:
+        raise CommandExecutionError("\n".join(read["problems"]))
+    name = path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
+    name = name.rstrip("/") or "/"
+    unset = _outcome(name, {}, formula)
+    here = __salt__["orthanc_options.installed"](unset["wanted"]["command"] or "")
+    version, defaults = here.get("version"), __salt__["orthanc_options.defaults"](here)
+    # There, another one than Orthanc's own.
+    defaults.pop("SslTrustedClientCertificates", None)
+    options = __salt__["orthanc_options.adapt"](_readable(read["options"]), version)
+    checked_for = {
+        "version": version,
+        "sample": here.get("sample"),
+        "plugins": __salt__["orthanc_plugins.here"](options, name) if here else None,
+        "allowed": unset["wanted"]["sections"],
+    }
+    passed, wrong = _judge(options, options, checked_for)
+    server = Server(name, _located(options, name), version, defaults, formula)
+    settings = _settings(server, unset)
+    made = _reproduced(server, settings)
+    # What stands beside its own default may be told to be ignored only without that.
+    if _judge(made["options"], settings.get("config", {}), checked_for)[0]:
+        made = _outcome(name, settings, formula)
+    remarks = [
+        *_remarks(server, settings, made),
+        ("Left out, because this Orthanc passes over it:", read["warnings"] + passed),
+        ("Wrong where it stands; put it right first:", wrong),
+    ]
+    head = f"The options of Orthanc in {path}, but for its own defaults."
+    if __salt__["orthanc_files.written"](name):
+        head += " They are the formula's own already, and its pillar says more than this one."
+    return {"settings": settings, "remarks": [(head, []), *(pair for pair in remarks if pair[1])]}
+
+
+def _readable(value):
+    """Return a copy in which each byte that is no UTF-8 stands as what the formula refuses."""
+    if isinstance(value, dict):
+        return {_readable(key): _readable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_readable(item) for item in value]
+    return NO_UTF_8.sub("${?}", value) if isinstance(value, str) else value
+
+
+def _outcome(name: str, settings: dict, formula: dict) -> dict:
+    """Return the ``options`` that the formula makes of settings, and what belongs to them."""
+    made = formula["of"](copy.deepcopy(settings))
+    configuration = __salt__["orthanc_pillar.resolve"](
+        made["configuration"](), pillar={"orthanc": settings}
+    )
+    wanted = __salt__["orthanc_layers.complete"](configuration)
+    _, version = __salt__["orthanc_layers.versions"](wanted)
+    options, origins = __salt__["orthanc_layers.options"](name, wanted, version)
+    return {**made, "options": _located(options, name), "origins": origins, "wanted": wanted}
+
+
+def _located(options: dict, name: str) -> dict:
+    """
+    Return options without the formula's own scripts, and with the places of images and index as
+    whole paths, each in one form.
+    """
+    found = __salt__["orthanc_folder.with_places"](options, name)
+    own = __salt__["orthanc_files.is_own_name"]
+    if isinstance(found.get("LuaScripts"), list):
+        found["LuaScripts"] = [path for path in found["LuaScripts"] if not own(str(path))]
+    places = __salt__["orthanc_folder.places"](found)
+    return {**found, **{o: os.path.normpath(p) for o, p in places.items() if isinstance(p, str)}}
+
+
+def _judge(options: dict, among: dict, checked_for: dict) -> tuple[list, list]:
+    """
+    Take out of a mapping what of the options Orthanc passes over, and return the sentences about
+    it; and those about what is wrong.
+    """
+    passed, wrong = [], []
+    for path, sentence in __salt__["orthanc_options.check"](options, **checked_for):
+        line = f"{':'.join(path)}: {sentence}"
+        if IGNORED.search(sentence) and _take_out(among, path):
+            passed.append(line)
+        elif line not in wrong:
+            wrong.append(line)
+    return passed, wrong
+
+
+def _take_out(options: dict, path: list) -> bool:
+    """Return whether a value was there that stands at a path of names, and is gone now."""
+    value = options
+    for name in path[:-1]:
+        value = value.get(name) if isinstance(value, dict) else None
+    return isinstance(value, dict) and value.pop(path[-1], MISSING) is not MISSING
+
+
+MISSING = object()
+
+
+def _settings(server: Server, unset: dict) -> dict:
+    """Return the settings that the server's options come from, but for ``config``."""
+    options, found = server.options, {}
+    packages = _packages(server)
+    if packages:
+        found["packages"] = [unset["wanted"]["service"], *packages]
+    users = _users(server)
+    if users:
+        found["users"] = {n: {"password": password, "role": ROLE} for n, password in users.items()}
+    of_standard = options.get("DeidentifyLogs", True) is True
+    if of_standard and server.differs("DeidentifyLogsDicomVersion", {}):
+        found["deidentify_logs"] = options["DeidentifyLogsDicomVersion"]
+    for option, (setting, known) in server.formula["plain"]().items():
+        default = server.defaults.get(option, known)
+        value = options.get(option, default)
+        if value is not None and _json(value) != _json(unset["options"].get(option, default)):
+            _put(found, setting.split(":"), value)
+    paths = found.get("paths", {})
+    if "storage" in paths:
+        # Without it, the index is beside the images.
+        paths["index"] = options["IndexDirectory"]
+        if paths["index"] == paths["storage"]:
+            del paths["index"]
+    section = options.get("PostgreSQL")
+    uri = section.get("ConnectionUri") if isinstance(section, dict) else None
+    if isinstance(uri, str) and section.get("EnableIndex") is True:
+        found["postgresql"] = {"enabled": True, "uri": uri}
+        if section.get("EnableStorage") is True:
+            found["postgresql"]["storage"] = True
+    in_use = __salt__["orthanc_folder.in_use"](
+        unset["settings"]["paths"]["config"], unset["wanted"]["service"]
+    )
+    if server.name == in_use != unset["settings"]["paths"]["config"]:
+        _put(found, ["paths", "config"], in_use)
+    # What the formula does not take there, and Orthanc does, is set as an option.
+    refused = server.formula["of"](copy.deepcopy(found))["problems"]
+    for setting in (*STRICTER, "postgresql", "deidentify_logs"):
+        if any(line.startswith(f"orthanc:{setting}:") for line in refused):
+            found.pop(setting, None)
+    return found
+
+
+def _put(settings: dict, path: list, value) -> None:
+    """Set what is not set yet."""
+    for key in path[:-1]:
+        settings = settings.setdefault(key, {})
+    settings.setdefault(path[-1], value)
+
+
+def _users(server: Server) -> dict:
+    """Return the passwords of the users that the server lets in."""
+    users = server.options.get("RegisteredUsers")
+    if not users and server.value("RemoteAccessAllowed", server.options) is True:
+        until = NO_DEFAULT_USER[users is not None]
+        before = __salt__["orthanc_options.is_before"](server.version, until)
+        if before and server.options.get("AuthenticationEnabled") is not False:
+            return {DEFAULT_USER: DEFAULT_USER}
+    return users if isinstance(users, dict) else {}
+
+
+def _asks_for_users(server: Server) -> bool:
+    remote = server.value("RemoteAccessAllowed", server.options)
+    return server.options.get("AuthenticationEnabled", remote) is True
+
+
+def _loaded(server: Server) -> list[str]:
+    """Return the names of the files of the plugins that the server loads."""
+    here = __salt__["orthanc_plugins.here"](server.options, server.name)
+    return [name for name in here if not name.startswith("/")]
+
+
+def _packages(server: Server) -> list[str]:
+    """Return the packages that the plugins are of, but for the server's own."""
+    tables, loaded = __salt__["orthanc_tables.get"], _loaded(server)
+    return [
+        package
+        for package, libraries in tables("PLUGINS").items()
+        if package != tables("SERVER")
+        and any(f"lib{library}.so" in name for library in libraries for name in loaded)
+    ]
+
+
+def _reproduced(server: Server, settings: dict) -> dict:
+    """Set below ``config`` what settings do not say, and return what the formula makes of it."""
+    made = _outcome(server.name, settings, server.formula)
+    config = {}
+    for option in sorted({*server.options, *made["options"]} - {*OWN_WAY}):
+        if server.differs(option, made["options"]):
+            config.update(_of_option(option, server, made))
+    config.update(_of_own_ways(server, made))
+    if config:
+        settings["config"] = config
+        made = _outcome(server.name, settings, server.formula)
+    return made
+
+
+def _of_option(option: str, server: Server, made: dict) -> dict:
+    """Return what stands below ``config`` for one option."""
+    here, there = server.options.get(option), made["options"].get(option)
+    if option not in server.options:
+        origin = made["origins"].get((option,))
+        if origin and origin.key == "orthanc:packages":
+            return {}
+        # Null takes it out.
+        return {option: server.defaults.get(option)}
+    if isinstance(here, dict) and isinstance(there, dict):
+        here = {k: v for k, v in here.items() if k not in there or _json(v) != _json(there[k])}
+        gone = {k for k in there if k not in server.options[option]} - {*SWITCHED_OFF}
+        here.update(dict.fromkeys(sorted(gone)))
+    return {option: here}
+
+
+def _of_own_ways(server: Server, made: dict) -> dict:
+    """Return the same for the options of ``OWN_WAY``."""
+    options, found = server.options, {}
+    users = options.get("RegisteredUsers")
+    if users and not isinstance(users, dict):
+        found["RegisteredUsers"] = users
+    if not _users(server) and _asks_for_users(server):
+        found["AuthenticationEnabled"] = True
+    if options.get("LuaScripts"):
+        found["LuaScripts"] = options["LuaScripts"]
+    plugins, folder = options.get("Plugins") or [], made["settings"]["paths"]["plugins"]
+    only_folder = isinstance(plugins, list) and all(
+        os.path.join(server.name, str(path)).rstrip("/") == folder for path in plugins
+    )
+    if not only_folder or (not plugins and made["options"].get("Plugins")):
+        found["Plugins"] = plugins
+    return found
+
+
+def _remarks(server: Server, settings: dict, made: dict) -> list:
+    """Return what the formula changes nevertheless, and what of the settings it refuses."""
+    changed = [
+        "LuaScripts: one is added that refuses images while the disk is nearly full"
+        " (storage_reserve), and one that lets each user do what the role allows"
+    ]
+    if settings.get("users"):
+        changed.append(
+            "users: Orthanc lets each of them do everything, as the role admin does; choose reader,"
+            " writer or monitor where that is enough"
+        )
+        if not _asks_for_users(server):
+            changed.append("AuthenticationEnabled: nobody was asked for a password up to now")
+        if not server.options.get("RegisteredUsers"):
+            changed.append(
+                "users: none was set, so Orthanc has made this one by itself, whose password"
+                " everybody knows; choose another one"
+            )
+    now = {os.path.basename(path) for path in made["options"].get("Plugins") or ()}
+    gone = [name for name in _loaded(server) if not any(name.startswith(one) for one in now)]
+    if gone and "Plugins" not in settings.get("config", {}):
+        changed.append(
+            f"Plugins: {', '.join(gone)}: no longer loaded, because no option asks for it; to load"
+            " all of the folder, name it in orthanc:config:Plugins"
+        )
+    differing = [
+        option
+        for option in sorted({*server.options, *made["options"]} - {*OWN_WAY})
+        if server.differs(option, made["options"])
+    ]
+    both = (server.options, made["options"])
+    old, new = ({o: some[o] for o in differing if o in some} for some in both)
+    for option, values in __salt__["orthanc_differences.differences"](old, new).items():
+        shown = {kind: _json(value) for kind, value in values.items()}
+        changed.append(f"{option}: {shown.get('old', 'not set')} -> {shown.get('new', 'not set')}")
+    owned = __salt__["orthanc_layers.place"](made["wanted"], {})
+    others = __salt__["orthanc_folder.others"](server.name, owned, made["options"])
+    twice = {entry: {*(content or {})} & {*made["options"]} for entry, content in others.items()}
+    return [
+        ("The formula changes on purpose:", changed),
+        (
+            "Files in the way, because the formula sets some of their options; take these out of"
+            " them before the first run:",
+            [
+                f"{os.path.join(server.name, e)}: {', '.join(sorted(o))}"
+                for e, o in twice.items()
+                if o
+            ],
+        ),
+        ("The formula refuses this as it stands; change it first:", made["problems"]),
+    ]
+
+
+def without_secrets(settings):
+    """
+    Part of the formula. Return settings with a placeholder in the place of each secret; see
+    ``orthanc_passwords.placeholder``.
+
+    settings
+        What stands below ``orthanc:``.
+    """
+    found, placeholder = copy.deepcopy(settings), __salt__["orthanc_passwords.placeholder"]
+    for name, user in found.get("users", {}).items():
+        user["password"] = placeholder(f"orthanc:users:{name}:password")
+    database = found.get("postgresql", {})
+    for key in {"uri", "password"} & {*database}:
+        database[key] = placeholder(f"orthanc:postgresql:{key}")
+    for setting, option in STRICTER.items():
+        if setting in found:
+            found[setting] = _masked(option, found[setting])
+    if "config" in found:
+        found["config"] = {o: _masked(o, value) for o, value in found["config"].items()}
+    return found
+
+
+def _masked(name: str, value):
+    """Return a value with a placeholder in the place of each text that may be secret."""
+    if isinstance(value, dict):
+        return {key: _masked(f"{name}:{key}", item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(f"{name}:{number}", item) for number, item in enumerate(value)]
+    hidden = __salt__["orthanc_options.redact"](name, value) != value
+    is_secret = hidden and isinstance(value, (str, int)) and value not in ("", True, False)
+    return __salt__["orthanc_passwords.placeholder"](name) if is_secret else value
