@@ -22,7 +22,6 @@ import struct
 import time
 import urllib.parse
 
-import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
@@ -264,18 +263,12 @@ def _serve(restored: dict, job: dict, images: list) -> int:
 
 
 def _words(job: dict, is_apart: bool):
-    """Return the words that start Orthanc with what the unit keeps from it, where systemd can."""
-    if not salt.utils.systemd.booted(__context__):
-        return None
+    """Return what makes the words that start Orthanc as its unit does, where systemd can."""
     service = __salt__["orthanc_tables.get"]("SERVER")
-    command = __salt__["orthanc_hardening.of_unit"](service, job["user"], job["group"])
-    if is_apart:
-        command.append(f"--property=NetworkNamespacePath=/proc/{os.getpid()}/ns/net")
-    refused = __salt__["orthanc_hardening.refused"](command)
-    if refused:
-        log.warning("The drill is not restricted as the server is: %s", refused)
-        return None
-    return functools.partial(__salt__["orthanc_scratch.unit"], command, "orthanc-drill-server")
+    apart = [("NetworkNamespacePath", f"/proc/{os.getpid()}/ns/net")] if is_apart else []
+    command = __salt__["orthanc_hardening.of_unit"](service, job["user"], job["group"], apart)
+    unit = functools.partial(__salt__["orthanc_scratch.unit"], command, "orthanc-drill-server")
+    return unit if command else None
 
 
 def _leave_the_network() -> bool:

@@ -24,10 +24,14 @@ https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 
 import salt.utils.files
+import salt.utils.systemd
+
+log = logging.getLogger(__name__)
 
 # The first line of the rows in the drop-in.
 TITLE = "# What Orthanc has no need of; orthanc:hardening in the pillar."
@@ -229,20 +233,30 @@ def words(name, wanted, options, without=None):
     ]
 
 
-def of_unit(service, user, group):
+def of_unit(service, user, group, more):
     """
     Part of the formula. Return the words that run a command as a service is run by now, like
-    ``words``, but for the ports that it may listen on.
+    ``words``, but for the ports that it may listen on; none where systemd cannot do that, and the
+    log says why.
 
     service
         Its name.
 
     user, group
         The names of its account and of its group.
+
+    more
+        A list of pairs of a directive and its value, besides.
     """
+    if not salt.utils.systemd.booted(__context__):
+        return []
     found = [(row, value) for _, row, value in _lines_of(service) if not row.startswith("Socket")]
-    pairs = [("User", user), ("Group", group), *found]
-    return [*RUN, *(f"--property={row}={value}" for row, value in pairs)]
+    pairs = [("User", user), ("Group", group), *found, *more]
+    command = [*RUN, *(f"--property={row}={value}" for row, value in pairs)]
+    why_not = refused(command)
+    if why_not:
+        log.warning("Orthanc is tried without what its unit keeps from it: %s", why_not)
+    return [] if why_not else command
 
 
 def _of_others(wanted: dict) -> tuple[list, list]:

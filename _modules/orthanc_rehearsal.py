@@ -10,6 +10,7 @@ For a database there is the number of its schema's revision.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 
@@ -34,9 +35,10 @@ REVISION = "SELECT value FROM globalproperties WHERE property = 4"
 SIZE = "SELECT pg_database_size(current_database())"
 
 
-def serve(folder, command, user, group):
+def serve(folder, command, user, group, tree=None):
     """
-    Part of the formula. Let Orthanc serve from the index and the images in a folder for a moment.
+    Part of the formula. Let Orthanc serve from the index and the images in a folder for a moment,
+    with what the unit of the service keeps from it, where systemd can do that.
 
     folder
         The path of the folder, which is made where it is not there.
@@ -46,6 +48,9 @@ def serve(folder, command, user, group):
 
     user, group
         The names of Orthanc's account and of its group.
+
+    tree
+        The path of the folder with the files of packages that are not installed.
 
     Returns the tables and indexes of the index, a mapping from name to statement.
 
@@ -57,7 +62,12 @@ def serve(folder, command, user, group):
         os.makedirs(folder, 0o700)
         os.chown(folder, __salt__["orthanc_host.account"](user).pw_uid, -1)
     options = {"StorageDirectory": folder, "IndexDirectory": folder, "Plugins": []}
-    with __salt__["orthanc_scratch.running"](folder, options, command, account) as ask:
+    more = [("ReadWritePaths", folder), *([("ExtensionDirectories", tree)] if tree else [])]
+    service = __salt__["orthanc_tables.get"]("SERVER")
+    words = __salt__["orthanc_hardening.of_unit"](service, user, group, more)
+    unit = functools.partial(__salt__["orthanc_scratch.unit"], words, "orthanc-rehearsal")
+    given = (folder, options, command, account)
+    with __salt__["orthanc_scratch.running"](*given, words=unit if words else None) as ask:
         _use(ask)
     return _schema(os.path.join(folder, "index"))
 

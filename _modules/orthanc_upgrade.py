@@ -287,12 +287,13 @@ def _keep(folder: str, found: dict, ready) -> None:
 
 
 def _rehearse_sqlite(command: str, account: dict, tree: str, found: dict) -> str:
-    def serve():
-        return __salt__["orthanc_rehearsal.serve"](f"{tree}.index", command, **account)
+    def serve(tree_seen=None):
+        folder = f"{tree}.index"
+        return __salt__["orthanc_rehearsal.serve"](folder, command, **account, tree=tree_seen)
 
     before = serve()
     try:
-        after = __salt__["orthanc_aside.seen"](tree, serve)
+        after = __salt__["orthanc_aside.seen"](tree, lambda: serve(tree))
     except CommandExecutionError as err:
         found["problems"].append(f"orthanc:version: {found['new']} does not take the index: {err}")
         return UNKNOWN
