@@ -67,12 +67,17 @@ def compare(name, wanted, options, texts, here):
         if content or entry in on_host or not wanted["option_files"].get(entry)
     }
     contents.update(texts)
-    before = {entry: on_host.get(entry) or {} for entry in placed}
-    others = __salt__["orthanc_folder.options"](name, list(placed))
+    before = {entry: content or {} for entry, content in on_host.items() if entry in placed}
+    others, folder = __salt__["orthanc_folder.options"](name, list(placed)), name
+    if not on_host:
+        # It has been moved in the pillar.
+        folder = __salt__["orthanc_folder.in_use"](name, wanted["service"])
+        before = {e: o or {} for e, o in __salt__["orthanc_folder.contents"](folder).items()}
     found: dict = {}
-    for option, change in _changed(before, options, others, name, here).items():
+    for option, change in _changed((before, folder), (options, name), others, here).items():
         top = option.partition(":")[0]
-        owner = next(entry for some in (placed, before) for entry in some if top in some[entry])
+        owners = [entry for some in (placed, before) for entry in some if top in some[entry]]
+        owner = next((entry for entry in owners if entry in placed), wanted["main_file"])
         found.setdefault(owner, {})[option] = change
     files, changes = {}, {}
     for entry, text in contents.items():
@@ -87,11 +92,17 @@ def compare(name, wanted, options, texts, here):
     return files, changes
 
 
-def _changed(before: dict, options: dict, others: dict, name: str, here: dict) -> dict:
-    """Return how options differ from those of files; ``others`` stay as they are."""
-    old = {option: value for content in before.values() for option, value in content.items()}
-    sides = [in_force({**others, **given}, name, here) if given else {} for given in (old, options)]
-    return differences(*({o: side[o] for o in (*old, *options) if o in side} for side in sides))
+def _changed(before: tuple, after: tuple, others: dict, here: dict) -> dict:
+    """
+    Return how options differ from those in files: the first two are files and options, each with
+    its folder; the options of others stay as they are.
+    """
+    old = {option: value for content in before[0].values() for option, value in content.items()}
+    sides = [
+        in_force({**others, **given}, folder, here) if given else {}
+        for given, folder in ((old, before[1]), after)
+    ]
+    return differences(*({o: side[o] for o in (*old, *after[0]) if o in side} for side in sides))
 
 
 def in_force(options, name, here):

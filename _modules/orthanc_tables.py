@@ -1630,3 +1630,59 @@ OLD_NAMES = {"RejectedSopClasses": ["1.12.6", "1.12.7", "RejectSopClasses"]}
 
 # The value of HttpBindAddresses that older versions can do without.
 LOOPBACK = ["127.0.0.1"]
+
+# Vulnerabilities of Orthanc itself: how each is called, the names by which the changelog of a
+# package tells of its fix, the version that has it, and the older packages into which a
+# distribution has put it. Read in the NEWS of 1.13.0 and in the changelogs of Debian's packages.
+NEWS = "https://orthanc.uclouvain.be/hg/orthanc/file/Orthanc-1.13.0/NEWS"
+ADVISORIES = [
+    {
+        "id": "CVE-2023-33466",
+        "names": ["CVE-2023-33466"],
+        "what": "users of the REST API may overwrite files of the host",
+        "fixed": "1.12.0",
+        "packages": ["1.10.1+dfsg-2+deb12u1"],
+        "source": "https://security-tracker.debian.org/tracker/CVE-2023-33466",
+    },
+    {
+        "id": "CVE-2024-22725",
+        "names": ["CVE-2024-22725"],
+        "what": "a link can run a script of somebody else's in the browser of a user",
+        "fixed": "1.12.2",
+        "packages": [],
+        "source": "https://nvd.nist.gov/vuln/detail/CVE-2024-22725",
+    },
+    {
+        "id": "CVE-2026-5437 to CVE-2026-5445",
+        "names": [f"CVE-2026-{number}" for number in range(5437, 5446)],
+        "what": "images and requests that are made for it crash Orthanc, or let it read and write"
+        " memory out of bounds",
+        "fixed": "1.12.11",
+        "packages": ["1.12.10+dfsg-4", "1.12.10+dfsg-5"],
+        "source": NEWS,
+    },
+    {
+        "id": "no CVE",
+        "names": [],
+        "what": "the name of a file in a request gets into the headers of the answer",
+        "fixed": "1.12.11",
+        "packages": [],
+        "source": NEWS,
+    },
+    {
+        "id": "CVE-2026-10528",
+        "names": ["CVE-2026-10528"],
+        "what": "an image with sequences deep in each other ends Orthanc",
+        "fixed": "1.13.0",
+        "packages": [],
+        "source": "https://orthanc.uclouvain.be/bugs/show_bug.cgi?id=258",
+    },
+    {
+        "id": "no CVE, after CVE-2026-5437 to CVE-2026-5445",
+        "names": [],
+        "what": "images let Orthanc read and write memory out of bounds",
+        "fixed": "1.13.0",
+        "packages": [],
+        "source": NEWS,
+    },
+]

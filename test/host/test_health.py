@@ -76,11 +76,13 @@ def line(host, code: int) -> str:
 def the_others_answer(host, answers: bool) -> None:
     """What else people ask comes in time, too, and without a traceback."""
     asks = ("answers", "system", "echo self")
-    for function in (*asks, "access", "errors", "backend /etc/orthanc"):
+    for function in (*asks, "access", "errors", "backend /etc/orthanc", "security"):
         began = time.monotonic()
         done = host.call(*f"orthanc.{function}".split(), check=False)
         assert time.monotonic() - began < PROMISED + START, function
-        assert done.code == (function in asks and not answers), done
+        # Debian's Orthanc has vulnerabilities that are known.
+        no = function == "security" or (function in asks and not answers)
+        assert done.code == no, done
         assert "Traceback" not in done.out + done.err
 
 

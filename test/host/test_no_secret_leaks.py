@@ -231,6 +231,18 @@ def leaks(secrets, shown):
 ASKED = {"orthanc.access": "anna", "orthanc.peers": "mirror"}
 
 
+def look_at_it(site):
+    """As people do, in each way."""
+    assert site.returned("orthanc_conf.effective")["Name"] == "Ward second"
+    assert all(word in str(site.returned(asked)) for asked, word in ASKED.items())
+    points = site.returned("orthanc.security")
+    assert {"roles", "known passwords", "hardening", "account orthanc"} <= points["pass"].keys()
+    assert site.returned("orthanc_conf.options HttpPort")["HttpPort"]["default"] == 8042
+    if not isinstance(site, SaltSsh):
+        nothing = {"gone": [], "options": {}, "other files": []}
+        assert site.returned("orthanc_conf.diff") == nothing
+
+
 def test_no_secret_is_shown(site, secrets):
     site.pillar(**right(secrets, "first"))
     assert not try_and_do(site, "Ward first").failed
@@ -253,8 +265,7 @@ def test_no_secret_is_shown(site, secrets):
     if site.target is not site.leader:
         assert site.target.run(found, user="nobody").out == ""
     assert secrets["second password of a user"] in site.target.run(FILES).out
-    assert site.returned("orthanc_conf.effective /etc/orthanc")["Name"] == "Ward second"
-    assert all(word in str(site.returned(asked)) for asked, word in ASKED.items())
+    look_at_it(site)
     for words in SHOW:
         assert "orthanc-serving" in site.salt(f"state.{words}").out
     # What the command line adds to the pillar is looked up as well.

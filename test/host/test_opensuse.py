@@ -47,6 +47,21 @@ def packages_are_not_joined_with_those_of_others(minion, settings):
     minion.run("rm /etc/salt/minion.d/aggregate.conf /srv/salt/own.sls")
 
 
+def the_package_is_not_safe(minion):
+    """Least of all where somebody opens it without a user: 1.12 lets orthanc:orthanc in."""
+    old = "1.12" in minion.run("orthanc --version").out
+    if old:
+        minion.run("sed -i '/RemoteAccessAllowed/s/false/true/' /etc/orthanc/Configuration.json")
+        minion.run("systemctl restart orthanc")
+        minion.wait_for_port()
+    asked = minion.call("orthanc.security", "--out=json", check=False)
+    found = json.loads(asked.out)["local"]
+    assert asked.code == 1
+    assert {"files", "configuration", "hardening"} <= set(found["fail"])
+    assert ("account orthanc" in found["fail"]) is ("clear text" in found["fail"]) is old
+    assert ("vulnerabilities" in found["fail"]) is old
+
+
 @pytest.mark.parametrize(
     ("minion", "salt_version"), [("leap", OLDEST), ("tumbleweed", NEWEST)], indirect=["minion"]
 )
@@ -60,6 +75,7 @@ def test_nobody_else_reads_an_image(minion, users, image):
     settings = {"users": users, "dicom": {"enabled": True}}
     minion.pillar(**settings)
     minion.call("saltutil.sync_modules")
+    the_package_is_not_safe(minion)
     found = json.loads(minion.call("orthanc_conf.diff", "--out=json").out)["local"]
     assert found["gone"] == []
     assert found["options"]["LimitFindResults"] == {"old": 0, "new": 100}

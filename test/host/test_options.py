@@ -161,3 +161,62 @@ def test_defaults_follow_the_security_page(minion, users, admin):
     assert minion.ask("GET", "/webdav/", *admin).code == 404
     options = json.loads(minion.read("/etc/orthanc/orthanc.json"))
     assert options["LimitFindResults"] == options["LimitFindInstances"] == 100
+
+
+def security(minion):
+    """Return what fails of the points on security, and the exit code."""
+    done = minion.call("orthanc.security", "--out=json", check=False)
+    assert "Traceback" not in done.out + done.err
+    return json.loads(done.out)["local"], done.code
+
+
+def test_each_point_on_security_that_fails_says_the_line_that_mends_it(minion, users, admin):
+    own = "function IncomingHttpRequestFilter() return true end\n"
+    minion.write("/srv/own.lua", own)
+    minion.run("chown orthanc /srv/own.lua; systemctl start orthanc")
+    accounts = {"ward": "summer1", "guest": "to be replaced"}
+    accounts = {name: {"password": word, "role": "reader"} for name, word in accounts.items()}
+    settings = {"users": {**users, **accounts}}
+    peer = {"Url": "http://192.0.2.9/", "Username": "far", "Password": "far from being short"}
+    lax = {"LuaScripts": ["/srv/own.lua"], "WebDavEnabled": True, "MaximumStorageSize": 9000}
+    settings.update(remote_access=True, limit_find=0, hardening=False, overwrite_instances=True)
+    settings.update(peers={"far": peer}, dicom={"enabled": True, "check_modality_host": False})
+    minion.apply(**settings, config=lax)
+    # What the formula refuses, somebody writes by hand.
+    minion.run("sed -i 's/to be replaced/guest/' /etc/orthanc/credentials.json")
+    by_hand = "/AuthenticationEnabled/s/true/false/; /orthanc-formula-users.lua/d"
+    minion.run(f"sed -i '{by_hand}' /etc/orthanc/orthanc.json")
+    minion.run("systemctl restart orthanc")
+    minion.wait_for_port()
+    found, code = security(minion)
+    assert code == 1
+    assert set(found["fail"]) >= {
+        *("WebDavEnabled", "LimitFindResults", "LimitFindInstances", "DicomAlwaysAllowStore"),
+        *("DicomAlwaysAllowEcho", "DicomCheckCalledAet", "DicomCheckModalityHost"),
+        *("authentication", "asked without a password", "clear text", "other servers"),
+        *("weak passwords", "deleted for room", "replaced images", "hardening", "configuration"),
+        *("known passwords", "vulnerabilities"),
+    }
+    assert found["fail"]["configuration"]["why"] == [
+        "Orthanc itself, or everybody, may change /srv/own.lua"
+    ]
+    shown = json.dumps(found)
+    assert not [word for word in (admin[1], "summer1") if word in shown]
+    # As its lines say.
+    minion.run("chown root /srv/own.lua")
+    config = dict.fromkeys(("DicomAlwaysAllowEcho", "DicomAlwaysAllowStore"), False)
+    minion.apply(
+        **{"users": users, "remote_access": True, "dicom": {"enabled": True}},
+        https={"enabled": True, "self_signed": True},
+        peers={"far": {**peer, "Url": "https://192.0.2.9/"}},
+        config={**config, "DicomCheckCalledAet": True, "LuaScripts": ["/srv/own.lua"]},
+    )
+    found, code = security(minion)
+    assert (set(found["fail"]), code) == ({"vulnerabilities"}, 1)
+    told = " ".join(found["fail"]["vulnerabilities"]["why"])
+    assert "CVE-2026-5437" in told
+    # Debian has put the fix of this one into its package of 1.10.1.
+    assert "CVE-2023-33466" not in told
+    assert {"clear text", "authentication", "roles", "hardening"} <= set(found["pass"])
+    assert not [why for why in found["not applicable"].values() if "not known" in why]
+    minion.apply(users=users)

@@ -311,7 +311,13 @@ def test_paths_can_be_moved_before_there_are_images(minion, users):
         "index": "/srv/orthanc/index",
     }
     minion.run("systemctl stop orthanc; rm -rf /var/lib/orthanc/db-v6/*")
-    minion.apply(users=users, paths=paths)
+    fewer = {name: user for name, user in users.items() if name != "rita"}
+    written = minion.apply(users=fewer, paths=paths).states["orthanc-config"]
+    # Compared with the folder that the server had.
+    assert written["comment"].splitlines()[0].endswith(": user rita")
+    shown = {o: c for file in written["changes"].values() for o, c in file.items()}
+    changed = {option for option, change in shown.items() if isinstance(change, dict)}
+    assert changed == {"StorageDirectory", "IndexDirectory", "LuaScripts", "RegisteredUsers:rita"}
     assert minion.ask("GET", "/system").code == 401
     assert "Orthanc has started" in minion.read("/srv/orthanc/log/Orthanc.log")
     assert "index" in minion.run("ls /srv/orthanc/index").out

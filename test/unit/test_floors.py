@@ -29,6 +29,7 @@ CALL = re.compile(r"""__salt__\[\s*["'](orthanc\w*)\.(\w+)""")
 PEOPLE = {
     "orthanc": {
         *("access", "answers", "backend", "backup", "backup_key", "backups", "errors", "health"),
+        "security",
         *("drill", "move_index", "nagios", "repair", "restart"),
         *("restore", "retention", "try_upgrade", "verify"),
         *("echo", "jobs", "log", "modalities", "peers", "plugins", "statistics", "system"),

@@ -114,7 +114,8 @@ PEER = {"Url": "http://x/", "Username": "u", "Password": "p"}
 def changed(old, new, others=None, version="1.12.7"):
     """Return what differs between two configurations of a server."""
     here = {"version": version, "sample": SAMPLE}
-    return orthanc_differences._changed({"a.json": old}, new, others or {}, FOLDER, here)
+    before, after = ({"a.json": old}, FOLDER), (new, FOLDER)
+    return orthanc_differences._changed(before, after, others or {}, here)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ SAMPLE = """\
   // Where large files are put (cf. "Name"). The folder must exist.
   // "TemporaryDirectory" : "/tmp/Orthanc/",
 
+  // Syntaxes
+  "UnknownSopClassAccepted" : false,
+
   // Groups of transfer syntaxes.
   "JpegTransferSyntaxAccepted" : true,
   "MpegTransferSyntaxAccepted" : true,
@@ -63,6 +66,8 @@ def look_up(pattern, **here):
         ("OrthancPeers", "The other servers."),
         ("OfTheSampleOnly", None),
         ("StableAge", None),
+        # A heading.
+        ("UnknownSopClassAccepted", None),
         ("DicomWeb", "read by the plugin of orthanc-dicomweb."),
         ("DicomWeb:Root", "read by the plugin of orthanc-dicomweb."),
     ],
