@@ -232,6 +232,12 @@ def _dicom_tls(site) -> list | None:
     return [] if options.get("DicomServerEnabled") and options.get("DicomTlsEnabled") else None
 
 
+def _plugins(files) -> list | None:
+    """What is in a folder is loaded, asked for or not, with the routes that it brings."""
+    sentence = "each plugin in it is loaded, with all that it lets others do"
+    return files["plugins"] and [f"{path}: {sentence}" for path in files["plugin_folders"]]
+
+
 def _open_files(files) -> list:
     return [f"every account of this host gets into {path}" for path in files["open"]]
 
@@ -334,6 +340,10 @@ POINTS = {
     ),
     "configuration": Point(
         *("files", _own_files, "Orthanc cannot change its configuration and scripts", ""),
+        "none is needed: apply the formula",
+    ),
+    "plugins": Point(
+        *("files", _plugins, "only plugins that are named are loaded", "no plugin is loaded"),
         "none is needed: apply the formula",
     ),
     "vulnerabilities": Point(

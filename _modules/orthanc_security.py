@@ -57,7 +57,7 @@ def _server() -> str:
 
 def _site(config) -> dict:
     """Return what the configuration makes of the server, with the site in front of it."""
-    config = __salt__["orthanc_folder.in_use"](config or CONFIG, _server())
+    config = config or __salt__["orthanc_folder.in_use"](CONFIG, _server())
     package = (__salt__["orthanc_packages.held"](_server()) or {}).get("version")
     said, version = __salt__["orthanc_folder.effective"](config), _version(package)
     options = __salt__["orthanc_differences.in_force"](said, config, {"version": version})
@@ -112,6 +112,8 @@ def _asked(site: dict) -> dict:
     """Return whether the server gives something without a password, or with one that all know."""
     url = f"{__salt__['orthanc_server.url'](site['config'])}/system"
     __salt__["orthanc_server.require_orthanc"](site["config"])
+    if any(map(__salt__["orthanc_host.stands_still"], __salt__["orthanc_host.orthancs"]())):
+        raise CommandExecutionError("Orthanc stands still: a signal has stopped it")
     ask = functools.partial(__salt__["orthanc_http.ask"], url, timeout=LIMIT)
     unasked = ask()[0] == 200
     known = not unasked and ask(account=WELL_KNOWN)[0] == 200
@@ -125,7 +127,9 @@ def _files(site: dict) -> dict:
     folders = dict.fromkeys([config, *places, LOG])
     account = __salt__["orthanc_host.account"](_server())
     uid, gid = (account.pw_uid, account.pw_gid) if account else (None, None)
-    found: dict = {"writable": []}
+    plugins = [path for path in options["Plugins"] or () if isinstance(path, str)]
+    found: dict = {"writable": [], "plugins": plugins or None}
+    found["plugin_folders"] = [path for path in plugins if os.path.isdir(path)]
     found["open"] = [path for path in filter(os.path.isdir, folders) if _is_open(path)]
     files = __salt__["orthanc_folder.json_files"](config)
     for path in [config, *(os.path.join(config, entry) for entry in files), *_scripts(options)]:

@@ -1634,7 +1634,6 @@ LOOPBACK = ["127.0.0.1"]
 # Vulnerabilities of Orthanc itself: how each is called, the names by which the changelog of a
 # package tells of its fix, the version that has it, and the older packages into which a
 # distribution has put it. Read in the NEWS of 1.13.0 and in the changelogs of Debian's packages.
-NEWS = "https://orthanc.uclouvain.be/hg/orthanc/file/Orthanc-1.13.0/NEWS"
 ADVISORIES = [
     {
         "id": "CVE-2023-33466",
@@ -1654,12 +1653,15 @@ ADVISORIES = [
     },
     {
         "id": "CVE-2026-5437 to CVE-2026-5445",
-        "names": [f"CVE-2026-{number}" for number in range(5437, 5446)],
+        "names": [
+            *("CVE-2026-5437", "CVE-2026-5438", "CVE-2026-5439", "CVE-2026-5440", "CVE-2026-5441"),
+            *("CVE-2026-5442", "CVE-2026-5443", "CVE-2026-5444", "CVE-2026-5445"),
+        ],
         "what": "images and requests that are made for it crash Orthanc, or let it read and write"
         " memory out of bounds",
         "fixed": "1.12.11",
         "packages": ["1.12.10+dfsg-4", "1.12.10+dfsg-5"],
-        "source": NEWS,
+        "source": "https://orthanc.uclouvain.be/hg/orthanc/file/Orthanc-1.13.0/NEWS",
     },
     {
         "id": "no CVE",
@@ -1667,7 +1669,7 @@ ADVISORIES = [
         "what": "the name of a file in a request gets into the headers of the answer",
         "fixed": "1.12.11",
         "packages": [],
-        "source": NEWS,
+        "source": "https://orthanc.uclouvain.be/hg/orthanc/file/Orthanc-1.13.0/NEWS",
     },
     {
         "id": "CVE-2026-10528",
@@ -1683,6 +1685,6 @@ ADVISORIES = [
         "what": "images let Orthanc read and write memory out of bounds",
         "fixed": "1.13.0",
         "packages": [],
-        "source": NEWS,
+        "source": "https://orthanc.uclouvain.be/hg/orthanc/file/Orthanc-1.13.0/NEWS",
     },
 ]

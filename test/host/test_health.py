@@ -211,6 +211,9 @@ def test_a_server_that_stands_still_is_told_in_time(whole):
         assert "Orthanc stands still" in reason
         assert is_in_time(whole)
         assert "ORTHANC CRITICAL - Orthanc stands still" in line(whole, 2)
+        asked = whole.call("orthanc.security", "--out=json", check=False).out
+        points = json.loads(asked)["local"]["not applicable"]
+        assert "Orthanc stands still" in points["asked without a password"]
         the_others_answer(whole, False)
     finally:
         whole.run(f"kill -CONT {pid}")

@@ -163,6 +163,24 @@ def test_defaults_follow_the_security_page(minion, users, admin):
     assert options["LimitFindResults"] == options["LimitFindInstances"] == 100
 
 
+def test_what_the_options_are(minion, users):
+    minion.apply(users=users)
+    found = json.loads(minion.call("orthanc_conf.options", "MaximumStorage*", "--out=json").out)
+    found = found["local"]
+    assert set(found) == {"MaximumStorageCacheSize", "MaximumStorageSize"}
+    said = (
+        'Maximum size of the storage in MB (a value of "0" indicates no limit on the storage size).'
+    )
+    assert found["MaximumStorageSize"]["what"] == said
+    assert found["MaximumStorageSize"]["pillar"] == "orthanc:config:MaximumStorageSize"
+    port = json.loads(minion.call("orthanc_conf.options", "HttpPort", "--out=json").out)["local"]
+    assert (port["HttpPort"]["default"], port["HttpPort"]["pillar"]) == (8042, "orthanc:port")
+    newer = minion.call("orthanc_conf.options", "MaximumStorageMode", check=False)
+    assert newer.code == 1
+    words = "Orthanc 1.10.1 has no option like MaximumStorageMode; MaximumStorageMode is there from"
+    assert f"{words} 1.11.2 on" in newer.err
+
+
 def security(minion):
     """Return what fails of the points on security, and the exit code."""
     done = minion.call("orthanc.security", "--out=json", check=False)
@@ -202,6 +220,10 @@ def test_each_point_on_security_that_fails_says_the_line_that_mends_it(minion, u
     ]
     shown = json.dumps(found)
     assert not [word for word in (admin[1], "summer1") if word in shown]
+    # Another folder than that of the service.
+    minion.write("/srv/other/a.json", '{"WebDavEnabled": false}')
+    other = minion.call("orthanc.security", "/srv/other", "--out=json", check=False)
+    assert "WebDavEnabled" in json.loads(other.out)["local"]["pass"]
     # As its lines say.
     minion.run("chown root /srv/own.lua")
     config = dict.fromkeys(("DicomAlwaysAllowEcho", "DicomAlwaysAllowStore"), False)

@@ -25,7 +25,7 @@ SITE = {
 ASKED = {"open": False, "default": False, "remote": True}
 PROCESS = {"root": False, "unit": {"NoNewPrivileges": "yes", "ProtectSystem": "strict"}}
 PACKAGE = {"version": "1.13.0", "package": "1.13.0-1", "fixes": []}
-FILES = {"open": [], "writable": []}
+FILES = {"open": [], "writable": [], "plugins": ["/p/x.so"], "plugin_folders": []}
 SOUND = {"site": SITE, "asked": ASKED, "process": PROCESS, "package": PACKAGE, "files": FILES}
 
 
@@ -99,6 +99,7 @@ DEBIAN_12 = {
         ("cloud", {}, {"AwsS3Storage": {"StorageEncryption": {"Enable": False}}}, "AwsS3Storage"),
         ("files", {"files": {"open": ["/srv/images"]}}, {}, "/srv/images"),
         ("configuration", {"files": {"writable": ["/srv/x.lua"]}}, {}, "/srv/x.lua"),
+        ("plugins", {"files": {"plugin_folders": ["/srv/p"]}}, {}, "/srv/p: each plugin"),
         ("vulnerabilities", {"package": DEBIAN_12}, {}, "CVE-2026-5437"),
     ],
 )
@@ -131,6 +132,7 @@ def test_a_point_fails(point, changed, options, words):
         ("DicomAlwaysAllowStore", {}, {"DicomServerEnabled": False, "DicomAlwaysAllowStore": True}),
         ("SslMinimumProtocolVersion", {}, {"SslMinimumProtocolVersion": 0}),
         ("WebDavDeleteAllowed", {}, {"WebDavDeleteAllowed": True}),
+        ("plugins", {"files": {"plugins": None}}, {}),
         ("firewall", {}, {}),
     ],
 )
