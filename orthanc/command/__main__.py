@@ -203,7 +203,7 @@ def _call(salt: call.Salt, chosen: words.Chosen, verbose: bool) -> int:
     """Call a function, and print what it returns."""
     given = (chosen.function, *chosen.arguments)
     if verbose or _is_state(chosen) or _has_out(chosen.arguments):
-        return salt.show(*given)
+        return _code(salt.show(*given))
     answer = salt.ask(*given)
     if answer.errors:
         print(answer.errors.replace(f"Error running '{chosen.function}': ", ""), file=sys.stderr)
@@ -213,7 +213,12 @@ def _call(salt: call.Salt, chosen: words.Chosen, verbose: bool) -> int:
         )
     elif answer.value is not None:
         print("\n".join(told.value(answer.value)))
-    return answer.code
+    return _code(answer.code)
+
+
+def _code(code: int) -> int:
+    """Return the exit code of a function; Salt's own ones, and signals, mean that it failed."""
+    return code if code in range(4) else 1
 
 
 def _has_out(arguments: tuple) -> bool:

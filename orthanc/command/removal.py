@@ -29,8 +29,12 @@ UNITS = pathlib.Path("/etc/systemd/system")
 # What is not Orthanc's: what else is there may be in use by others.
 SITES = ("/etc/nginx/sites-enabled", "/etc/nginx/conf.d", "/etc/nginx/vhosts.d")
 DATABASES = ("/var/lib/postgresql", "/var/lib/pgsql/data")
-# Beside images and databases: logs, and the password of the backups.
-LEFT = ("/var/log/orthanc", "/var/log/orthanc-retention.log", "/etc/orthanc-backup")
+# What stays beside images and databases.
+LEFT = {
+    "/var/log/orthanc": "the logs",
+    "/var/log/orthanc-retention.log": "the log of what was deleted",
+    "/etc/orthanc-backup": "the password of the backups, which stay as well",
+}
 # Of the folder of notes, what a later run of the formula needs to take away what is kept now.
 KEPT = ("first-run.json", places.FOR_ORTHANC.name)
 INDENTS = ("initial_indent", "subsequent_indent")
@@ -214,8 +218,9 @@ def _list(clean: list, names: list, paths: list, units: list) -> list:
 
 def _of(path: pathlib.Path) -> str:
     """Return a path with what it is."""
+    salt = "Salt that was brought, and " if (places.HOME / "salt").exists() else ""
     words = {
-        places.HOME: "Salt that was brought, and the copy of the formula",
+        places.HOME: f"{salt}the copy of the formula",
         places.PILLAR: "the pillar, with its passwords",
         places.PILLAR.parent: "the pillar, with its passwords",
         places.PROGRAM: "this program",
@@ -225,7 +230,7 @@ def _of(path: pathlib.Path) -> str:
 
 
 def _stays(keep: bool, pillar: str, units: list) -> list:
-    found = [path for path in LEFT if os.path.exists(path)] if not keep else []
+    found = [f"{what}: {path}" for path, what in LEFT.items() if not keep and os.path.exists(path)]
     if not keep and os.path.isdir("/etc/orthanc"):
         found.append("the account that owns the images, and /etc/orthanc as its package brought it")
     if keep:
