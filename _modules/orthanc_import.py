@@ -123,6 +123,7 @@ def pillar(path, formula):
     made = _reproduced(server, settings)
     # What stands beside its own default may be told to be ignored only without that.
     if _judge(made["options"], settings.get("config", {}), checked_for)[0]:
+        _judge(made["options"], server.options, checked_for)
         made = _outcome(name, settings, formula)
     remarks = [
         *_remarks(server, settings, made),
@@ -321,7 +322,10 @@ def _of_own_ways(server: Server, made: dict) -> dict:
     only_folder = isinstance(plugins, list) and all(
         os.path.join(server.name, str(path)).rstrip("/") == folder for path in plugins
     )
-    if not only_folder or (not plugins and made["options"].get("Plugins")):
+    chosen = made["options"].get("Plugins") or []
+    if isinstance(plugins, list) and sorted(map(str, plugins)) == sorted(chosen):
+        return found
+    if not only_folder or (not plugins and chosen):
         found["Plugins"] = plugins
     return found
 
@@ -344,7 +348,9 @@ def _remarks(server: Server, settings: dict, made: dict) -> list:
                 "users: none was set, so Orthanc has made this one by itself, whose password"
                 " everybody knows; choose another one"
             )
-    now = {os.path.basename(path) for path in made["options"].get("Plugins") or ()}
+    plugins = made["options"].get("Plugins")
+    listed = plugins if isinstance(plugins, list) else ()
+    now = {os.path.basename(str(path)) for path in listed}
     gone = [name for name in _loaded(server) if not any(name.startswith(one) for one in now)]
     if gone and "Plugins" not in settings.get("config", {}):
         changed.append(
@@ -359,6 +365,8 @@ def _remarks(server: Server, settings: dict, made: dict) -> list:
     both = (server.options, made["options"])
     old, new = ({o: some[o] for o in differing if o in some} for some in both)
     for option, values in __salt__["orthanc_differences.differences"](old, new).items():
+        if option.rpartition(":")[2] in SWITCHED_OFF and values == {"new": False}:
+            continue
         shown = {kind: _json(value) for kind, value in values.items()}
         changed.append(f"{option}: {shown.get('old', 'not set')} -> {shown.get('new', 'not set')}")
     owned = __salt__["orthanc_layers.place"](made["wanted"], {})

@@ -64,6 +64,7 @@ DEFAULTS = {
     "RestApiWriteToFileSystemEnabled": False,
     "SaveJobs": True,
     "SslEnabled": False,
+    "SslVerifyPeers": False,
     "StableAge": 60,
     "StorageAccessOnFind": "Always",
     "StorageCompression": False,
@@ -438,6 +439,19 @@ CASES = (
         {"packages": ALL},
         {**SILENT, "Plugins": [f"{PLUGINS}/libOrthancDicomWeb.so", "/opt/viewer/libOHIF.so"]},
     ),
+    Case(
+        "plugins one by one, as the formula would load them",
+        {
+            "Plugins": [
+                f"{PLUGINS}/libOrthancPython.so",
+                f"{PLUGINS}/libOrthancDicomWeb.so",
+                f"{PLUGINS}/libOrthancPostgreSQLIndex.so",
+            ]
+        },
+        {"packages": ALL},
+        SILENT,
+    ),
+    Case("one plugin that is no list", {"Plugins": 5}, told=("Plugins: must be",)),
     Case("plugins of the package", {"Plugins": [f"{PLUGINS}/"]}, told=("no longer loaded",)),
     Case(
         "limits that differ",

@@ -138,6 +138,7 @@ def test_a_configuration_that_people_have(server, folder, case):
     old, new = meaning(before, name), meaning(options, name)
     differing = {option for option in {*old, *new} if old.get(option) != new.get(option)}
     assert differing - case.changes - {"Plugins"} == set()
+    assert case.changes or " -> " not in comments
 
 
 SHAPES = {**orthanc_tables.OPTIONS, **orthanc_tables.SECTIONS}
@@ -303,9 +304,28 @@ def test_a_text_that_is_no_utf_8(server, folder):
     assert "Name: contains ${" in comments
 
 
+@pytest.mark.parametrize(
+    "value", [None, True, 5, 1.5, "x", "", [], [5], [None], {}, {"x": 5}, {"": {"x": None}}]
+)
+def test_whatever_stands_in_the_place_of_another_kind(server, folder, value):
+    options = dict.fromkeys([*DEFAULTS, *OWN_WAY, *orthanc_tables.SECTIONS], value)
+    alone = [{option: value} for option in (*OWN_WAY, "PostgreSQL", "RemoteAccessAllowed")]
+    for config in (options, *alone):
+        _, comments = taken_over(folder({"a.json": json.dumps(config)}), server)
+        assert "The options of Orthanc in" in comments
+
+
 def test_a_file_alone_can_be_taken_over(server, folder):
     path = os.path.join(folder({"a.json": '{"Name": "x"}', "b.json": "{"}), "a.json")
     assert taken_over(path, server)[0]["config"]["Name"] == "x"
+
+
+def test_what_stands_beside_its_own_default_is_no_change(server, folder):
+    """As in the files of Debian."""
+    options = {"SslVerifyPeers": False, "SslTrustedClientCertificates": "others.pem"}
+    pillar, comments = taken_over(folder({"a.json": json.dumps(options)}), server)
+    assert pillar["config"] == configurations.SILENT
+    assert " -> " not in comments
 
 
 @pytest.mark.parametrize("formula", ["Debian"], indirect=True)
