@@ -12,7 +12,7 @@ import random
 import pki
 import pytest
 from minion import Run
-from ways import SALT_VERSIONS, WAYS, Master, SaltSsh
+from ways import NEWEST, OLDEST, SALT_VERSIONS, WAYS, Master, SaltSsh
 
 # salt-ssh leaves a folder on the host that it configures.
 SALTS_LOGS = "/var/log/salt /var/tmp/.*_salt/running_data/var/log"
@@ -51,14 +51,17 @@ def secrets():
     return Secrets()
 
 
-@pytest.fixture(params=SALT_VERSIONS)
-def salt(request):
-    return request.param
+# What lies between the oldest and the newest is asked without a master only, as elsewhere.
+CASES = [
+    *((way, salt) for way in WAYS for salt in (OLDEST, NEWEST)),
+    *(("masterless", salt) for salt in SALT_VERSIONS[1:-1]),
+]
 
 
-@pytest.fixture(params=WAYS)
-def site(request, salt):
-    with WAYS[request.param]("bookworm", salt) as site:
+@pytest.fixture(params=CASES, ids="-".join)
+def site(request):
+    way, salt = request.param
+    with WAYS[way]("bookworm", salt) as site:
         site.leader.write("/srv/salt/tls/dicom.key", BROUGHT.key)
         yield site
 
