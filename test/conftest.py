@@ -62,8 +62,10 @@ def pytest_sessionfinish(session, exitstatus):
 LONGEST = (
     *("test_the_same_everywhere", "test_no_secret_leaks", "test_commands", "test_postgresql"),
     *("test_https_under_way", "test_https_changes", "test_https", "test_wrong_pillars"),
+    *("test_backup", "test_move_index", "test_full_disks", "test_upgrade", "test_hardening"),
     *("test_dicom_tls", "test_load", "test_refusals", "test_backup_key", "test_salt_ssh"),
-    *("test_interrupted", "test_plugins", "test_images", "test_backup"),
+    *("test_retention", "test_health", "test_sites", "test_role", "test_serving"),
+    *("test_interrupted", "test_plugins", "test_images"),
 )
 
 
