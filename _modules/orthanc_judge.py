@@ -318,7 +318,7 @@ def _paths(case: Case) -> tuple[list, list]:
             "prepared": bool(wanted["hardening"]),
         },
         known=[case.before, __salt__["orthanc_layers.unasked"](wanted)],
-        coming=[*own, *to_come, *wanted["folders"].values()],
+        coming=[*own, *to_come, *wanted["folders"].values(), *wanted["made"]],
         command=wanted["command"],
     )
     return found["problems"], found["warnings"]

@@ -91,7 +91,7 @@ from salt.exceptions import SaltInvocationError
 
 ONE_NAME = ("command", "version", "site", "plugin_folder", "aside")
 SET, NOT_SET = ("preflight", "allow_no_users"), ("installed", "without_backup")
-SOME_NAMES = ("sections", "packages", "plugins", "databases")
+SOME_NAMES = ("sections", "packages", "plugins", "databases", "made")
 # What a configuration may hold, and the value of what it lacks.
 CONFIGURATION = {
     **{name: {} for name in ("texts", "certificates", "pems", "folders", "reserve")},

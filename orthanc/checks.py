@@ -69,6 +69,7 @@ def problems(pillar: dict, settings: dict, defaults: dict) -> list[str]:
         *check_retention(settings, defaults["retention"]),
         *check_own_ca(settings),
         *check_loaded(settings),
+        *check_network(settings, OF_OTHERS),
         *check_https(settings, pillar.get("https", {})),
         *check_dicom_tls(settings, pillar.get("dicom", {}).get("tls", {})),
     ]

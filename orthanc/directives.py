@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 def run() -> dict:
-    return KINDS
+    return {"KINDS": KINDS}
 
 
 # Directives of systemd that are one of a few words.

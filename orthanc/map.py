@@ -25,6 +25,11 @@ from salt.utils.dictupdate import merge_recurse
 
 # The families of systems that the formula has a map file for.
 FAMILIES = ("Debian", "Suse")
+# What holds kinds for ``pillar.py``, checks, or options of a part of the pillar.
+PARTS = (
+    *("directives", "retention_keys", "clinical_network"),
+    *("backup_checks", "plugin_checks"),
+)
 # What a pillar is that there is not: no mapping, and no `orthanc:` with nothing behind it either.
 ABSENT = object()
 # For each pkg.installed. Where ``state_aggregate`` is on, Salt would join it with those of others:
@@ -99,15 +104,23 @@ def derive_own_files(system: dict) -> None:
     }
 
 
+def derive_packages(settings: dict) -> None:
+    """Fill in the packages of plugins that other settings need."""
+    system = settings["system"]
+    needed = {
+        system["database"]["plugin"]: settings["postgresql"]["enabled"],
+        system["dicomweb"]: settings["dicomweb"]["enabled"],
+    }
+    others = [name for name in needed if needed[name] and name not in settings["packages"]]
+    settings["packages"] = [*settings["packages"], *others]
+
+
 def derive_database(settings: dict) -> None:
-    """Fill in what follows from others: whether the database is local, its CA, the packages."""
+    """Fill in what follows from others: whether the database is local, and its CA."""
     database = settings["postgresql"]
     database["local"] = "uri" not in database and "host" not in database
     default = own_ca if "ca_source" in database else ca_bundle
     database["ca"] = posixpath.normpath(database.get("ca") or default(settings))
-    plugin = settings["system"]["database"]["plugin"]
-    if database["enabled"] and plugin not in settings["packages"]:
-        settings["packages"] = [*settings["packages"], plugin]
 
 
 def file_name(source: str) -> str:
@@ -165,12 +178,14 @@ def load_files(read) -> dict:
         globals.
     """
     known = {"shapes": read("_modules/orthanc_shapes.py"), "tables": read("orthanc/pillar.py")}
-    for kinds in ("directives", "retention_keys"):
-        known["tables"]["KINDS"].update(read(f"orthanc/{kinds}.py"))
+    parts: dict = {}
+    for name in PARTS:
+        parts.update(read(f"orthanc/{name}.py"))
+        known["tables"]["KINDS"].update(parts.pop("KINDS", {}))
     places = {function.__name__: function for function in (ca_bundle, file_name, own_ca)}
-    parts = {**read("orthanc/backup_checks.py"), **read("orthanc/plugin_checks.py")}
     return {
         **known,
+        "parts": parts,
         "reader": read("orthanc/reader.py", **known),
         "checks": read("orthanc/checks.py", **known, **places, **parts),
     }
@@ -215,6 +230,7 @@ def load(pillar, layers: list, host: dict, files: dict) -> tuple[dict, list[str]
     derive_own_files(settings["system"])
     derive_paths(settings)
     derive_database(settings)
+    derive_packages(settings)
     derive_backup_key(settings)
     derive_backup(settings)
     derive_monitoring(settings)
@@ -251,10 +267,10 @@ def run() -> dict:
     # Most of what is made is a matter of several SLS files.
     @functools.lru_cache(maxsize=None)
     def options():
-        return read("orthanc/options.py", **read("orthanc/lua_filter.py"))
+        return read("orthanc/options.py", **read("orthanc/lua_filter.py"), **files["parts"])
 
     # An earlier version has no such function. Over salt-ssh, modules are always brought along.
-    synced = "orthanc_files.changes" in __salt__
+    synced = "orthanc_differences.in_force" in __salt__
     family = __grains__["os_family"]
     known = family in FAMILIES
     # On another system nothing is done, but the states are there that others may refer to.

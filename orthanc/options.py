@@ -45,8 +45,6 @@ DATA = {"StorageDirectory": "storage", "IndexDirectory": "index", "TemporaryDire
 SWITCHES = {"EnableIndex": "enabled", "EnableStorage": "storage"}
 # Stands for the value where a part of one has an origin of its own.
 PART = object()
-# Of JPEG 2000, what the plugin GDCM is used for where it is; Orthanc itself has all else.
-JPEG_2000 = [f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 92, 93)]
 
 
 def run() -> dict:
@@ -65,7 +63,7 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "main_file": system["main_file"],
         "option_files": system["option_files"],
         "texts": {
-            own["users"]: lua_filter(users, settings["config"], roles) if users else None,
+            own["users"]: lua_filter(users, moved(settings), roles) if users else None,
             own["reserve"]: reserve_filter(settings["storage_reserve"], *places(settings)),
             own["access"]: access_filter(
                 settings["access_log"],
@@ -81,6 +79,7 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "site": system["nginx"]["site"],
         "sections": settings["plugin_sections"],
         "folders": folders(settings),
+        "made": made(settings),
         "reserve": reserve_of(settings["storage_reserve"]),
         "version": settings.get("version"),
         "without_backup": settings["without_backup"],
@@ -235,6 +234,7 @@ def definitions(settings: dict, users: dict) -> list[dict]:
         *https_options(settings),
         *dicom_tls_options(settings),
         *gdcm_options(settings),
+        *network_options(settings),
     ]
     if "ca_source" in settings:
         rows.append(("HttpsCACertificates", own_file(settings, "ca"), "ca_source"))
@@ -372,18 +372,6 @@ def dicom_tls_options(settings: dict) -> list[tuple]:
             f"{path}:require_certificate",
         ),
     ]
-
-
-def gdcm_options(settings: dict) -> list[tuple]:
-    """
-    Return the options with which the plugin GDCM does not end Orthanc: it runs in the threads of
-    the HTTP server, whose stacks have 100 kB in the builds of the distributions, and needs more.
-    """
-    if "orthanc-gdcm" not in settings["packages"]:
-        return []
-    asked = "Gdcm" in settings["config"]
-    row = ("RestrictTransferSyntaxes", JPEG_2000) if asked else ("Enable", False)
-    return [("Gdcm", {}, "packages"), (("Gdcm", row[0]), row[1], "packages")]
 
 
 def given(sources: dict, *names: str) -> dict:

@@ -229,23 +229,7 @@ SHAPE = {
                 "headers": {"names": "header", "each": "header text"},
             }
         },
-        "dicom": {
-            "keys": {
-                "enabled": "flag",
-                "aet": "aet",
-                "port": "port",
-                "check_modality_host": "flag",
-                "tls": {
-                    "keys": {
-                        "enabled": "flag",
-                        "certificate": "source",
-                        "key": "source",
-                        "trusted_certificates": "source",
-                        "require_certificate": "flag",
-                    }
-                },
-            }
-        },
+        "dicom": "dicom",
         "users": {
             "names": "user name",
             "each": {
@@ -262,6 +246,8 @@ SHAPE = {
         "demo_users": "flag",
         "modalities": {"names": "anything", "each": "entry"},
         "peers": {"names": "anything", "each": "entry"},
+        "dicomweb": "dicomweb",
+        "worklists": "worklists",
         "ca_source": "source",
         "links": {
             "keys": {
@@ -401,7 +387,8 @@ MEANT = {
         ],
         "orthanc:plugins": ["plugin", "downloads"],
         "orthanc:dicom:tls:enabled": ["dicomtls", "dicomtlsenabled"],
-        "orthanc:config:Worklists": ["worklist", "worklists"],
+        "orthanc:worklists": ["worklist", "modalityworklists", "mwl"],
+        "orthanc:dicom:unknown": ["unknown", "strangers", "alwaysallow"],
         "orthanc:overwrite_instances": ["overwrite"],
         "orthanc:limit_find": ["limitfindresults", "limitfindinstances"],
         "orthanc:deidentify_logs": ["deidentifylogsdicomversion"],
@@ -412,7 +399,7 @@ MEANT = {
         "orthanc:dicom:tls:key": ["dicomtlsprivatekey"],
         "orthanc:dicom:tls:trusted_certificates": ["dicomtlstrustedcertificates"],
         "orthanc:dicom:tls:require_certificate": ["dicomtlsremotecertificaterequired"],
-        "orthanc:config:DicomWeb": ["dicomweb"],
+        "orthanc:dicomweb": ["wado", "qido", "stow"],
         "orthanc:config:MaximumStorageSize": ["maximumstoragesize"],
         "orthanc:config:WebDavEnabled": ["webdav"],
         "orthanc:config:StorageCompression": ["storagecompression", "compression"],
@@ -431,6 +418,11 @@ MEANT = {
     "orthanc:dicom": {
         "orthanc:dicom:aet": ["aetitle", "title", "name"],
         "orthanc:modalities": ["modalities", "nodes"],
+        "orthanc:dicom:unknown": ["alwaysallow", "allow", "strangers", "unknownaets"],
+    },
+    "orthanc:worklists": {
+        "orthanc:worklists:folder": ["database", "directory", "path", "dir"],
+        "orthanc:worklists:writer": ["user", "owner", "account", "ris"],
     },
     "orthanc:dicom:tls": {
         "orthanc:dicom:tls:trusted_certificates": ["ca", "cacertificate", "trusted"],

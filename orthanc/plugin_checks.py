@@ -1,5 +1,6 @@
 """
-What about plugins contradicts itself or is not wise, as ``checks.py`` finds it of all else.
+What about plugins contradicts itself or is not wise, as ``checks.py`` finds it of all else; and the
+options without which one of them ends Orthanc, for ``options.py``.
 """
 
 from __future__ import annotations
@@ -8,10 +9,13 @@ import re
 
 # A package that brings a plugin.
 PLUGIN_PACKAGE = re.compile(r"orthanc-(?!.*(doc|devel|dev|source)$).*")
+# Of JPEG 2000, what the plugin GDCM is used for where it is; Orthanc itself has all else.
+JPEG_2000 = [f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 92, 93)]
 
 
 def run() -> dict:
-    return {"check_loaded": check_loaded, "advice_on_gdcm": advice_on_gdcm}
+    functions = (advice_on_gdcm, check_loaded, gdcm_options)
+    return {function.__name__: function for function in functions}
 
 
 def check_loaded(settings: dict) -> list[str]:
@@ -49,3 +53,15 @@ def advice_on_gdcm(packages: list, config: dict) -> list[str]:
         " JPEG-LS and some to JPEG 2000 (docs/plugins.md, JPEG 2000); set Enable to false unless"
         " you need previews of JPEG 2000"
     ]
+
+
+def gdcm_options(settings: dict) -> list[tuple]:
+    """
+    Return the options with which the plugin GDCM does not end Orthanc: it runs in the threads of
+    the HTTP server, whose stacks have 100 kB in the builds of the distributions, and needs more.
+    """
+    if "orthanc-gdcm" not in settings["packages"]:
+        return []
+    asked = "Gdcm" in settings["config"]
+    row = ("RestrictTransferSyntaxes", JPEG_2000) if asked else ("Enable", False)
+    return [("Gdcm", {}, "packages"), (("Gdcm", row[0]), row[1], "packages")]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 def run() -> dict:
-    return KINDS
+    return {"KINDS": KINDS}
 
 
 KINDS = {

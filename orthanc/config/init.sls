@@ -52,7 +52,28 @@ def states(orthanc):
     for place, folder in configuration["folders"].items():
         if place != "orthanc:paths:config":
             states.update(private(place.split(":")[-1], folder, system))
+    states["orthanc-worklists"] = worklists(settings["worklists"], system)
     return states
+
+
+def worklists(asked, system):
+    """
+    Return the state of the folder of worklists, which only its writer and Orthanc may enter.
+
+    What is put into it gets its group, so that Orthanc may read it.
+    """
+    if not asked["enabled"]:
+        return {"test.nop": []}
+    return {
+        "file.directory": [
+            {"name": asked["folder"]},
+            *([{"user": asked["writer"]}] if "writer" in asked else []),
+            {"group": system["group"]},
+            {"dir_mode": "2770"},
+            {"makedirs": True},
+            {"require": [{"file": "orthanc-access"}]},
+        ]
+    }
 
 
 def own(configuration):

@@ -13,6 +13,7 @@ import dicom
 import pytest
 import testbed
 from minion import Minion
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
@@ -80,7 +81,9 @@ SETTINGS = {
     "packages": ["orthanc", *(f"orthanc-{name}" for name in PACKAGES)],
     "postgresql": {"enabled": True},
     "paths": {"storage": "/srv/pacs/images", "log": "/srv/pacs/log"},
-    "dicom": {"enabled": True},
+    "dicom": {"enabled": True, "unknown": ["echo", "store", "find_worklist"]},
+    "dicomweb": {"enabled": True},
+    "worklists": {"enabled": True, "folder": "/srv/pacs/worklists", "writer": "ris"},
     "config": {
         "TemporaryDirectory": "/srv/pacs/tmp",
         "LuaScripts": ["/srv/scripts/own.lua"],
@@ -88,7 +91,6 @@ SETTINGS = {
         "ServeFolders": {"/docs": "/home/site/docs"},
         # One that Orthanc itself makes.
         "WebViewer": {"CachePath": "/srv/cache/of/viewer"},
-        "DicomWeb": {"Enable": True},
     },
 }
 
@@ -104,7 +106,7 @@ def server(request, salt_version, users):
         host.write("/srv/scripts/own.py", PYTHON)
         host.write("/home/site/docs/page.html", "a page")
         host.run("install -d -o orthanc /srv/pacs/tmp /srv/cache; mkdir /srv/exports")
-        host.run("chmod 777 /srv/exports; touch /tmp/of-others")
+        host.run("chmod 777 /srv/exports; touch /tmp/of-others; useradd ris")
         # A host of an earlier version, on which it is switched on later.
         # (openSUSE's own unit hides all homes.)
         host.apply(users=users, **NO_HOMES, hardening=False)
@@ -180,6 +182,24 @@ def test_all_that_orthanc_does_works_as_before(server, users, image):
     assert re.search(r" \d+% /", said.body.decode()), said
     assert server.run("find /srv/pacs/images -type f -perm /007").out == ""
     assert server.run("ls -d /srv/cache/of/viewer /srv/pacs/log/?rthanc.log").ok
+
+
+def test_the_ris_writes_worklists_and_devices_get_them(server, image):
+    """The folder is neither Orthanc's nor open to others; what comes in may be read by Orthanc."""
+    folder = SETTINGS["worklists"]["folder"]
+    step = Dataset()
+    step.Modality, step.ScheduledStationAETitle = "CT", "CT1"
+    work = image(PatientName="To^Examine", ScheduledProcedureStepSequence=[step])
+    text = base64.b64encode(work.read_bytes()).decode()
+    put = f"umask 027; base64 -d > {folder}/one.wl"
+    server.run(put, user="ris", input=text)
+    assert not server.run(f"ls {folder}", user="nobody", check=False).ok
+    assert server.run(f"stat -c '%a %U %G' {folder}").out.split() == ["2770", "ris", "orthanc"]
+    asked = dicom.client("findscu", server.address, "-W", "-k", "PatientName")
+    assert "To^Examine" in asked.output, asked
+    # A patient is nobody's to ask for who is not known.
+    words = ("-P", "-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientName")
+    assert "Find Response" not in dicom.client("findscu", server.address, *words).output
 
 
 def test_no_request_that_transcodes_ends_it(server, users, image):

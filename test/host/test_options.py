@@ -242,3 +242,33 @@ def test_each_point_on_security_that_fails_says_the_line_that_mends_it(minion, u
     assert {"clear text", "authentication", "roles", "hardening"} <= set(found["pass"])
     assert not [why for why in found["not applicable"].values() if "not known" in why]
     minion.apply(users=users)
+
+
+def test_strangers_may_do_what_they_are_let_do(minion, users, image):
+    for unknown, echo, store in (([], False, False), (["store"], False, True)):
+        minion.apply(users=users, dicom={"enabled": True, "unknown": unknown})
+        assert dicom.client("echoscu", minion.address).ok is echo
+        assert dicom.client("storescu", minion.address, str(image())).ok is store
+    minion.apply(users=users, dicom={"enabled": True})
+    assert dicom.client("echoscu", minion.address).ok
+
+
+def test_dicomweb(minion, users, admin):
+    """Its package comes with it, and roles follow its address."""
+    server = {
+        "Url": "http://127.0.0.1:8042/pacs/",
+        "Username": "rita",
+        "Password": "not to be told",
+    }
+    settings = {"enabled": True, "root": "/pacs/", "servers": {"itself": server}}
+    run = minion.apply(users=users, dicomweb=settings)
+    assert server["Password"] not in run.output
+    rita, wim = ((name, users[name]["password"]) for name in ("rita", "wim"))
+    assert minion.ask("GET", "/pacs/studies", *rita).code == 200
+    assert minion.ask("POST", "/pacs/studies", *rita, data="x").code == 403
+    assert minion.ask("POST", "/pacs/studies", *wim, data="x").code not in (403, 404)
+    assert minion.ask("GET", "/pacs/servers", *admin).json == ["itself"]
+    minion.pillar(users=users, dicomweb={**settings, "root": "pacs"})
+    assert "orthanc:dicomweb:root: must be a path" in minion.state().failed["orthanc-pillar"]
+    minion.apply(users=users)
+    assert minion.ask("GET", "/pacs/studies", *admin).code == 404

@@ -1,0 +1,152 @@
+"""
+Whom Orthanc talks to besides its modalities and peers: what the pillar may say of it, in the
+language of ``orthanc_shapes``, kinds for ``pillar.py``; and what options become of it, for
+``options.py``.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+# What those may do whom Orthanc does not know, by the words of the pillar. Orthanc's own default is
+# the one of ``defaults.yaml``.
+# https://orthanc.uclouvain.be/book/users/configuration.html
+UNKNOWN = {
+    "echo": "DicomAlwaysAllowEcho",
+    "store": "DicomAlwaysAllowStore",
+    "find": "DicomAlwaysAllowFind",
+    "find_worklist": "DicomAlwaysAllowFindWorklist",
+    "get": "DicomAlwaysAllowGet",
+    "move": "DicomAlwaysAllowMove",
+}
+KINDS = {
+    "dicom": {
+        "keys": {
+            "enabled": "flag",
+            "aet": "aet",
+            "port": "port",
+            "check_modality_host": "flag",
+            "unknown": "unknown devices",
+            "tls": {
+                "keys": {
+                    "enabled": "flag",
+                    "certificate": "source",
+                    "key": "source",
+                    "trusted_certificates": "source",
+                    "require_certificate": "flag",
+                }
+            },
+        }
+    },
+    "unknown devices": {
+        "items": {
+            "wanted": "echo, store, find, find_worklist, get or move",
+            "enum": list(UNKNOWN),
+        }
+    },
+    "dicomweb": {
+        "keys": {
+            "enabled": "flag",
+            "root": "address of a plugin",
+            "public_root": "address of a plugin",
+            "servers": {"names": "anything", "each": "entry"},
+        }
+    },
+    "address of a plugin": {
+        "wanted": "a path of the REST API without * that begins with /, such as /dicom-web/",
+        "type": "string",
+        "pattern": r"/[^\s?#*]+",
+    },
+    "worklists": {
+        "keys": {"enabled": "flag", "folder": "folder", "writer": "account"},
+    },
+}
+
+
+def run() -> dict:
+    functions = (check_network, made, moved, network_options)
+    return {"KINDS": KINDS, **{function.__name__: function for function in functions}}
+
+
+def check_network(settings: dict, of_others) -> list[str]:
+    """
+    Return what is wrong between these settings and others.
+
+    of_others
+        A pattern of folders that others need.
+    """
+    paths, asked = settings["paths"], settings["worklists"]
+    problems = [
+        f"orthanc:config:{section}: must not be null together with orthanc:{key}:enabled; take one"
+        " of the two out"
+        for section, key in (("DicomWeb", "dicomweb"), ("Worklists", "worklists"))
+        if settings[key]["enabled"] and settings["config"].get(section, {}) is None
+    ]
+    folder, where = posixpath.normpath(asked["folder"]), "orthanc:worklists:folder"
+    if of_others.fullmatch(folder):
+        problems.append(
+            f"{where}: {folder} is for others too, and would be closed to them; choose a folder"
+            f" below it, such as {folder.rstrip('/')}/worklists"
+        )
+    for name in ("config", "home", "storage", "index", "log"):
+        if paths[name] and f"{folder}/".startswith(f"{paths[name]}/"):
+            problems.append(
+                f"{where}: must not be in {paths[name]} (orthanc:paths:{name}), which nobody but"
+                " Orthanc may enter; choose another folder"
+            )
+            break
+    return problems
+
+
+def network_options(settings: dict) -> list[tuple]:
+    """Return rows of option, value and key of the pillar, as ``options.py`` makes layers of."""
+    return [*unknown(settings), *dicomweb(settings["dicomweb"]), *worklists(settings["worklists"])]
+
+
+def unknown(settings: dict) -> list[tuple]:
+    """Return the options that say what devices may do which Orthanc does not know."""
+    key, allowed = "dicom:unknown", settings["dicom"]["unknown"]
+    # Otherwise they may be said by another file.
+    if f"orthanc:{key}" not in settings["asked"]:
+        return []
+    return [(option, what in allowed, key) for what, option in UNKNOWN.items()]
+
+
+def dicomweb(asked: dict) -> list[tuple]:
+    """Return the options of the plugin for DICOMweb."""
+    if not asked["enabled"]:
+        return []
+    names = {"root": "Root", "public_root": "PublicRoot", "servers": "Servers"}
+    return [
+        ("DicomWeb", {}, "dicomweb:enabled"),
+        (("DicomWeb", "Enable"), True, "dicomweb:enabled"),
+        *(
+            (("DicomWeb", option), asked[key], f"dicomweb:{key}")
+            for key, option in names.items()
+            if asked.get(key)
+        ),
+    ]
+
+
+def worklists(asked: dict) -> list[tuple]:
+    """Return the options of the plugin for worklists, as each of its releases reads them."""
+    if not asked["enabled"]:
+        return []
+    return [
+        ("Worklists", {}, "worklists:enabled"),
+        (("Worklists", "Enable"), True, "worklists:enabled"),
+        (("Worklists", "Database"), asked["folder"], "worklists:folder"),
+    ]
+
+
+def made(settings: dict) -> list[str]:
+    """Return the folders besides Orthanc's own that the formula makes."""
+    return [settings["worklists"]["folder"]] * settings["worklists"]["enabled"]
+
+
+def moved(settings: dict) -> dict:
+    """Return the options that move addresses of the REST API."""
+    dicomweb, section = settings["dicomweb"], settings["config"].get("DicomWeb", {})
+    root = {"Root": dicomweb["root"]} if dicomweb["enabled"] and "root" in dicomweb else {}
+    # Anything but a mapping is refused later on.
+    return {"DicomWeb": {**root, **section} if isinstance(section, dict) else section}

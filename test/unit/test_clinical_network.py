@@ -1,0 +1,101 @@
+"""Whom Orthanc talks to: keys of the pillar, and what becomes of them."""
+
+import re
+
+import pytest
+
+OF_OTHERS = re.compile("/(srv|var)?")
+PATHS = {
+    **{"config": "/etc/orthanc", "home": "/var/lib/orthanc", "log": ""},
+    **{"storage": "/srv/images", "index": "/srv/images"},
+}
+
+
+@pytest.fixture(scope="module")
+def network(pillar_files):
+    return pillar_files["parts"]
+
+
+def settings(**given):
+    return {
+        "dicom": {"unknown": ["echo", "store"]},
+        "dicomweb": {"enabled": False, "servers": {}},
+        "worklists": {"enabled": False, "folder": "/var/lib/orthanc-worklists"},
+        **{"paths": PATHS, "config": {}, "asked": []},
+        **given,
+    }
+
+
+def options(network, **given):
+    return {option: value for option, value, _ in network["network_options"](settings(**given))}
+
+
+def test_what_nobody_asks_for_is_not_written(network):
+    assert options(network) == {}
+    assert network["made"](settings()) == []
+
+
+@pytest.mark.parametrize("unknown", [[], ["echo"], ["echo", "store", "move", "find_worklist"]])
+def test_unknown_devices_may_do_what_is_listed(network, unknown):
+    found = options(network, dicom={"unknown": unknown}, asked=["orthanc:dicom:unknown"])
+    assert len(found) == 6
+    allowed = {name.replace("DicomAlwaysAllow", "") for name, value in found.items() if value}
+    assert allowed == {"".join(map(str.capitalize, one.split("_"))) for one in unknown}
+
+
+def test_dicomweb_is_what_is_asked_for(network):
+    on = {"enabled": True, "servers": {}}
+    assert options(network, dicomweb=on) == {"DicomWeb": {}, ("DicomWeb", "Enable"): True}
+    found = options(network, dicomweb={**on, "root": "/web/", "servers": {"a": {"Url": "x"}}})
+    assert found[("DicomWeb", "Root")] == "/web/"
+    assert found[("DicomWeb", "Servers")] == {"a": {"Url": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("section", "root"),
+    [({}, "/web/"), ({"Root": "/own/"}, "/own/"), ({"EnableWado": False}, "/web/")],
+)
+def test_the_address_that_roles_follow_is_the_one_that_wins(network, section, root):
+    asked = {"enabled": True, "root": "/web/", "servers": {}}
+    found = network["moved"](settings(dicomweb=asked, config={"DicomWeb": section}))
+    assert found["DicomWeb"]["Root"] == root
+    found = network["moved"](settings(dicomweb={**asked, "enabled": False}))
+    assert "Root" not in found["DicomWeb"]
+
+
+@pytest.mark.parametrize("section", [None, [], "text"])
+def test_a_section_that_is_no_mapping_is_left_for_the_judge(network, section):
+    asked = {"enabled": True, "root": "/web/", "servers": {}}
+    found = network["moved"](settings(dicomweb=asked, config={"DicomWeb": section}))
+    assert found == {"DicomWeb": section}
+
+
+def test_the_folder_of_worklists_is_made(network):
+    asked = {"enabled": True, "folder": "/srv/worklists"}
+    assert network["made"](settings(worklists=asked)) == ["/srv/worklists"]
+    assert options(network, worklists=asked)[("Worklists", "Database")] == "/srv/worklists"
+
+
+@pytest.mark.parametrize(
+    ("folder", "word"),
+    [
+        *((path, "is for others too") for path in ("/", "/srv", "/srv/", "/var/lib/..")),
+        ("/var/lib/orthanc/worklists", "orthanc:paths:home"),
+        ("/etc/orthanc", "orthanc:paths:config"),
+        ("/srv/images/../images/x", "orthanc:paths:storage"),
+    ],
+)
+def test_a_folder_that_cannot_be_shared_is_refused(network, folder, word):
+    asked = {"enabled": True, "folder": folder}
+    (problem,) = network["check_network"](settings(worklists=asked), OF_OTHERS)
+    assert problem.startswith("orthanc:worklists:folder: ")
+    assert word in problem
+
+
+@pytest.mark.parametrize(("section", "key"), [("DicomWeb", "dicomweb"), ("Worklists", "worklists")])
+def test_null_and_a_key_contradict_each_other(network, section, key):
+    asked = {"enabled": True, "folder": "/srv/worklists", "servers": {}}
+    given = settings(config={section: None}, **{key: asked})
+    (problem,) = network["check_network"](given, OF_OTHERS)
+    assert problem.startswith(f"orthanc:config:{section}: must not be null")
+    assert network["check_network"](settings(config={section: None}), OF_OTHERS) == []
