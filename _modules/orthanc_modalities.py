@@ -60,7 +60,10 @@ def _checked(options: dict) -> bool:
 
 def _mistakes(options: dict) -> list:
     """Return what is wrong: an option's path, how much of it, and a sentence for each."""
-    known = _modalities(options)
+    known, titled = _modalities(options), {}
+    for name, (title, _, _) in known.items():
+        titled.setdefault(title, []).append(name)
+    first = {title: min(names) for title, names in titled.items()}
     closed = not any(_open_to_all(options, right) for right in RIGHTS)
     found = []
     for name, (title, host, rights) in known.items():
@@ -69,9 +72,9 @@ def _mistakes(options: dict) -> list:
         # Where addresses are not looked at, there is nothing wrong with a name.
         if asks and not _is_address(host) and _checked(options):
             found.append(([*path, "Host"], asks | {host}, _unmatched(host, asks)))
-        others = [other for other in known if other != name and known[other][0] == title]
-        if not others or min(others) < name:
+        if name != first[title] or len(titled[title]) == 1:
             continue
+        others = [other for other in titled[title] if other != name]
         shared = asks.intersection(*(known[other][2] for other in others))
         if closed:
             found.append(([*path, "AET"], frozenset(others), _only_one(name, others)))
