@@ -247,9 +247,9 @@ def echo(name, timeout=5, config=None):
     config, timeout = __salt__["orthanc_folder.chosen"](config), _number(timeout, "timeout", 60)
     web = _dicomweb(config)
     asked = {
-        "modality": ("POST", "/modalities/{}/echo", {"Timeout": timeout}),
-        "peer": ("GET", "/peers/{}/system", None),
-        "DICOMweb server": ("POST", f"{web}/servers/{{}}/get", STUDY),
+        "modality": ("POST", f"/modalities/{_quoted(name)}/echo", {"Timeout": timeout}),
+        "peer": ("GET", f"/peers/{_quoted(name)}/system", None),
+        "DICOMweb server": ("POST", f"{web}/servers/{_quoted(name)}/get", STUDY),
     }
     known = dict(zip(asked, _get(config, "/modalities", "/peers", f"{web}/servers")))
     kinds = [kind for kind in asked if str(name) in (known[kind] or [])]
@@ -260,7 +260,7 @@ def echo(name, timeout=5, config=None):
             f" {', '.join(names[:50]) or 'none'}"
         )
     method, path, data = asked[kinds[0]]
-    path, began = path.format(_quoted(name)), time.monotonic()
+    began = time.monotonic()
     code, answer = __salt__["orthanc_rest.send"](config, method, path, data, timeout + HALF)
     found = {"kind": kinds[0], "answers": code == 200}
     found["seconds"] = round(time.monotonic() - began, 3)

@@ -7,16 +7,20 @@ https://orthanc.uclouvain.be/book/users/rest.html
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
+import socket
 import ssl
-import urllib.error
-import urllib.request
+import threading
+import urllib.parse
 
 from salt.exceptions import CommandExecutionError
 
 # Orthanc's own realm, in the answer to a request without a password.
 REALM = "Orthanc Secure Area"
+# In bytes. What is longer is no answer to anything that is asked here.
+LONGEST = 1 << 27
 
 
 def answers(address, timeout=5):
@@ -30,23 +34,64 @@ def answers(address, timeout=5):
         For how many seconds to wait at most.
     """
     try:
-        with _opener().open(f"{address}/system", timeout=timeout) as response:
-            return "ApiVersion" in json.loads(response.read().decode())
-    except urllib.error.HTTPError as err:
+        code, headers, text = _exchange(f"{address}/system", "GET", {}, None, timeout)
+        if code == 200:
+            found = json.loads(text.decode())
+            return isinstance(found, dict) and "ApiVersion" in found
         # 403 comes from a filter in Lua.
-        return err.code == 403 or REALM in err.headers.get("WWW-Authenticate", "")
-    except (OSError, ValueError, http.client.HTTPException):
+        return code == 403 or REALM in headers.get("WWW-Authenticate", "")
+    except (OSError, ValueError, RecursionError, http.client.HTTPException):
         return False
 
 
-def _opener():
-    # Its own certificate is for the name by which clients know it, not for 127.0.0.1.
-    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    unverified.check_hostname = False
-    unverified.verify_mode = ssl.CERT_NONE
-    return urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unverified)
-    )
+def _exchange(url: str, method: str, headers: dict, body, timeout: float) -> tuple:
+    """
+    Send a request, and return the code, the headers and the bytes of the answer, which is there in
+    time, whoever gives it. It goes nowhere else: where another place is named, that is the answer.
+    """
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url} is no address of HTTP")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    # More than that only for who ends it: each part of an answer has as long by itself.
+    sock = socket.create_connection((parts.hostname, port), timeout)
+    sock.settimeout(timeout + 1)
+    over = threading.Event()
+    with sock.dup() as same:
+        timer = threading.Timer(timeout, _end, (same, over))
+        timer.daemon = True
+        timer.start()
+        connection = http.client.HTTPConnection(parts.hostname, port)
+        connection.sock = sock
+        try:
+            if parts.scheme == "https":
+                # Its certificate is for the name by which clients know it, not for 127.0.0.1.
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                connection.sock = context.wrap_socket(sock, server_hostname=parts.hostname)
+            target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+            connection.request(method, target, body, {**headers, "Connection": "close"})
+            with connection.getresponse() as response:
+                text = response.read(LONGEST + 1)
+        except (OSError, http.client.HTTPException):
+            if over.is_set():
+                raise TimeoutError("timed out") from None
+            raise
+        finally:
+            timer.cancel()
+            connection.close()
+    if over.is_set():
+        raise TimeoutError("timed out")
+    if len(text) > LONGEST:
+        raise OSError(f"the answer is longer than {LONGEST} bytes")
+    return response.status, response.headers, text
+
+
+def _end(sock, over) -> None:
+    over.set()
+    # It may be over by itself.
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def ask(url, method="GET", account=None, timeout=60, data=None):
@@ -72,22 +117,17 @@ def ask(url, method="GET", account=None, timeout=60, data=None):
 
     Raises CommandExecutionError if there is no answer.
     """
-    # One of the formula's own.
-    request = urllib.request.Request(url, data, method=method)  # noqa: S310
+    headers = {}
     if account:
         token = base64.b64encode(":".join(map(str, account)).encode()).decode()
-        request.add_header("Authorization", f"Basic {token}")
+        headers["Authorization"] = f"Basic {token}"
+    if data is not None:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
     try:
-        try:
-            response = _opener().open(request, timeout=timeout)
-        except urllib.error.HTTPError as err:
-            response = err
-        with response:
-            code, text = response.getcode(), response.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as err:
-        why = getattr(err, "reason", None) or err
-        raise CommandExecutionError(f"Orthanc gives no answer at {url}: {why}") from None
+        code, _, text = _exchange(url, method, headers, data, timeout)
+    except (OSError, ValueError, http.client.HTTPException) as err:
+        raise CommandExecutionError(f"Orthanc gives no answer at {url}: {err}") from None
     try:
-        return code, json.loads(text)
-    except ValueError:
+        return code, json.loads(text.decode(errors="replace"))
+    except (ValueError, RecursionError):
         return code, None

@@ -40,6 +40,9 @@ def get(config, paths, limit=LIMIT):
     ):
         if code not in (200, 404):
             raise CommandExecutionError(refusal(code, answer, f"GET {path}"))
+        # Each of Orthanc's own is one of these.
+        if code == 200 and not isinstance(answer, (dict, list)):
+            raise CommandExecutionError(f"what Orthanc answers to GET {path} makes no sense")
         found.append(answer if code == 200 else None)
     return found
 
@@ -110,15 +113,15 @@ def ask(config, method, path, data=None, timeout=LIMIT):
 
     Raises CommandExecutionError if there is no answer, or if at its port is not Orthanc.
     """
-    users = __salt__["orthanc_folder.effective"](config).get("RegisteredUsers") or {}
+    users = __salt__["orthanc_folder.effective"](config).get("RegisteredUsers")
+    users = users if isinstance(users, dict) else {}
     url, body = __salt__["orthanc_server.url"](config) + path, None
     if data is not None:
         body = json.dumps(data).encode()
     deadline, code = time.monotonic() + timeout, 0
     for account in [None, *users.items()]:
-        if account:
-            # Nobody else is told a password.
-            __salt__["orthanc_server.require_orthanc"](config)
+        # Nobody else is told a password, or believed.
+        __salt__["orthanc_server.require_orthanc"](config)
         left = max(0.01, deadline - time.monotonic())
         code, found = __salt__["orthanc_http.ask"](url, method, account, left, body)
         if code not in DENIED:

@@ -52,11 +52,26 @@ def test_where_nobody_may_it_is_said(asked):
         rest.get("/x", ["/jobs"])
 
 
-def test_nobody_but_orthanc_is_told_a_password(asked):
-    told = asked({None: 401}, strangers={4711})
+@pytest.mark.parametrize("code", [401, 200])
+def test_nobody_but_orthanc_is_told_a_password_or_believed(asked, code):
+    told = asked({None: code}, strangers={4711})
     with pytest.raises(CommandExecutionError, match="is not Orthanc, but"):
         rest.ask("/x", "GET", "/jobs")
-    assert told == [None]
+    assert told == []
+
+
+@pytest.mark.parametrize("users", [None, [], ["anna"], "anna", 5, True])
+def test_users_that_are_no_mapping_are_none(asked, users):
+    asked({None: 401}, users=users)
+    assert rest.ask("/x", "GET", "/jobs") == (401, None)
+
+
+@pytest.mark.parametrize("answer", [None, 5, "x", True])
+def test_an_answer_that_makes_no_sense_is_refused(asked, monkeypatch, answer):
+    asked({None: 200})
+    monkeypatch.setitem(rest.__salt__, "orthanc_http.ask", lambda *_: (200, answer))
+    with pytest.raises(CommandExecutionError, match="answers to GET /jobs makes no sense"):
+        rest.get("/x", ["/jobs"])
 
 
 def test_what_is_not_there_and_what_fails(asked):
