@@ -11,7 +11,7 @@ import logging
 import os
 import re
 
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,11 @@ def chosen(config=None):
 
     config
         A path; None where none is given.
+
+    Raises SaltInvocationError where the one given is not there: of nothing, all would be well.
     """
+    if config and not os.path.isdir(config):
+        raise SaltInvocationError(f"there is no folder {config}")
     return config or __salt__["orthanc_pillar.paths"]().get("config") or "/etc/orthanc"
 
 

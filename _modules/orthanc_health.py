@@ -15,7 +15,7 @@ import os
 import re
 import time
 
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # How long all of it takes at most, and what is needed before anything else can be asked. In
 # seconds. Three are given, and Salt itself needs some.
@@ -47,9 +47,12 @@ def look(config=None, who="health"):
 
     Returns what ``orthanc_verdict.judge`` returns.
 
-    Raises CommandExecutionError if it is not root who asks.
+    Raises CommandExecutionError if it is not root who asks, and SaltInvocationError if there is no
+    such folder.
     """
     __salt__["orthanc_host.require_root"]()
+    if config:
+        __salt__["orthanc_folder.chosen"](config)
     began = time.monotonic()
     ask, judge = __salt__["orthanc_inquiry.ask"], __salt__["orthanc_verdict.judge"]
     case = ask({"case": functools.partial(_case, config, who)}, FIRST).get("case", {})
@@ -74,7 +77,7 @@ def nagios(config=None):
     """
     try:
         found = look(config, "nagios")
-    except CommandExecutionError as err:
+    except (CommandExecutionError, SaltInvocationError) as err:
         found = {"verdict": "unknown", "reasons": [f"unknown: {err}"], "figures": {}}
     __context__["retcode"] = __salt__["orthanc_verdict.code"](found["verdict"])
     return __salt__["orthanc_verdict.line"](found)

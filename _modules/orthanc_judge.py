@@ -109,7 +109,7 @@ def _as_written(warnings: list, refused) -> list:
 
 def lines(case, found):
     """
-    Part of the formula. Return one line for each thing that was found.
+    Part of the formula. Return a line for each thing that was found, each line once.
 
     case
         What ``case`` returned.
@@ -119,11 +119,9 @@ def lines(case, found):
         sentence, before which comes the path of the pillar.
     """
     sentences = __salt__["orthanc_layers.sentences"]
-    return [
-        line
-        for each in found
-        for line in ([each] if isinstance(each, str) else sentences([each], case.origins))
-    ]
+    told = [[each] if isinstance(each, str) else sentences([each], case.origins) for each in found]
+    # A key of the pillar may be more than one option.
+    return list(dict.fromkeys(line for part in told for line in part))
 
 
 def _options(case: Case) -> tuple[list, list]:

@@ -373,7 +373,7 @@ def pems(name, wanted):
 def sentences(pairs, origins):
     """
     Part of the formula. Return one line for each pair of an option's path and a sentence, with the
-    path of the pillar; one line where a key of the pillar is more than one option.
+    path of the pillar.
 
     pairs
         A list of such pairs.
@@ -381,8 +381,7 @@ def sentences(pairs, origins):
     origins
         What ``options`` returned.
     """
-    lines = [f"{key_of(path, origins)}: {sentence}" for path, sentence in pairs]
-    return list(dict.fromkeys(lines))
+    return [f"{key_of(path, origins)}: {sentence}" for path, sentence in pairs]
 
 
 def key_of(path, origins):

@@ -177,9 +177,9 @@ def _problems(path: str, text: str) -> list[str]:
     if isinstance(data, dict) and "orthanc" in data:
         return []
     what = "it is empty"
-    if isinstance(data, dict):
+    if data and isinstance(data, dict):
         what = f"what stands there is {', '.join(sorted(map(str, data)))}"
-    elif data is not None:
+    elif data:
         what = "it is no mapping of keys"
     return [
         f"{path}: there is no key orthanc: at its top, below which all settings stand.",

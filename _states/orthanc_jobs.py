@@ -48,8 +48,8 @@ def present(name, timer, folder):
     try:
         if not os.path.isdir(folder):
             raise CommandExecutionError(
-                f"{timer['place']}: there is no folder {folder}; install what collects from there,"
-                " whose package brings it, or name the folder that it has"
+                f"{timer['place']}: there is no folder {folder}; install what collects from"
+                " there, such as prometheus-node-exporter, or name the folder that it has"
             )
         ret["changes"] = __salt__["orthanc_files.changes"](__salt__["orthanc_jobs.pending"](timers))
         if ret["changes"] and __opts__["test"]:

@@ -20,7 +20,7 @@ def states(orthanc):
         "function": "orthanc_health.write",
         "argument": file,
         "schedule": "minutely",
-        "place": "orthanc:monitoring",
+        "place": "orthanc:monitoring:textfile",
         # Of what is past, nobody wants to know; and it waits for nothing that hangs.
         **{"persistent": "no", "delay": "5s", "after": "", "mounts": []},
     }

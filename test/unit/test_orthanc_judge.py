@@ -89,3 +89,10 @@ def test_a_problem_is_named_by_the_pillar_path_it_comes_from(path, origin, monke
     ]
     case = orthanc_judge.case("/nonexistent", {**BARE, "layers": of}, host=False)
     assert orthanc_judge.judge(case)["problems"] == [f"{origin}: x"]
+
+
+def test_a_key_that_is_two_options_is_told_once():
+    of = [{"option": [option], "value": 0, "origin": "orthanc:x"} for option in ("a", "b")]
+    case = orthanc_judge.case("/nonexistent", {**BARE, "layers": of}, host=False)
+    found = [(["a"], "s"), (["b"], "s"), (["b"], "t"), "as it is"]
+    assert orthanc_judge.lines(case, found) == ["orthanc:x: s", "orthanc:x: t", "as it is"]

@@ -113,11 +113,6 @@ def test_a_value_keeps_where_it_comes_from(given_layers, options, keys):
     assert sentences == [f"{key}: s" for key in keys.values()]
 
 
-def test_a_key_that_is_two_options_is_told_once():
-    _, origins = layers.merge([layer(option, value=0, origin="x") for option in "ab"])
-    assert layers.sentences([(["a"], "s"), (["b"], "s"), (["b"], "t")], origins) == ["x: s", "x: t"]
-
-
 @given(st.lists(OPTIONS, max_size=3))
 def test_layers_give_what_their_options_give(given_options):
     made = [layer(name, value=value) for each in given_options for name, value in each.items()]
