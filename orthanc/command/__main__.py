@@ -39,8 +39,8 @@ orthanc:
   #   aet: ORTHANC
 """
 LOST = """\
-The Orthanc of this machine has users already ({users}),
-and no pillar of an earlier run is known. A pillar for trying out would take them away, so nothing
+The Orthanc of this machine {has},
+and no pillar of an earlier run is known. One for trying out would put an end to that, so nothing
 was done. Take the server over as it is; this writes a pillar for it, and changes nothing:
 {program} to-pillar secrets=True file=/root/orthanc.sls"""
 SERVES = """\
@@ -67,7 +67,8 @@ def main(program: str, *given: str) -> int:
     given
         The words that the program was called with.
     """
-    sys.stdout.reconfigure(errors="replace")
+    # By lines, so that what goes elsewhere stands where it belongs, in a file as well.
+    sys.stdout.reconfigure(errors="replace", line_buffering=True)
     arguments = [each for each in given if each != "--verbose"]
     verbose = len(arguments) != len(given)
     known = words.functions(places.FORMULA / "_modules")
@@ -117,7 +118,7 @@ def _do(salt: call.Salt, chosen: words.Chosen, verbose: bool) -> int:
     if chosen.what == "restore":
         return _restore(salt, chosen, verbose)
     if chosen.function:
-        _take(salt, last() or _none(salt, chosen.function))
+        _take(salt, _known(salt, chosen.function))
         return _call(salt, chosen, verbose)
     tries = chosen.what == "test" or "test=True" in chosen.arguments
     pillar = chosen.pillar or last() or _make(salt, tries)
@@ -147,9 +148,21 @@ def last() -> str:
     return pillar
 
 
-def _none(salt: call.Salt, function: str) -> str:
-    """Return the path of a pillar of nothing, for what makes one; raise Failed for all else."""
-    if function in MAKING:
+def _known(salt: call.Salt, function: str) -> str:
+    """
+    Return the path of the pillar of the last run; that of one of nothing for what makes one, where
+    there was none or it is gone. Raise Failed for all else.
+    """
+    making = function in MAKING
+    try:
+        pillar = last()
+    except call.Failed:
+        if not making:
+            raise
+        pillar = ""
+    if pillar:
+        return pillar
+    if making:
         path = pathlib.Path(salt.work, "none.sls")
         path.write_text("orthanc: {}\n", encoding="utf-8")
         return str(path)
@@ -186,10 +199,19 @@ def _write(path: pathlib.Path, text: str) -> None:
 
 def _make(salt: call.Salt, tries: bool) -> str:
     """Make a pillar for trying out: one administrator, whose password only this machine knows."""
-    found = salt.ask("orthanc.access", "/etc/orthanc").value
-    users = found.get("users") if isinstance(found, dict) else None
-    if users:
-        raise call.Failed(LOST.format(users=users, program=PROGRAM))
+    found = salt.ask("orthanc.access")
+    access = found.value if isinstance(found.value, dict) else {}
+    if found.code or not access:
+        why = told.refusal(found.errors, "orthanc.access")
+        has = f"has a configuration that cannot be read ({why})"
+    elif access["users"]:
+        has = f"has users already ({access['users']})"
+    elif access["reachable from"] == "other hosts":
+        has = "serves other hosts already, without users"
+    else:
+        has = ""
+    if has:
+        raise call.Failed(LOST.format(has=has, program=PROGRAM))
     path = pathlib.Path(salt.work, "trial.sls") if tries else places.PILLAR
     _write(path, MADE.format(formula=places.FORMULA, password=secrets.token_hex(12)))
     if tries:
@@ -206,7 +228,7 @@ def _call(salt: call.Salt, chosen: words.Chosen, verbose: bool) -> int:
         return _code(salt.show(*given))
     answer = salt.ask(*given)
     if answer.errors:
-        print(answer.errors.replace(f"Error running '{chosen.function}': ", ""), file=sys.stderr)
+        print(told.refusal(answer.errors, chosen.function), file=sys.stderr)
     if chosen.what == "status" and isinstance(answer.value, dict):
         print(
             "\n".join([answer.value["verdict"], *told.value(answer.value["reasons"] or "")]).strip()

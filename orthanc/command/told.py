@@ -6,6 +6,8 @@ import json
 import re
 
 WIDTH = 100
+# How wide a row of a table may be.
+WIDEST = 160
 REQUISITE = "One or more requisite failed"
 WARNINGS = "Warnings:"
 # What stands below an option has a name of its own.
@@ -38,7 +40,8 @@ class Run:
             if state.get("result") is False and comment.startswith(REQUISITE):
                 self.waiting.append(name)
             elif state.get("result") is False:
-                self.failed[name] = comment
+                # The warnings are told elsewhere.
+                self.failed[name] = comment.partition(f"\n{WARNINGS}\n")[0]
             if state.get("changes"):
                 self.changed[name] = state
             self.warnings += _warnings(comment, state)
@@ -98,6 +101,13 @@ def reason(errors: str) -> str:
     return found[0] if "Traceback" in errors and found else errors
 
 
+def refusal(errors: str, function: str) -> str:
+    """Return what Salt says of a call that it refuses, without its own words around it."""
+    for words in (f"Error running '{function}': ", "Passed invalid arguments: "):
+        errors = errors.replace(words, "")
+    return errors.partition("\n\nUsage:")[0].strip()
+
+
 def cut(text: str) -> str:
     """Return a text that is not longer than a line."""
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
@@ -145,10 +155,30 @@ def value(found, indent: str = "") -> list[str]:
     if isinstance(found, dict) and found:
         return [line for key, each in found.items() for line in _entry(f"{key}:", each, indent)]
     if isinstance(found, list) and found:
+        rows = _rows(found)
+        if rows:
+            return [f"{indent}{row}" for row in rows]
         return [line for each in found for line in _entry("-", each, indent)]
     words = {True: "yes", False: "no", None: "none"}
     text = "none" if found in ({}, []) else words.get(found, found) if _is_word(found) else found
     return [f"{indent}{line}" for line in str(text).splitlines() or [""]]
+
+
+def _rows(found: list) -> list[str]:
+    """Return a line for each mapping of a list, below their names; none where that is too wide."""
+    names = list(found[0]) if isinstance(found[0], dict) else []
+    if not names or any(not isinstance(each, dict) or list(each) != names for each in found):
+        return []
+    cells = [value(each[name]) for each in found for name in names]
+    if any(isinstance(each[name], (dict, list)) for each in found for name in names):
+        return []
+    texts = [*map(str, names), *("\n".join(cell) for cell in cells)]
+    widths = [max(map(len, texts[at :: len(names)])) for at in range(len(names))]
+    if "\n" in "".join(texts) or sum(widths) + 2 * len(names) > WIDEST:
+        return []
+    padded = [text.ljust(widths[at % len(names)]) for at, text in enumerate(texts)]
+    lines = range(0, len(texts), len(names))
+    return ["  ".join(padded[at : at + len(names)]).rstrip() for at in lines]
 
 
 def _is_word(found) -> bool:

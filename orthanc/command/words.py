@@ -22,6 +22,8 @@ OWN = {
     "help": "This list",
 }
 FUNCTION = re.compile(r"(orthanc[a-z_]*|state|sys)\.[a-z_]+")
+# What a run may be told besides the pillar file.
+RUN = ("test", "pillar", "exclude", "queue", "saltenv", "pillarenv", "sync_mods")
 PILLAR = re.compile(r"\.(sls|ya?ml)$")
 
 
@@ -73,6 +75,8 @@ def choose(arguments: list, known: dict) -> Chosen:
 
     Raises Wrong if it means nothing.
     """
+    # Those of salt-call stand before the function, too.
+    arguments = sorted(arguments, key=lambda each: each.startswith("--out="))
     first, rest = (arguments[0], tuple(arguments[1:])) if arguments else ("help", ())
     if first in ("-h", "--help"):
         first = "help"
@@ -103,7 +107,24 @@ def _with_pillar(what: str, rest: tuple) -> Chosen:
     if plain and not os.path.isfile(plain[0]):
         raise Wrong(f"There is no file {plain[0]}.")
     pillar = os.path.realpath(plain[0]) if plain else ""
-    return Chosen(what, "", pillar, tuple(each for each in rest if each not in plain))
+    others = tuple(each for each in rest if each not in plain)
+    return Chosen(what, "", pillar, tuple(map(_argument, others)) if what != "remove" else others)
+
+
+def _argument(given: str) -> str:
+    """
+    Return an argument of a run; raise Wrong for one that Salt would pass over without a word: with
+    ``tset=True`` it would change what was only to be tried.
+    """
+    name, equals, value = given.partition("=")
+    if given.startswith("-") and name.strip("-") != "test":
+        return given
+    if not equals or name not in RUN:
+        near = difflib.get_close_matches(name.strip("-").lower(), RUN, n=1)
+        raise Wrong(f"A run takes no {given}{f'; the nearest one is {near[0]}=' if near else ''}")
+    if name == "test" and value.capitalize() not in ("True", "False"):
+        raise Wrong(f"test must be True or False, but is {value}")
+    return f"test={value.capitalize()}" if name == "test" else given
 
 
 def help_lines(program: str, known: dict) -> list:

@@ -240,6 +240,12 @@ def test_a_pillar_for_trying_out_takes_no_users_away(served):
     lost = served.command(check=False)
     assert lost.code != 0
     assert "has users already (admin)" in lost.err
+    # Who cannot read what is there takes nothing of it away.
+    served.write("/etc/orthanc/two.json", '{"RegisteredUsers": {}}')
+    broken = served.command(check=False)
+    assert broken.code != 0
+    assert "cannot be read (RegisteredUsers is set in two files" in broken.err
+    served.run("rm /etc/orthanc/two.json")
     assert not served.path(pillar).exists()
     assert served.pid() == pid
     served.run(f"mv /root/orthanc.sls {pillar}; mv /root/pillar /var/lib/orthanc-formula")
@@ -272,6 +278,8 @@ def test_what_means_nothing_is_told_in_a_line(served):
         ("bakcup", 2, "the nearest one is backup"),
         ("'$(touch /root/hostile)'", 2, "There is no word $(touch"),
         ("errors '--config-dir=/nowhere' 'x=`touch /root/hostile`'", 1, ""),
+        ("apply tset=True", 2, "A run takes no tset=True; the nearest one is test="),
+        ("status /etc/orthnac", 1, "there is no folder /etc/orthnac"),
         ("remove --now", 1, "remove takes --keep-orthanc and --yes"),
         ("backup", 1, "there is no backup on this host; set orthanc:backup:repository"),
     ):

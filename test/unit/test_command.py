@@ -62,7 +62,9 @@ def test_the_help_names_each_word_in_a_line():
         (["--help"], "help", "", ()),
         (["apply"], "apply", "", ()),
         (["test=True"], "apply", "", ("test=True",)),
-        (["test", "-l", "debug=x"], "test", "", ("-l", "debug=x")),
+        (["test", "--log-level=debug"], "test", "", ("--log-level=debug",)),
+        (["apply", "test=true", "pillar={}"], "apply", "", ("test=True", "pillar={}")),
+        (["--out=table", "jobs", "2"], "call", "orthanc.jobs", ("2", "--out=table")),
         (["remove", "--yes"], "remove", "", ("--yes",)),
         (["status"], "status", "orthanc.health", ()),
         (["verify", "sample=5"], "call", "orthanc.verify", ("sample=5",)),
@@ -100,6 +102,10 @@ def test_a_pillar_file_is_one_wherever_it_stands(tmp_path):
         (["apply", "/a.sls", "/b.sls"], "apply takes no /b.sls"),
         (["help", "me"], "help takes no me"),
         (["--restore", "/a"], "Say of what"),
+        (["tset=True"], "A run takes no tset=True; the nearest one is test="),
+        (["apply", "--test"], "A run takes no --test; the nearest one is test="),
+        (["apply", "port=8043"], "A run takes no port=8043"),
+        (["apply", "test=ture"], "test must be True or False, but is ture"),
     ],
 )
 def test_what_means_nothing(given, said):
@@ -131,16 +137,23 @@ def test_a_run_is_told_in_a_line_for_each_change():
 def test_of_a_refused_run_only_what_counts_is_told():
     run = told.Run(
         returned(
-            orthanc_pillar=(False, REFUSED, None),
+            orthanc_pillar=(False, f"{REFUSED}\nWarnings:\n- other", None),
             orthanc_config=(False, WAITS, None),
             orthanc_serving=(False, WAITS, None),
         )
     )
     assert run.lines() == [
         "3 states: 0 changed something, 1 failed, 2 wait for what failed.",
+        *("", "To be thought of:", "  - other"),
     ]
     failures = run.failures()
     assert failures == ["orthanc-pillar:", *(f"  {line}" for line in REFUSED.splitlines())]
+
+
+def test_of_a_call_that_is_refused_only_the_reason_is_told():
+    said = "Passed invalid arguments: x() missing 1 required positional argument: 'name'."
+    assert told.refusal(f"{said}\n\nUsage:\n\n    CLI", "orthanc.x") == said.partition(": ")[2]
+    assert told.refusal("Error running 'orthanc.x': it is away", "orthanc.x") == "it is away"
 
 
 CHANGES = {
@@ -209,6 +222,10 @@ def test_what_a_function_returns_is_told_without_brackets():
         "  two",
         "  lines",
     ]
+    rows = [{"host": "b", "images": 2}, {"host": "", "images": None}]
+    assert told.value({"x": rows}) == ["x:", "  host  images", "  b     2", "        none"]
+    for others in ({"host": "c"}, {"host": [], "images": 1}, {"host": "c" * 200, "images": 1}):
+        assert "- host: b" in told.value([*rows, others])
     assert told.value(False) == ["no"]
     assert told.value(0) == ["0"]
 
