@@ -75,8 +75,9 @@ bring_salt() {
   note_packages
   rm -rf "$venv"
   python3 -m venv "$venv" || fail 'Python could not make a folder for Salt; see above.'
+  # Python compiles what is used, which is a small part of it.
   PIP_CACHE_DIR=${PIP_CACHE_DIR-$own/pip} patiently \
-    "$venv/bin/pip" install --quiet --disable-pip-version-check "$salt_versions" ||
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-compile "$salt_versions" ||
     fail 'pip could not bring Salt; see above. Nothing of Orthanc was changed. Call this again.'
   rm -rf "$own/pip"
   say "Installed $("$salt_call" --version)."
