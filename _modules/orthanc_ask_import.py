@@ -102,6 +102,6 @@ def _pillar_text(found: dict, secrets: bool, file) -> str:
         return text
     if not os.path.isabs(str(file)) or os.path.lexists(file):
         raise SaltInvocationError(f"{file} must be the path of a file that is not there yet")
-    with __salt__["orthanc_files.failing"](f"{file} cannot be written"):
+    with __salt__["orthanc_files.failing"](f"writing {file}"):
         __salt__["orthanc_files.write"](file, text, 0o600)
     return file

@@ -319,7 +319,8 @@ def _paths(case: Case) -> tuple[list, list]:
         coming=[*own, *to_come, *wanted["folders"].values(), *wanted["made"]],
         command=wanted["command"],
     )
-    return found["problems"], found["warnings"]
+    unmade = __salt__["orthanc_paths.unmade"](wanted["made"])
+    return unmade + found["problems"], found["warnings"]
 
 
 def _coming_unit(case: Case) -> list[str] | None:

@@ -59,6 +59,10 @@ databases
 folders
     A mapping from the path of the pillar to that of a folder which will be closed to all others.
 
+made
+    A mapping from the path of a folder that will be made to the name of the account that it will
+    be of.
+
 reserve
     How much of a file system is to stay free; see ``orthanc_reserve``.
 
@@ -91,10 +95,10 @@ from salt.exceptions import SaltInvocationError
 
 ONE_NAME = ("command", "version", "site", "plugin_folder", "aside")
 SET, NOT_SET = ("preflight", "allow_no_users"), ("installed", "without_backup")
-SOME_NAMES = ("sections", "packages", "plugins", "databases", "made")
+SOME_NAMES = ("sections", "packages", "plugins", "databases")
 # What a configuration may hold, and the value of what it lacks.
 CONFIGURATION = {
-    **{name: {} for name in ("texts", "certificates", "pems", "folders", "reserve")},
+    **{name: {} for name in ("texts", "certificates", "pems", "folders", "made", "reserve")},
     **dict.fromkeys(SOME_NAMES, ()),
     **dict.fromkeys((*ONE_NAME, "remote_access", "hardening")),
     **{**dict.fromkeys(SET, True), **dict.fromkeys(NOT_SET, False)},
@@ -115,7 +119,11 @@ SHAPE = {
         "option_files": {"each": NAMES},
         "texts": {"each": {"type": "string", "wanted": "a text", **EMPTY}},
         "pems": {"each": {"each": ANYTHING, **EMPTY}},
-        **{"certificates": {"each": {"each": "name"}}, "folders": {"each": "name"}},
+        **{
+            "certificates": {"each": {"each": "name"}},
+            "folders": {"each": "name"},
+            "made": {"each": "name"},
+        },
         "reserve": {"each": {"wanted": "a whole number", "type": "integer"}},
         "hardening": {"each": ANYTHING},
         **dict.fromkeys(SOME_NAMES, NAMES),

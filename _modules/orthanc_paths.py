@@ -128,6 +128,32 @@ FLAGS = ("-f", "-d", "-r", "-w", "-x")
 OF_OTHERS = re.compile(r"/(\w+|(home|var|etc)/[^/]+|usr(/.*)?|root/.*)?")
 
 
+def unmade(made):
+    """
+    Part of the formula. Return why folders cannot be made for others, a list of sentences.
+
+    made
+        A mapping from the path of each to the name of the account that it will be of.
+    """
+    found = []
+    for folder, writer in made.items():
+        if __salt__["orthanc_host.account"](writer) is None:
+            found.append(
+                f"orthanc:worklists:writer: this host has no account {writer}; make it first, as by"
+                f" `useradd --system {writer}`, or take the key out: then root writes there"
+            )
+        if os.path.islink(folder):
+            found.append(
+                f"orthanc:worklists:folder: {folder} is a link; write where it leads to,"
+                f" {os.path.realpath(folder)}"
+            )
+        elif os.path.lexists(folder) and not os.path.isdir(folder):
+            found.append(
+                f"orthanc:worklists:folder: {folder} is no folder; move it away, or choose another"
+            )
+    return found
+
+
 def found(options, pattern):
     """
     Part of the formula. Return the values of options at a path, as a list of pairs: the path as a

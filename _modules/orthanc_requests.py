@@ -34,7 +34,8 @@ def folder(options):
         A mapping from option name to value.
     """
     own = __salt__["orthanc_files.own"](SCRIPT)
-    for path in options.get("LuaScripts") or ():
+    scripts = options.get("LuaScripts")
+    for path in scripts if isinstance(scripts, list) else ():
         if os.path.basename(str(path)) == own:
             found = FOLDER.search(__salt__["orthanc_files.read_if_there"](path) or "")
             # As the formula escapes a text for Lua.

@@ -55,6 +55,7 @@ def access(config):
     options = __salt__["orthanc_folder.effective"](config)
     address, remote = url(config), options.get("RemoteAccessAllowed", False)
     certificate = options.get("SslCertificate") if options.get("SslEnabled") else None
+    users = options.get("RegisteredUsers")
     site = __salt__["orthanc_nginx.found"]()
     if site:
         remote, certificate = site["open"], site["certificate"]
@@ -67,7 +68,7 @@ def access(config):
     return {
         "url": address,
         "reachable from": "other hosts" if remote else "this host only",
-        "users": ", ".join(sorted(options.get("RegisteredUsers", {}))),
+        "users": ", ".join(sorted(users)) if isinstance(users, dict) else "",
         "dicom": dicom if options.get("DicomServerEnabled", True) else "off",
     }
 

@@ -7,6 +7,7 @@ language of ``orthanc_shapes``, kinds for ``pillar.py``; and what options become
 from __future__ import annotations
 
 import posixpath
+import re
 
 # What those may do whom Orthanc does not know, by the words of the pillar. Orthanc's own default is
 # the one of ``defaults.yaml``.
@@ -19,6 +20,8 @@ UNKNOWN = {
     "get": "DicomAlwaysAllowGet",
     "move": "DicomAlwaysAllowMove",
 }
+# What the system is made of: whoever may write there may become root.
+SYSTEM = re.compile(r"/(bin|boot|etc|lib(32|64|x32)?|root|sbin|usr)/.*")
 KINDS = {
     "dicom": {
         "keys": {
@@ -95,6 +98,12 @@ def check_network(settings: dict, of_others) -> list[str]:
                 " Orthanc may enter; choose another folder"
             )
             break
+    else:
+        if SYSTEM.fullmatch(folder):
+            problems.append(
+                f"{where}: {folder} is in a folder of the system, where others must not write;"
+                " choose another one, such as /var/lib/orthanc-worklists"
+            )
     return problems
 
 
@@ -139,9 +148,10 @@ def worklists(asked: dict) -> list[tuple]:
     ]
 
 
-def made(settings: dict) -> list[str]:
-    """Return the folders besides Orthanc's own that the formula makes."""
-    return [settings["worklists"]["folder"]] * settings["worklists"]["enabled"]
+def made(settings: dict) -> dict:
+    """Return the folders besides Orthanc's own that the formula makes, and whose they are."""
+    asked = settings["worklists"]
+    return {asked["folder"]: asked.get("writer", "root")} if asked["enabled"] else {}
 
 
 def moved(settings: dict) -> dict:

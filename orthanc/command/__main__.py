@@ -138,7 +138,10 @@ def last() -> str:
 
     Raises Failed if it is gone.
     """
-    text = places.LAST.read_text(encoding="utf-8") if places.LAST.exists() else ""
+    text = ""
+    if places.LAST.exists():
+        # After a crash, anything may stand there.
+        text = places.LAST.read_text(encoding="utf-8", errors="replace").replace("\0", "?")
     pillar = text.strip() or (str(places.PILLAR) if places.PILLAR.exists() else "")
     if pillar and not os.path.isfile(pillar):
         raise call.Failed(

@@ -97,6 +97,7 @@ def _line(name: str, state: dict) -> str:
 
 def reason(errors: str) -> str:
     """Return what a program says of its failure: of a traceback, what it is about."""
+    errors = re.sub(r"(?s)Passed invalid arguments: (.*?)\.?\s*\n\nUsage:.*", r"\1.", errors)
     found = re.findall(r"(?m)^[\w.]*(?:Error|Exception): .*", errors)
     return found[0] if "Traceback" in errors and found else errors
 

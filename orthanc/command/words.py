@@ -106,6 +106,9 @@ def _with_pillar(what: str, rest: tuple) -> Chosen:
         raise Wrong(f"{what} takes no {plain[-1]}")
     if plain and not os.path.isfile(plain[0]):
         raise Wrong(f"There is no file {plain[0]}.")
+    # It is noted in a line, and Salt takes no other one.
+    if plain and not os.path.realpath(plain[0]).isprintable():
+        raise Wrong("The path of the pillar must be of characters that can be printed: rename it.")
     pillar = os.path.realpath(plain[0]) if plain else ""
     others = tuple(each for each in rest if each not in plain)
     return Chosen(what, "", pillar, tuple(map(_argument, others)) if what != "remove" else others)

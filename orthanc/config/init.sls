@@ -71,7 +71,8 @@ def worklists(asked, system):
             {"group": system["group"]},
             {"dir_mode": "2770"},
             {"makedirs": True},
-            {"require": [{"file": "orthanc-access"}]},
+            # That says what is wrong with account and folder.
+            {"require": [{"orthanc_conf": "orthanc-config"}]},
         ]
     }
 

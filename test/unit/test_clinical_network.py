@@ -32,7 +32,7 @@ def options(network, **given):
 
 def test_what_nobody_asks_for_is_not_written(network):
     assert options(network) == {}
-    assert network["made"](settings()) == []
+    assert network["made"](settings()) == {}
 
 
 @pytest.mark.parametrize("unknown", [[], ["echo"], ["echo", "store", "move", "find_worklist"]])
@@ -72,7 +72,9 @@ def test_a_section_that_is_no_mapping_is_left_for_the_judge(network, section):
 
 def test_the_folder_of_worklists_is_made(network):
     asked = {"enabled": True, "folder": "/srv/worklists"}
-    assert network["made"](settings(worklists=asked)) == ["/srv/worklists"]
+    assert network["made"](settings(worklists=asked)) == {"/srv/worklists": "root"}
+    known = network["made"](settings(worklists={**asked, "writer": "ris"}))
+    assert known == {"/srv/worklists": "ris"}
     assert options(network, worklists=asked)[("Worklists", "Database")] == "/srv/worklists"
 
 
@@ -83,6 +85,11 @@ def test_the_folder_of_worklists_is_made(network):
         ("/var/lib/orthanc/worklists", "orthanc:paths:home"),
         ("/etc/orthanc", "orthanc:paths:config"),
         ("/srv/images/../images/x", "orthanc:paths:storage"),
+        *(
+            (f"{path}/x", "of the system")
+            for path in ("/etc/cron.d", "/usr/lib", "/root", "/lib64")
+        ),
+        ("/home/../etc/cron.d", "of the system"),
     ],
 )
 def test_a_folder_that_cannot_be_shared_is_refused(network, folder, word):

@@ -2,7 +2,9 @@
 packages go.
 """
 
+import importlib.util
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -19,6 +21,9 @@ import removal  # noqa: E402
 import told  # noqa: E402
 import words  # noqa: E402
 
+SPEC = importlib.util.spec_from_file_location("command", FORMULA / "orthanc/command/__main__.py")
+command = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(command)
 KNOWN = words.functions(FORMULA / "_modules")
 REFUSED = "The pillar is refused; nothing was changed.\n- orthanc:prot: unknown key"
 WAITS = "One or more requisite failed: orthanc.validation.orthanc-pillar"
@@ -272,6 +277,9 @@ def test_of_a_traceback_only_its_end_is_told():
     assert (
         told.reason(f"x\n{traceback}more\nTypeError: later") == "OSError: [Errno 28] No space left"
     )
+    # As salt-call has it for an argument that is refused.
+    refused = "Passed invalid arguments: x.sls must be new: a\nb.\n\nUsage:"
+    assert told.reason(refused) == "x.sls must be new: a\nb."
     assert told.reason("there is no backup: an Error: of its own") == (
         "there is no backup: an Error: of its own"
     )
@@ -287,3 +295,20 @@ def test_json_that_is_none_is_no_answer(tmp_path):
     new.mkdir()
     program.write_text(f"#!/bin/sh\necho '{json.dumps({'local': {'a': 1}})}'\n")
     assert call.Salt(str(program), str(new), "/root").ask("orthanc.access") == ({"a": 1}, 0, "")
+
+
+@pytest.mark.parametrize("name", [b"a\nb.sls", b"\xff.sls", b"\x1b[2J.sls"])
+def test_a_pillar_whose_name_cannot_be_noted_is_refused(tmp_path, name):
+    path = os.fsdecode(os.path.join(os.fsencode(tmp_path), name))
+    pathlib.Path(path).touch()
+    for given in ([path], ["apply", path], ["test", path]):
+        with pytest.raises(words.Wrong, match="characters that can be printed"):
+            words.choose(given, {})
+
+
+@pytest.mark.parametrize("noted", [b"\xff\xfe", b"\0\0\0", b"/gone.sls\n"])
+def test_a_note_that_is_broken_names_no_pillar(tmp_path, monkeypatch, noted):
+    (tmp_path / "pillar").write_bytes(noted)
+    monkeypatch.setattr(places, "LAST", tmp_path / "pillar")
+    with pytest.raises(call.Failed, match=r"is gone\. Bring it back, or name another"):
+        command.last()

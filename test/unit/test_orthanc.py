@@ -3,6 +3,9 @@
 import os
 
 import orthanc_log
+import orthanc_requests
+import orthanc_server
+import pytest
 
 
 def test_a_log_that_is_rotated_between_two_looks(tmp_path):
@@ -13,3 +16,12 @@ def test_a_log_that_is_rotated_between_two_looks(tmp_path):
     seen = [str(path) for path in tmp_path.iterdir()] + [str(tmp_path / "Orthanc.log.gone")]
     assert orthanc_log._newest(seen) == ["line Orthanc.log.2"]
     assert orthanc_log._newest([]) == []
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", True, []])
+def test_options_of_a_wrong_kind_are_none(monkeypatch, value):
+    options = {"RegisteredUsers": value, "LuaScripts": value}
+    monkeypatch.setitem(orthanc_server.__salt__, "orthanc_folder.effective", lambda _: options)
+    monkeypatch.setitem(orthanc_server.__salt__, "orthanc_nginx.found", dict)
+    assert orthanc_server.access("/x")["users"] == ""
+    assert orthanc_requests.folder(options) is None

@@ -3,6 +3,7 @@
 import copy
 
 import orthanc_judge
+import orthanc_paths
 import orthanc_tables
 import pytest
 from hypothesis import given
@@ -36,6 +37,29 @@ def test_a_name_that_is_no_text_is_an_unknown_option(name, value):
     case = orthanc_judge.case("/nonexistent", {**BARE, "layers": of}, host=False)
     (problem,) = orthanc_judge.judge(case)["problems"]
     assert problem.startswith(f"orthanc:config:{name}: unknown option")
+
+
+@pytest.mark.parametrize(
+    ("writer", "name", "words"),
+    [
+        ("root", "new", []),
+        ("root", "folder", []),
+        ("root", "link", ["folder: {0}/link is a link; write where it leads to, {0}/folder"]),
+        ("root", "gone", ["folder: {0}/gone is a link; write where it leads to, {0}/nowhere"]),
+        ("root", "file", ["folder: {0}/file is no folder"]),
+        ("no-such-account", "new", ["writer: this host has no account no-such-account; make it"]),
+        ("no-such-account", "file", ["writer: this host has no", "folder: {0}/file is no folder"]),
+    ],
+)
+def test_a_folder_that_cannot_be_made_for_others_is_named(tmp_path, writer, name, words):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    found = orthanc_paths.unmade({str(tmp_path / name): writer})
+    assert len(found) == len(words)
+    for sentence, word in zip(found, words):
+        assert sentence.startswith(f"orthanc:worklists:{word.format(tmp_path)}")
 
 
 @pytest.mark.parametrize(
