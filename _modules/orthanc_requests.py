@@ -24,6 +24,8 @@ STUDY = re.compile(r"/studies/([0-9a-f]{8}(?:-[0-9a-f]{8}){4}|[0-9]+(?:\.[0-9]+)
 HIDDEN = re.compile(r"\\x(20|5c)")
 # How much is read at one time, from the end of a file. In bytes.
 BLOCK = 1 << 16
+# No line of the script's is that long.
+LONGEST = 1 << 16
 
 
 def folder(options):
@@ -103,4 +105,6 @@ def _from_its_end(path: str):
             rest, *lines = (file.read(size) + rest).split(b"\n")
             for line in reversed(lines):
                 yield line.decode(errors="replace")
+            # It may be the hole that a crash has left.
+            rest = rest[-LONGEST:]
         yield rest.decode(errors="replace")

@@ -205,6 +205,14 @@ def test_the_last_ones_are_read_from_several_files(tmp_path, monkeypatch):
     assert last(1000, account="c") == []
 
 
+def test_a_hole_in_a_file_is_not_gathered(tmp_path):
+    line = "2026-01-02T03:04:05Z 127.0.0.1 anna GET /studies allowed"
+    hole, path = "\0" * (8 << 20), tmp_path / "access-2026-01-02.log"
+    path.write_text(f"{line}\n{hole}{line}\n{line}\n")
+    assert max(map(len, requests._from_its_end(str(path)))) <= requests.LONGEST + requests.BLOCK
+    assert len(requests.last(str(tmp_path), 9, {})) == 2
+
+
 def test_a_line_that_is_torn_is_none(tmp_path):
     whole = line(1, path="/dicom-web/studies/1.2.840.1/series")
     (tmp_path / "access-2027-01-15.log").write_bytes(
