@@ -123,6 +123,8 @@ PROGRAM
   mv "$program.new" "$program"
 }
 
+# What it says of itself stands above, and needs nothing to be brought.
+case ${1-} in -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;; esac
 [ "$(id -u)" = 0 ] || fail "This needs root: sudo bash $0 $*"
 umask 022
 mkdir -p "$own" "$run" "$state"

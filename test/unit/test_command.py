@@ -312,3 +312,11 @@ def test_a_note_that_is_broken_names_no_pillar(tmp_path, monkeypatch, noted):
     monkeypatch.setattr(places, "LAST", tmp_path / "pillar")
     with pytest.raises(call.Failed, match=r"is gone\. Bring it back, or name another"):
         command.last()
+
+
+def test_help_of_the_first_command_brings_nothing():
+    words = ["bash", str(FORMULA / "orthanc/masterless.sh"), "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env={"PATH": "/bin"})
+    assert done.stdout.startswith("Makes this machine an Orthanc server")
+    assert "[PILLAR FILE]" in done.stdout
+    assert "pipefail" not in done.stdout
