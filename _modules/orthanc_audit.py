@@ -25,6 +25,10 @@ MATTERS = {
 }
 # The line of the pillar for one of them that has a setting of its own, and no opposite.
 LINES = {
+    **{
+        f"DicomAlwaysAllow{right}": "dicom:unknown: []"
+        for right in ("Echo", "Store", "Find", "FindWorklist", "Get", "Move")
+    },
     **dict.fromkeys(("LimitFindResults", "LimitFindInstances"), "limit_find: 100"),
     "DeidentifyLogs": "deidentify_logs: true",
     "DicomCheckModalityHost": "dicom:check_modality_host: true",

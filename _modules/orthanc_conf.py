@@ -51,7 +51,7 @@ def effective(name=None):
     """
     if name is None:
         server = __salt__["orthanc_tables.get"]("SERVER")
-        name = __salt__["orthanc_folder.in_use"]("/etc/orthanc", server)
+        name = __salt__["orthanc_folder.in_use"](__salt__["orthanc_folder.chosen"](), server)
     options = __salt__["orthanc_folder.effective"](name)
     return {o: __salt__["orthanc_options.redact"](o, value) for o, value in options.items()}
 

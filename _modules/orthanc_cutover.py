@@ -197,10 +197,10 @@ def _make(case, folder: str, options: dict) -> None:
     """Let Orthanc make an empty index: start it once, where nobody reaches it."""
     own = {"StorageDirectory": folder, "IndexDirectory": folder, **options}
     given = __salt__["orthanc_postgresql.environment"](case.account["user"])
+    words = __salt__["orthanc_scratch.starter"](case.wanted["command"], case.account)
+    running = __salt__["orthanc_scratch.running"]
     try:
-        with __salt__["orthanc_scratch.running"](
-            *(folder, own, case.wanted["command"], case.account), environment=given, gently=True
-        ):
+        with running(folder, own, case.account["group"], words, given, gently=True):
             pass
     except CommandExecutionError as err:
         raise CommandExecutionError(f"Orthanc does not make an empty index: {err}") from None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
-import functools
 import logging
 import os
 import random
@@ -256,19 +255,19 @@ def _serve(restored: dict, job: dict, images: list) -> int:
         __salt__["orthanc_postgresql.parameters_of"](restored["PostgreSQL"])
     )
     is_apart = own and _leave_the_network()
-    account = __salt__["orthanc_backup_job.account"](job)
-    given = (_aside(job), restored, job["command"], account)
-    with __salt__["orthanc_scratch.running"](*given, words=_words(job, is_apart)) as ask:
+    given = (_aside(job), restored, job["group"], _words(job, is_apart))
+    with __salt__["orthanc_scratch.running"](*given) as ask:
         return sum(_is_sound(image, ask) for image in asked)
 
 
 def _words(job: dict, is_apart: bool):
     """Return what makes the words that start Orthanc as its unit does, where systemd can."""
+    account = __salt__["orthanc_backup_job.account"](job)
     service = __salt__["orthanc_tables.get"]("SERVER")
     apart = [("NetworkNamespacePath", f"/proc/{os.getpid()}/ns/net")] if is_apart else []
-    command = __salt__["orthanc_hardening.of_unit"](service, job["user"], job["group"], apart)
-    unit = functools.partial(__salt__["orthanc_scratch.unit"], command, "orthanc-drill-server")
-    return unit if command else None
+    command = __salt__["orthanc_hardening.of_unit"](service, **account, more=apart)
+    name = "orthanc-drill-server"
+    return __salt__["orthanc_scratch.starter"](job["command"], account, command, name)
 
 
 def _leave_the_network() -> bool:

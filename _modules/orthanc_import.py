@@ -36,6 +36,7 @@ DEFAULT_USER = "orthanc"
 SWITCHED_OFF = ("EnableIndex", "EnableStorage")
 ROLE = "admin"
 NO_UTF_8 = re.compile("[\ud800-\udfff]")
+MISSING = object()
 
 
 class Server(NamedTuple):
@@ -191,9 +192,6 @@ def _take_out(options: dict, path: list) -> bool:
     for name in path[:-1]:
         value = value.get(name) if isinstance(value, dict) else None
     return isinstance(value, dict) and value.pop(path[-1], MISSING) is not MISSING
-
-
-MISSING = object()
 
 
 def _settings(server: Server, unset: dict) -> dict:

@@ -21,15 +21,21 @@ SETTINGS = {
     "AuthenticationEnabled": "users",
     "RegisteredUsers": "users",
     "DeidentifyLogsDicomVersion": "deidentify_logs",
+    **{
+        f"DicomAlwaysAllow{right}": "dicom:unknown"
+        for right in ("Echo", "Store", "Find", "FindWorklist", "Get", "Move")
+    },
     "DicomTlsEnabled": "dicom:tls:enabled",
     "DicomTlsCertificate": "dicom:tls:certificate",
     "DicomTlsPrivateKey": "dicom:tls:key",
     "DicomTlsTrustedCertificates": "dicom:tls:trusted_certificates",
     "DicomTlsRemoteCertificateRequired": "dicom:tls:require_certificate",
+    "DicomWeb": "dicomweb",
     "HttpsCACertificates": "ca_source",
     "PostgreSQL": "postgresql",
     "SslCertificate": "https:certificate",
     "SslEnabled": "https:enabled",
+    "Worklists": "worklists",
 }
 
 

@@ -10,7 +10,6 @@ For a database there is the number of its schema's revision.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 
@@ -57,17 +56,17 @@ def serve(folder, command, user, group, tree=None):
     Raises CommandExecutionError with Orthanc's own words if it does not start, or does not take,
     give, or delete an image.
     """
-    account = {"user": user, "group": group}
     if not os.path.isdir(folder):
         os.makedirs(folder, 0o700)
         os.chown(folder, __salt__["orthanc_host.account"](user).pw_uid, -1)
     options = {"StorageDirectory": folder, "IndexDirectory": folder, "Plugins": []}
     more = [("ReadWritePaths", folder), *([("ExtensionDirectories", tree)] if tree else [])]
     service = __salt__["orthanc_tables.get"]("SERVER")
-    words = __salt__["orthanc_hardening.of_unit"](service, user, group, more)
-    unit = functools.partial(__salt__["orthanc_scratch.unit"], words, "orthanc-rehearsal")
-    given = (folder, options, command, account)
-    with __salt__["orthanc_scratch.running"](*given, words=unit if words else None) as ask:
+    restricted = __salt__["orthanc_hardening.of_unit"](service, user, group, more)
+    words = __salt__["orthanc_scratch.starter"](
+        *(command, {"user": user, "group": group}, restricted, "orthanc-rehearsal")
+    )
+    with __salt__["orthanc_scratch.running"](folder, options, group, words) as ask:
         _use(ask)
     return _schema(os.path.join(folder, "index"))
 

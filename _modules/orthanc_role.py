@@ -216,16 +216,13 @@ def _of_database(found: dict) -> list[str]:
     if not database:
         return []
     if "uri" in database:
-        gone = [
-            key for key in ("host", "database", "user", "password", "verify") if key in database
-        ]
-        why = "or_psql_uri says it"
+        useless, why = IN_URI, "or_psql_uri says it"
     elif str(database.get("host", "")) in HERE:
-        gone = [key for key in REMOTE_ONLY if key in database]
+        useless = REMOTE_ONLY
         why = "is only for a database on another host, which or_psql_domain would name"
     else:
         return []
-    gone = [key for key in gone if key in database]
+    gone = [key for key in useless if key in database]
     for key in gone:
         del database[key]
     names = [name for name, key in KEYS.items() if key in [f"postgresql:{one}" for one in gone]]

@@ -43,7 +43,7 @@ exit $?
 
 
 @contextlib.contextmanager
-def running(folder, options, program, account, **more):
+def running(folder, options, group, words, environment=None, gently=False):
     """
     Part of the formula. Let an Orthanc run as long as the block lasts, which gets a function that
     asks it: from method, path and data, which may be left out, to the code of the answer and what
@@ -55,16 +55,17 @@ def running(folder, options, program, account, **more):
     options
         A mapping from option name to value, besides those that close it.
 
-    program
-        The path of Orthanc's program.
+    group
+        The name of Orthanc's group.
 
-    account
-        A mapping with the names of Orthanc's ``user`` and ``group``.
+    words
+        What ``starter`` returned.
 
-    more
-        ``words``, a function that makes those which start it of program and configuration, None for
-        those of its account; its ``environment``; and ``gently``, whether it ends as a service
-        does, with all on the disk.
+    environment
+        Its variables, a mapping; None for those of this process.
+
+    gently
+        Whether it ends as a service does, with all on the disk.
 
     Raises CommandExecutionError with Orthanc's own words if it does not start, or where what the
     block does with it fails.
@@ -75,10 +76,9 @@ def running(folder, options, program, account, **more):
     password = secrets.token_urlsafe()
     own = {**options, **CLOSED, "HttpPort": port, "RegisteredUsers": {USER: password}}
     config, output = (os.path.join(folder, name) for name in ("orthanc.json", "log"))
-    gid = __salt__["orthanc_host.gid"](account["group"])
+    gid = __salt__["orthanc_host.gid"](group)
     __salt__["orthanc_files.write"](config, __salt__["orthanc_json.dump"](own), 0o640, gid)
-    make = more.get("words") or functools.partial(_alone, account)
-    words = make(program, config)
+    words = words(config)
 
     def ask(method, path, data=None):
         given = None if data is None else json.dumps(data).encode()
@@ -92,7 +92,7 @@ def running(folder, options, program, account, **more):
             stdout=file,
             stderr=file,
             cwd="/",
-            env=more.get("environment"),
+            env=environment,
         ) as process:
             try:
                 with contextlib.suppress(BrokenPipeError):
@@ -100,7 +100,7 @@ def running(folder, options, program, account, **more):
                     process.stdin.flush()
                 _wait(process, output)
                 yield ask
-                if more.get("gently"):
+                if gently:
                     process.terminate()
                     process.wait(PATIENCE)
             finally:
@@ -112,10 +112,26 @@ def running(folder, options, program, account, **more):
         os.unlink(config)  # it has passwords in it
 
 
-def _alone(account: dict, program: str, config: str) -> list:
-    """Return the words that start Orthanc as its account."""
+def starter(program, account, command=(), name=""):
+    """
+    Part of the formula. Return a function that makes the words which start Orthanc of the path of
+    its configuration.
+
+    program
+        The path of Orthanc.
+
+    account
+        A mapping with the names of its ``user`` and ``group``.
+
+    command, name
+        For a unit of systemd, see ``unit``; without a command it is started as the account, and
+        nothing else.
+    """
+    if command:
+        return functools.partial(unit, command, name, program)
     switch = __salt__["orthanc_host.as_account"](**account)
-    return [*switch[:-1], "--pdeathsig", "KILL", "--", program, config]
+    alone = [*switch[:-1], "--pdeathsig", "KILL", "--", program]
+    return lambda config: [*alone, config]
 
 
 def unit(command, name, program, config):

@@ -16,7 +16,7 @@ from salt.exceptions import CommandExecutionError
 
 # How long all of it takes at most, in seconds. Three are given, and Salt itself needs some.
 LIMIT, FIRST = 1.5, 1
-CONFIG, LOG = "/etc/orthanc", "/var/log/orthanc"
+LOG = "/var/log/orthanc"
 CHANGELOG = "/usr/share/doc/{0}/changelog.Debian.gz"
 CVE = re.compile(r"CVE-\d{4}-\d+")
 FILTER = "IncomingHttpRequestFilter"
@@ -57,7 +57,8 @@ def _server() -> str:
 
 def _site(config) -> dict:
     """Return what the configuration makes of the server, with the site in front of it."""
-    config = config or __salt__["orthanc_folder.in_use"](CONFIG, _server())
+    chosen = __salt__["orthanc_folder.chosen"](config)
+    config = config or __salt__["orthanc_folder.in_use"](chosen, _server())
     package = (__salt__["orthanc_packages.held"](_server()) or {}).get("version")
     said, version = __salt__["orthanc_folder.effective"](config), _version(package)
     options = __salt__["orthanc_differences.in_force"](said, config, {"version": version})

@@ -387,8 +387,9 @@ def _install(server: str, found: dict) -> None:
 
 def _after_failure(name: str, server: str) -> str:
     """Let the packages come back that were there before, and say how that went."""
-    old = pending()["old"]
-    if not pending()["back"]:
+    note = pending()
+    old = note["old"]
+    if not note["back"]:
         return f"There is no way back to {old}."
     try:
         back(server)

@@ -86,24 +86,26 @@ def check_network(settings: dict, of_others) -> list[str]:
         if settings[key]["enabled"] and settings["config"].get(section, {}) is None
     ]
     folder, where = posixpath.normpath(asked["folder"]), "orthanc:worklists:folder"
+    closed = [
+        name
+        for name in ("config", "home", "storage", "index", "log")
+        if paths[name] and f"{folder}/".startswith(f"{paths[name]}/")
+    ]
     if of_others.fullmatch(folder):
         problems.append(
             f"{where}: {folder} is for others too, and would be closed to them; choose a folder"
             f" below it, such as {folder.rstrip('/')}/worklists"
         )
-    for name in ("config", "home", "storage", "index", "log"):
-        if paths[name] and f"{folder}/".startswith(f"{paths[name]}/"):
-            problems.append(
-                f"{where}: must not be in {paths[name]} (orthanc:paths:{name}), which nobody but"
-                " Orthanc may enter; choose another folder"
-            )
-            break
-    else:
-        if SYSTEM.fullmatch(folder):
-            problems.append(
-                f"{where}: {folder} is in a folder of the system, where others must not write;"
-                " choose another one, such as /var/lib/orthanc-worklists"
-            )
+    if closed:
+        problems.append(
+            f"{where}: must not be in {paths[closed[0]]} (orthanc:paths:{closed[0]}), which nobody"
+            " but Orthanc may enter; choose another folder"
+        )
+    elif SYSTEM.fullmatch(folder):
+        problems.append(
+            f"{where}: {folder} is in a folder of the system, where others must not write; choose"
+            " another one, such as /var/lib/orthanc-worklists"
+        )
     return problems
 
 

@@ -139,22 +139,26 @@ def remove(salt: call.Salt, chosen, pillar: str) -> None:
     _ask(chosen.arguments)
     if clean:
         print("\nTaking away what the formula did.", flush=True)
-        answer = salt.ask("state.apply", "orthanc.clean")
-        run = told.Run(answer.value) if isinstance(answer.value, dict) else None
-        if run is None or run.failed:
-            lines = run.failures() if run else [answer.errors or str(answer.value)]
-            raise call.Failed("\n".join([*lines, "", "Nothing else was removed. Call it again."]))
+        _clean(salt, "Nothing else was removed. Call it again.")
     _finish(names, paths, units[0], keep)
+
+
+def _clean(salt: call.Salt, otherwise: str, *words: str) -> tuple:
+    """Let the formula take away what it did; return what its states have returned, as Salt and as
+    told. Where one failed, raise Failed with what to know then.
+    """
+    answer = salt.ask("state.apply", "orthanc.clean", *words)
+    run = told.Run(answer.value) if isinstance(answer.value, dict) else None
+    if run is None or run.failed:
+        lines = run.failures() if run else [answer.errors or str(answer.value)]
+        raise call.Failed("\n".join([*lines, "", otherwise]))
+    return answer.value, run
 
 
 def _tried(salt: call.Salt) -> tuple:
     """Return what the formula would take away, and what it leaves, as lines."""
-    answer = salt.ask("state.apply", "orthanc.clean", "test=True")
-    run = told.Run(answer.value) if isinstance(answer.value, dict) else None
-    if run is None or run.failed:
-        lines = run.failures() if run else [answer.errors or str(answer.value)]
-        raise call.Failed("\n".join([*lines, "", "Nothing was removed."]))
-    config = next(tag.split("_|-")[2] for tag in answer.value if "_|-orthanc-config_|-" in tag)
+    returned, run = _clean(salt, "Nothing was removed.", "test=True")
+    config = next(tag.split("_|-")[2] for tag in returned if "_|-orthanc-config_|-" in tag)
     options = salt.ask("orthanc_folder.located", config).value
     return run.changes() or ["  nothing of Orthanc's is left"], _images(options)
 
