@@ -16,10 +16,10 @@ REPOSITORY = "/srv/backup/orthanc"
 FOLDER = "/etc/orthanc-backup"
 STORAGE = {"leap": "/var/lib/orthanc/OrthancStorage"}
 UNIT = "orthanc-backup"
-# In the place of cp: too slow for a server to stand still meanwhile.
 REST_PASSWORD = "Geheim-1234-of-REST"
 # What shells, restic and systemd have words of their own for.
 ODD = "/srv/a b/100% [é]* $HOME;x"
+# In the place of cp: too slow for a server to stand still meanwhile.
 SLOW = "#!/bin/sh\nsleep 60\n"
 # What systemd keeps from an Orthanc, which is known by its number or by what it was called with.
 RESTRICTIONS = """
