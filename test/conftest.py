@@ -45,7 +45,9 @@ def pytest_sessionfinish(session, exitstatus):
     config = session.config
     selected = config.getoption("keyword") or config.getoption("markexpr")
     whole = HERE / "host" in [pathlib.Path(arg).resolve() for arg in config.args]
-    if hasattr(config, "workerinput") or exitstatus or selected or not whole:
+    if config.option.collectonly or hasattr(config, "workerinput") or exitstatus:
+        return
+    if selected or not whole:
         return
     if not PROVEN and not os.environ.get("CI"):
         # All was skipped: this machine cannot boot hosts.
