@@ -371,6 +371,7 @@ def _compared(case) -> tuple[dict, dict, dict]:
     owned = __salt__["orthanc_layers.place"](wanted, options)
     to_go = __salt__["orthanc_folder.said_again"](name, owned, options)
     texts = {**texts, **__salt__["orthanc_layers.pems"](name, wanted), **dict.fromkeys(to_go)}
+    texts.update(__salt__["orthanc_scripts.texts"](name, wanted))
     compare = __salt__["orthanc_differences.compare"]
     return (texts, *compare(name, wanted, options, texts, case.here))
 
@@ -402,7 +403,7 @@ def _try(case, texts: dict, lacking: list, start: bool) -> list[str]:
     found = __salt__["orthanc_preflight.tried"](case.name, case.wanted, options, texts, start)
     errors = __salt__["orthanc_judge.lines"](case, found["problems"])
     overridden = __salt__["orthanc_judge.lines"](case, found["overridden"])
-    if _same_scripts(case):
+    if _same_scripts(case, texts):
         # So it has been all the time, and is no reason to stop what changes now.
         for sentence in overridden:
             log.warning("%s", sentence)
@@ -414,14 +415,16 @@ def _try(case, texts: dict, lacking: list, start: bool) -> list[str]:
     return errors
 
 
-def _same_scripts(case) -> bool:
-    """Return whether the server runs with the administrator's scripts as they are."""
-    is_own = __salt__["orthanc_files.is_own_name"]
+def _same_scripts(case, texts: dict) -> bool:
+    """Return whether the server runs with the administrator's scripts as they are to be."""
+    is_own, read = (__salt__[f"orthanc_files.{what}"] for what in ("is_own_name", "read_if_there"))
     old, new = (
         [path for path in some.get("LuaScripts") or () if not is_own(path)]
         for some in (case.before, case.options)
     )
-    return old == new and not set(new) & set(__salt__["orthanc_proof.changed_files"](case.name))
+    changed = set(__salt__["orthanc_proof.changed_files"](case.name))
+    changed |= {path for path, text in case.texts(texts).items() if text != read(path)}
+    return old == new and not set(new) & changed
 
 
 def restore(name, group=None):
@@ -469,5 +472,6 @@ def remove(name, files, test=False):
     hidden = __salt__["orthanc_first_run.hidden"](__salt__["orthanc_tables.get"]("SERVER"), name)
     if hidden:
         raise CommandExecutionError(hidden)
+    files = [*files, *__salt__["orthanc_scripts.there"](name)]
     function = "orthanc_files.removal" if test else "orthanc_files.remove"
     return __salt__[function](name, files, list(__salt__["orthanc_proof.notes"](name).values()))

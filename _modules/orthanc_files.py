@@ -33,6 +33,8 @@ UNPROVEN = ".unproven"
 # What the names begin with of files that are no JSON and of the formula's making. (The SLS files
 # have it from orthanc/defaults.yaml.)
 OWN = "orthanc-formula"
+# The same for copies of the administrator's scripts; see ``orthanc_scripts``.
+SCRIPTS = "formula-script-"
 # The folder for what was there before the formula: the packages' own files, or an administrator's.
 ORIGINALS = "before-formula"
 # Stands beside the folder: the last files with which the service was seen serving, for root only.
@@ -381,7 +383,7 @@ def is_ours(name, entry):
     if os.path.isabs(entry):
         return entry in last_good(name)
     if not entry.lower().endswith(".json"):
-        return is_own_name(entry)
+        return is_own_name(entry) or entry.startswith(SCRIPTS)
     content = read(os.path.join(name, entry))
     try:
         return __salt__["orthanc_json.dump"](__salt__["orthanc_json.parse"](content)) == content

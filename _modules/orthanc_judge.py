@@ -221,7 +221,9 @@ def _places(case: Case) -> tuple[list, list]:
     problems = []
     for (option, new), is_used in zip(new_places.items(), (has_images, _has_index)):
         old = old_places[option]
-        if not isinstance(old, str) or not isinstance(new, str) or _is_same(old, new):
+        if not isinstance(old, str) or not isinstance(new, str):
+            continue
+        if os.path.normpath(old) == os.path.normpath(new):
             continue
         in_use = has_images(case.before.get("StorageDirectory", old)) and is_used(old)
         if in_use and not is_used(new):
@@ -236,10 +238,6 @@ def _places(case: Case) -> tuple[list, list]:
 
 def _has_index(folder: str) -> bool:
     return os.path.exists(os.path.join(folder, "index"))
-
-
-def _is_same(one: str, other: str) -> bool:
-    return os.path.normpath(one) == os.path.normpath(other)
 
 
 def strange(case, files=None):
@@ -303,7 +301,7 @@ def _paths(case: Case) -> tuple[list, list]:
     wanted = case.wanted
     if __salt__["file.user_to_uid"](wanted["user"]) == "":
         return [], []
-    own = case.texts({**wanted["texts"], **wanted["pems"]})
+    own = case.texts({**wanted["texts"], **wanted["pems"], **wanted["scripts"]})
     expected = case.options["Plugins"] if wanted["plugin_folder"] else wanted["plugins"]
     to_come = [path for path in expected if not os.path.lexists(path)]
     unit = {"service": wanted["service"], "run": _coming_unit(case)}
@@ -334,8 +332,11 @@ def _coming_unit(case: Case) -> list[str] | None:
     return None
 
 
-def _pems(case: Case) -> tuple[list, list]:
-    """Judge certificates and keys; and what is asked over a connection that they are for."""
+def _sources(case: Case) -> tuple[list, list]:
+    """
+    Judge where scripts, certificates and keys come from; and what is asked over a connection that
+    these are for.
+    """
     wanted = case.wanted
     shown = _shown(case) if case.host and wanted["certificates"] else {}
     found = __salt__["orthanc_tls.judge"](wanted["certificates"], wanted["saltenv"], shown)
@@ -346,7 +347,7 @@ def _pems(case: Case) -> tuple[list, list]:
         left_behind = __salt__["orthanc_database.left_behind"]
         given = {**case.account, "texts": files, "name": case.name}
         problems += left_behind(case.before, case.options, **given)
-    return problems, found["warnings"]
+    return __salt__["orthanc_scripts.judge"](wanted) + problems, found["warnings"]
 
 
 def _shown(case: Case) -> dict:
@@ -488,7 +489,7 @@ PARTS = (
     (_strangers, True),
     (_places, True),
     (_folders, True),
-    (_pems, False),
+    (_sources, False),
     (_users, False),
     (_secrets, False),
     (_devices, False),

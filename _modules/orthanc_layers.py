@@ -22,6 +22,9 @@ texts, pems
     Mappings from file name, or whole path for a file elsewhere, to the text of a file that is not
     JSON, and to what ``orthanc_tls.pem`` needs for one; None removes a file.
 
+scripts
+    What ``orthanc_scripts`` needs of the administrator's scripts, by the names of their files.
+
 certificates
     What ``orthanc_tls.judge`` takes: the sources of certificates and keys.
 
@@ -98,7 +101,8 @@ SET, NOT_SET = ("preflight", "allow_no_users"), ("installed", "without_backup")
 SOME_NAMES = ("sections", "packages", "plugins", "databases")
 # What a configuration may hold, and the value of what it lacks.
 CONFIGURATION = {
-    **{name: {} for name in ("texts", "certificates", "pems", "folders", "made", "reserve")},
+    **{name: {} for name in ("texts", "certificates", "pems", "scripts")},
+    **{name: {} for name in ("folders", "made", "reserve")},
     **dict.fromkeys(SOME_NAMES, ()),
     **dict.fromkeys((*ONE_NAME, "remote_access", "hardening")),
     **{**dict.fromkeys(SET, True), **dict.fromkeys(NOT_SET, False)},
@@ -121,6 +125,7 @@ SHAPE = {
         "pems": {"each": {"each": ANYTHING, **EMPTY}},
         **{
             "certificates": {"each": {"each": "name"}},
+            "scripts": {"each": {"each": "name"}},
             "folders": {"each": "name"},
             "made": {"each": "name"},
         },
@@ -200,8 +205,8 @@ def managed(wanted):
     wanted
         What ``complete`` returned.
     """
-    others = (*wanted["option_files"], *wanted["texts"], *wanted["pems"])
-    return [wanted["main_file"], *others]
+    kinds = ("option_files", "texts", "pems", "scripts")
+    return [wanted["main_file"], *(entry for kind in kinds for entry in wanted[kind])]
 
 
 def versions(wanted):

@@ -3,8 +3,8 @@ Scripts in Lua, all of which share one context: of two that define one callback,
 last, and says nothing.
 
 Whether that is so is seen while they are loaded: before each of them, the trial start loads a
-probe, which notes who defines what. A script that reads a callback before it defines it anew wants
-to call the one before, and is right.
+probe, which notes who defines what, and which script comes next. A script that reads a callback
+before it defines it anew wants to call the one before, and is right.
 
 https://orthanc.uclouvain.be/book/users/lua.html
 """
@@ -20,10 +20,12 @@ PROBE = """
 local watch = rawget(_G, "ORTHANC_FORMULA_WATCH")
 if watch then
   watch.script = watch.script + 1
+  watch.say("formula-probe loads " .. watch.script .. " .")
   return
 end
-watch = {script = 0}
+watch = {script = 0, say = print}
 rawset(_G, "ORTHANC_FORMULA_WATCH", watch)
+watch.say("formula-probe loads 0 .")
 
 local say, rawset, type, find = print, rawset, type, string.find
 local values, owners, readers = {}, {}, {}
@@ -55,17 +57,18 @@ setmetatable(_G, {
 })
 """
 FOUND = re.compile(r"formula-probe (\w+) (\d+) (\d+) \.")
+LOADS = re.compile(r"formula-probe loads (\d+) \.")
 
 
 def watched(scripts):
     """
     Part of the formula. Return the scripts that let Orthanc tell who defines what: the probe before
-    each of them.
+    each of them, and behind the last one.
 
     scripts
         The paths of the scripts, in the order in which they are loaded.
     """
-    return [path for script in scripts for path in (PROBE_NAME, script)]
+    return [path for script in scripts for path in (PROBE_NAME, script)] + [PROBE_NAME]
 
 
 def probe():
@@ -73,6 +76,18 @@ def probe():
     Part of the formula. Return name and text of the file that ``watched`` needs.
     """
     return {"name": PROBE_NAME, "text": PROBE}
+
+
+def loading(lines, scripts):
+    """
+    Part of the formula. Return the path of the script that Orthanc did not get to the end of; None
+    where it loaded all of them, or none.
+
+    lines, scripts
+        See ``overridden``.
+    """
+    numbers = LOADS.findall("\n".join(lines))
+    return scripts[int(numbers[-1])] if numbers and int(numbers[-1]) < len(scripts) else None
 
 
 def overridden(lines, scripts):

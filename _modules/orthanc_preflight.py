@@ -111,14 +111,12 @@ def _trial(name: str, wanted: dict, options: dict, texts: dict) -> tuple[list, l
     """
     trial = scratch(options, _free_ports(), os.path.join(name, SCRATCH))
     scripts = trial.get("LuaScripts") or []
-    watch = len(scripts) > 1
-    if watch:
+    if scripts:
         probe = __salt__["orthanc_lua.probe"]()
         texts = {**texts, probe["name"]: probe["text"]}
         trial["LuaScripts"] = __salt__["orthanc_lua.watched"](scripts)
     lines, errors = __salt__["orthanc_trial.run"](name, wanted, options, trial, texts, scripts)
-    watch = watch and lines is not None
-    return errors, __salt__["orthanc_lua.overridden"](lines, scripts) if watch else []
+    return errors, __salt__["orthanc_lua.overridden"](lines or (), scripts)
 
 
 def _free_ports():

@@ -20,7 +20,6 @@ import subprocess
 import tempfile
 import time
 
-import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 BLOCK = re.compile(r"-----BEGIN (?P<label>[A-Z0-9 ]+)-----.+?-----END (?P=label)-----", re.DOTALL)
@@ -119,21 +118,8 @@ def read(source, saltenv="base"):
 
     Raises SaltInvocationError if there is nothing.
     """
-    if source.startswith("salt://"):
-        path = __salt__["cp.cache_file"](source, saltenv)
-        if not path:
-            raise SaltInvocationError(f"there is no {source} in the file roots of Salt")
-    elif source.startswith("/"):
-        path = source
-    else:
-        return source
-    try:
-        if not os.path.isfile(path):
-            raise SaltInvocationError(f"there is no file {path} on this host")
-        with salt.utils.files.fopen(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError as err:
-        raise SaltInvocationError(f"{path} cannot be read: {err.strerror}") from err
+    text = __salt__["orthanc_sources.read"](source, saltenv).decode(errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def pem(path, wanted):

@@ -47,6 +47,8 @@ SUSPECTS = (
 # For how many seconds it is looked for.
 SEARCH = 40
 # What is said where a file cannot be written, and what names one.
+# How an entry of the log begins; what follows without that is of the same one.
+ENTRY = re.compile(r"[A-Z]\d{4} ")
 PATH = re.compile(r"/[^\s'\":)]+")
 READ_ONLY = re.compile(r"(.*)Read-only file system(.*)")
 # For how long Orthanc may take; it needs 0.1 to 2 seconds.
@@ -258,12 +260,11 @@ def _watch(process, output, trial: dict) -> list[str]:
             break
         time.sleep(0.02)
     lines = _lines(output)
-    errors = [line for line in lines if re.match(r"E\d{4}", line)] or lines[-5:]
+    errors = _errors(lines) or lines[-5:]
     errors = __salt__["orthanc_secrets.scrub"](errors, trial)
-    if any("Lua command" in line for line in errors):
-        errors.append(
-            f"(it does not say in which of the scripts: {', '.join(trial['LuaScripts'])})"
-        )
+    script = __salt__["orthanc_lua.loading"](lines, trial["LuaScripts"])
+    if script:
+        errors.append(f"(it was loading the script {script})")
     if any("already registered" in line for line in errors):
         errors.append("(a package or another file brings this plugin too; take one of them out)")
     if process.poll() is None:
@@ -276,6 +277,16 @@ def _watch(process, output, trial: dict) -> list[str]:
             " of Orthanc: orthanc:https with terminator: nginx, and no SslEnabled)"
         )
     return errors
+
+
+def _errors(lines: list) -> list[str]:
+    """Return the lines of errors, with what belongs to them, such as Python's own words."""
+    found, is_error = [], False
+    for line in lines:
+        if ENTRY.match(line):
+            is_error = line.startswith("E")
+        found += [line] if is_error else []
+    return found
 
 
 def _signal(code: int) -> str:

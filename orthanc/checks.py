@@ -70,6 +70,7 @@ def problems(pillar: dict, settings: dict, defaults: dict) -> list[str]:
         *check_own_ca(settings),
         *check_loaded(settings),
         *check_network(settings, OF_OTHERS),
+        *check_scripts(settings),
         *check_https(settings, pillar.get("https", {})),
         *check_dicom_tls(settings, pillar.get("dicom", {}).get("tls", {})),
     ]

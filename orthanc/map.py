@@ -26,7 +26,14 @@ from salt.utils.dictupdate import merge_recurse
 # The families of systems that the formula has a map file for.
 FAMILIES = ("Debian", "Suse")
 # What holds kinds for ``pillar.py``, checks, or options of a part of the pillar.
-PARTS = ("directives", "retention_keys", "clinical_network", "backup_checks", "plugin_checks")
+PARTS = (
+    "directives",
+    "retention_keys",
+    "clinical_network",
+    "scripts",
+    "backup_checks",
+    "plugin_checks",
+)
 # What a pillar is that there is not: no mapping, and no `orthanc:` with nothing behind it either.
 ABSENT = object()
 # For each pkg.installed. Where ``state_aggregate`` is on, Salt would join it with those of others:
@@ -107,6 +114,7 @@ def derive_packages(settings: dict) -> None:
     needed = {
         system["database"]["plugin"]: settings["postgresql"]["enabled"],
         system["dicomweb"]: settings["dicomweb"]["enabled"],
+        system["python"]: settings["python_scripts"],
     }
     others = [name for name in needed if needed[name] and name not in settings["packages"]]
     settings["packages"] = [*settings["packages"], *others]

@@ -71,11 +71,13 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
                 behind_nginx(settings),
                 bool(users),
             ),
+            own["python"]: python_script(settings),
             # Without systemd as PID 1 there is no unit.
             **({system["drop_in"]: unit(settings)} if system["booted"] else {}),
         },
         "certificates": certificates(settings),
         "pems": pems(settings),
+        "scripts": scripts(settings),
         "site": system["nginx"]["site"],
         "sections": settings["plugin_sections"],
         "folders": folders(settings),
@@ -194,13 +196,13 @@ def layers(settings: dict, users: dict) -> list[dict]:
         for option in config
     ]
     own = config.get("LuaScripts") or []
-    scripts = [own_file(settings, "users")] * bool(users)
-    scripts += [own_file(settings, "reserve")] * bool(settings["storage_reserve"])
-    scripts += [own_file(settings, "access")] * (settings["access_log"] is not False)
+    filters = [own_file(settings, "users")] * bool(users)
+    filters += [own_file(settings, "reserve")] * bool(settings["storage_reserve"])
+    filters += [own_file(settings, "access")] * (settings["access_log"] is not False)
     # Anything but a list is refused later on, as it stands in the pillar.
-    if scripts and isinstance(own, list):
+    if isinstance(own, list):
         # Each asks the one that was defined before it: scripts of the pillar come first.
-        found.append({"option": ["LuaScripts"], "value": [*own, *scripts]})
+        found += lua_layers(settings, own, filters)
     plugins = config.get("Plugins") or []
     # Where the pillar does not set it, the host makes it of what is in the folder of the plugins.
     if settings["plugins"] and "Plugins" in config and isinstance(plugins, list):
@@ -235,6 +237,7 @@ def definitions(settings: dict, users: dict) -> list[dict]:
         *dicom_tls_options(settings),
         *gdcm_options(settings),
         *network_options(settings),
+        *script_options(settings),
     ]
     if "ca_source" in settings:
         rows.append(("HttpsCACertificates", own_file(settings, "ca"), "ca_source"))

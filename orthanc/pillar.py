@@ -248,6 +248,8 @@ SHAPE = {
         "peers": {"names": "anything", "each": "entry"},
         "dicomweb": "dicomweb",
         "worklists": "worklists",
+        "lua_scripts": "scripts",
+        "python_scripts": "scripts",
         "ca_source": "source",
         "links": {
             "keys": {
@@ -377,7 +379,8 @@ MEANT = {
         "orthanc:paths:log": ["log", "logs", "logdir"],
         "orthanc:access_log": ["accesslog", "auditlog", "audit", "httplog"],
         "orthanc:log_keep": ["logretention", "logrotate", "rotatelogs", "logdays", "logsize"],
-        "orthanc:config:LuaScripts": ["script", "scripts", "lua", "luascript"],
+        "orthanc:lua_scripts": ["script", "scripts", "lua", "luascript", "filters"],
+        "orthanc:python_scripts": ["python", "pythonscript"],
         "orthanc:config": ["options", "settings", "configuration"],
         "orthanc:backup": ["backups", "restic"],
         "orthanc:monitoring": ["metrics", "prometheus", "health", "nagios", "icinga"],
@@ -479,6 +482,7 @@ INSTEAD = {
 # Below these paths of the pillar a wrong value may be a secret.
 NOT_SHOWN = (
     "password|secret|users|config|postgresql|source$|certificate|:key$|repository|environment"
+    "|scripts"
 )
 # The three users that the GNU Health role calls demo users.
 DEMO_USERS = {

@@ -152,7 +152,7 @@ def options_file():
     module = load("orthanc/options.py")
     module.__salt__ = {"slsutil.renderer": lambda *_, **__: "-- of a template"}
     module.__env__ = "base"
-    for name in ("lua_filter", "clinical_network", "plugin_checks"):
+    for name in ("lua_filter", "clinical_network", "scripts", "plugin_checks"):
         vars(module).update(load(f"orthanc/{name}.py").run())
     module.lua_filter = module.reserve_filter = lambda *_: "-- of a template"
     module.access_filter = lambda asked, *_: "-- of a template" if asked else None

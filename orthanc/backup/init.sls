@@ -67,4 +67,5 @@ def named(settings):
     found += [tls.get("trusted_certificates"), settings.get("ca_source")]
     found += [settings["postgresql"].get("ca_source"), settings["postgresql"]["ca"]]
     found += [plugin.get("source") for plugin in settings["plugins"]]
+    found += [*settings["lua_scripts"].values(), *settings["python_scripts"].values()]
     return sorted({path for path in found if isinstance(path, str) and path.startswith("/")})

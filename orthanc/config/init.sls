@@ -80,7 +80,7 @@ def worklists(asked, system):
 def own(configuration):
     """Return the names in the folder that are the formula's."""
     files = [configuration["main_file"], *configuration["option_files"]]
-    files += [*configuration["texts"], *configuration["pems"]]
+    files += [*configuration["texts"], *configuration["pems"], *configuration["scripts"]]
     return [*(file for file in files if not file.startswith("/")), "before-formula", ".unproven"]
 
 

@@ -1,12 +1,15 @@
 """
-Plugins of packages: what the pillar uses is loaded, and nothing else. Plugins that are downloaded:
-what Orthanc takes serves, what would stop it changes nothing.
+Plugins of packages: what the pillar uses is loaded, and nothing else. Plugins that are downloaded,
+and scripts: what Orthanc takes serves, what would stop it changes nothing.
 """
 
+import documentation
 import plugins
 import pydicom
 import pytest
 import testbed
+import yaml
+from https import login
 from minion import Minion
 
 PACKAGED = "/usr/share/orthanc/plugins"
@@ -14,6 +17,7 @@ FOLDER = "/usr/local/lib/orthanc-plugins"
 # A private tag, which Orthanc forgets if libMultitenantDicom.so is loaded with Debian's DCMTK.
 DICTIONARY = {"00e1,10c2": ["UI", "PET-CT Multi Modality Name", 1, 1, "ELSCINT1"]}
 NAME = "libMadeForTests.so"
+COPIES = "formula-script-*"
 # Owner, mode and content of all that must not change.
 STATE = (
     "cd /; find etc/orthanc etc/orthanc.last-good usr/share/orthanc -printf '%p %u %g %m %T@\\n'"
@@ -342,6 +346,77 @@ def test_a_plugin_that_somebody_changed_is_put_right(server, first, web, users):
     assert server.run(f"stat -c '%a %U' {FOLDER}/*/{NAME}").out.split() == ["644", "root"]
     assert len(web.requests) == asked
     assert server.state().changes == {}
+
+
+@pytest.fixture
+def scripts(server):
+    """What the pillar of the documentation says of scripts, with the files that it names."""
+    documentation.write_files(server, "Scripts")
+    (text,) = (text for kind, _, text in documentation.section("Scripts") if not kind)
+    return yaml.safe_load(text)["orthanc"]
+
+
+def greeting(server, users):
+    return server.ask("GET", "/greeting", "anna", users["anna"]["password"]).body
+
+
+def test_scripts(server, users, image, scripts):
+    """Those of the documentation do what it says; of a wrong one, the line is said."""
+    run = server.apply(users=users, **scripts)
+    assert "Good morning" not in run.output
+    assert greeting(server, users) == b"Good morning"
+    for modality, status in (("SR", "FilteredOut"), ("OT", "Success")):
+        path = f"@{image(Modality=modality)}"
+        answer = server.ask("POST", "/instances", *login(users, "wim"), data=path)
+        assert answer.json["Status"] == status
+    # The users' filter stands behind it.
+    assert server.ask("POST", "/greeting", *login(users, "rita"), data="x").code == 403
+    modes = server.run(f"cd /etc/orthanc; stat -c '%n %U:%G %a' {COPIES}").out.split("\n")
+    assert modes[:-1] == [
+        f"formula-script-{name} root:orthanc 640"
+        for name in ("greeting.py", "no_reports.lua", "words.py")
+    ]
+    before, pid = server.run(STATE).out, server.pid()
+    wrong = "import orthanc\nX = = 'Geheim'\n"
+    server.pillar(users=users, **{**scripts, "python_scripts": {"wrong": wrong}})
+    run = server.state()
+    assert "orthanc:python_scripts:wrong: line 2 SyntaxError" in run.failed["orthanc-config"]
+    assert "Geheim" not in run.output
+    assert (server.run(STATE).out, server.pid()) == (before, pid)
+
+
+@pytest.mark.parametrize("server", ["bookworm"], indirect=True, scope="module")
+def test_scripts_that_change_and_go(server, users, scripts):
+    settings = {"users": users, **scripts}
+    server.write("/srv/scripts/words.py", 'GREETING = "Good evening"\n')
+    server.pillar(**settings)
+    pid = server.pid()
+    for test in (True, False):
+        changed = list(server.state(test=test).changes["orthanc-config"])
+        assert changed == ["/etc/orthanc/formula-script-words.py"]
+    assert greeting(server, users) == b"Good evening"
+    assert server.pid() != pid
+    # Two that the server has had are not compared with what they were before.
+    again = {**settings["lua_scripts"], "other": "function ReceivedInstanceFilter()\nend\n"}
+    wrong = {**settings["lua_scripts"], "no_reports": "x = 1\n\nx = = 'Geheim'\n"}
+    for lua, words in (
+        (again, "orthanc:lua_scripts:other: /etc/orthanc/formula-script-other.lua defines"),
+        (wrong, "]:3: unexpected symbol near '='"),
+        (wrong, "(it was loading the script /etc/orthanc/formula-script-no_reports.lua)"),
+    ):
+        server.pillar(**{**settings, "lua_scripts": lua})
+        assert words in server.state().failed["orthanc-config"]
+    # What is not tried is put back, the script as well.
+    server.pillar(**{**settings, "lua_scripts": wrong, "preflight": False})
+    run = server.state()
+    assert "The last good" in run.failed["orthanc-serving"]
+    assert "Geheim" not in run.output + server.run(f"cat /etc/orthanc/{COPIES}").out
+    assert greeting(server, users) == b"Good evening"
+    server.pillar(**settings)
+    assert server.state().changes == {}
+    server.apply(users=users)
+    assert not server.run(f"ls /etc/orthanc/{COPIES}", check=False).ok
+    assert server.ask("GET", "/greeting", *login(users, "anna")).code == 404
 
 
 def test_clean(server, first, users):

@@ -56,7 +56,7 @@ def problems_of(load_settings, options_file, pillar_files, read_yaml):
             )
             arguments = orthanc_pillar._resolve(arguments, {"orthanc": pillar})
             # Nothing of a host: its programs, its files.
-            arguments.update(command=None, certificates={}, pems={})
+            arguments.update(command=None, certificates={}, pems={}, scripts={})
             case = orthanc_judge.case("/etc/orthanc", arguments, host=False)
             problems = problems + orthanc_judge.judge(case)["problems"]
         return problems

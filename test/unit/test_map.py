@@ -773,7 +773,7 @@ def test_a_sound_entry_beside_an_empty_one_is_judged_too(problems_of):
 @pytest.mark.parametrize(
     ("pillar", "meant"),
     [
-        ({"scripts": ["/x.lua"]}, "orthanc:config:LuaScripts"),
+        ({"scripts": ["/x.lua"]}, "orthanc:lua_scripts"),
         ({"Name": "x"}, "orthanc:config:Name"),
         ({"name": "x"}, "orthanc:config:Name"),
         ({"HttpPort": 1}, "orthanc:port"),

@@ -76,3 +76,15 @@ def test_scripts_work_as_without_the_probe():
     assert lua.globals().total == 2
     assert lua.eval("OnStoredInstance()") == 2
     assert lua.eval("OnStableStudy == nil and nothing == nil")
+
+
+def test_the_script_that_is_not_got_to_the_end_of():
+    scripts = {"/a.lua": "x = 1", "/b.lua": "error('no')", "/c.lua": "y = 2"}
+    lua, said = lupa.LuaRuntime(), []
+    lua.globals().print = lambda text: said.append(f"W LuaContext.cpp:94] Lua says: {text}")
+    assert orthanc_lua.loading(said, list(scripts)) is None
+    with pytest.raises(lupa.LuaError):
+        for path in orthanc_lua.watched(list(scripts)):
+            lua.execute(scripts.get(path) or orthanc_lua.probe()["text"])
+    assert orthanc_lua.loading(said, list(scripts)) == "/b.lua"
+    assert orthanc_lua.loading(["formula-probe loads 3 ."], list(scripts)) is None
