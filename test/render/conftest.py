@@ -53,28 +53,43 @@ def loaders(minion):
 
 
 @pytest.fixture
-def render(loaders):
-    """A function that compiles an SLS and returns its low state, in order.
+def compiled(loaders):
+    """A function that compiles SLSes one after the other and gives the low state of each, in order.
 
     As ``state.show_low_sls`` of ``salt-call`` does it, which has compiled the pillar already.
     """
     tree = pathlib.Path(loaders.opts["pillar_roots"]["base"][0])
 
-    def render(sls, pillar, family="Debian", init="systemd"):
+    def compiled(names, pillar, family="Debian", init="systemd"):
         # For what compiles it anew.
         (tree / "orthanc.sls").write_text(yaml.safe_dump({"orthanc": pillar}))
         opts = copy.deepcopy(loaders.opts)
         opts["grains"].update(GRAINS[family], init=init)
         given = hide({"orthanc": copy.deepcopy(pillar)})
+        # Salt takes longer to get ready than to compile an SLS.
         with salt.state.HighState(opts, initial_pillar=given) as compiler:
-            high, errors = compiler.render_highstate({"base": [sls]})
-            errors += compiler.state.verify_high(high)
-            assert not errors
-            low = compiler.state.compile_high_data(high)
-        if isinstance(low, tuple):
-            # Since Salt 3008, with what is wrong of it.
-            low, errors = low
-            assert not errors
+            for sls in names:
+                # It adds to what it has compiled before.
+                compiler.building_highstate = type(compiler.building_highstate)()
+                high, errors = compiler.render_highstate({"base": [sls]})
+                errors += compiler.state.verify_high(high)
+                assert not errors
+                low = compiler.state.compile_high_data(high)
+                if isinstance(low, tuple):
+                    # Since Salt 3008, with what is wrong of it.
+                    low, errors = low
+                    assert not errors
+                yield sls, low
+
+    return compiled
+
+
+@pytest.fixture
+def render(compiled):
+    """A function that compiles one SLS and returns its low state."""
+
+    def render(sls, pillar, **host):
+        ((_, low),) = compiled([sls], pillar, **host)
         return low
 
     return render
