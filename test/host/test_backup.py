@@ -482,7 +482,7 @@ def test_with_postgresql(salt_version, users, image):
             assert content(server, known) == wanted
 
 
-def test_the_same_server_on_an_empty_machine_of_the_next_release(salt_version, users, image):
+def test_the_same_server_on_an_empty_machine_of_another_system(salt_version, users, image):
     pillar = {"orthanc": {"users": users, "backup": {"repository": REPOSITORY}, "port": 8050}}
     pillar["orthanc"]["config"] = {"LuaScripts": ["/etc/orthanc/own.lua"], "Name": "Ward 3"}
     formula = "cd /srv/formulas/orthanc-formula"
@@ -502,22 +502,24 @@ def test_the_same_server_on_an_empty_machine_of_the_next_release(salt_version, u
             each: old.ask("GET", f"/instances/{each}/file", *anna, port=8050).body
             for each in images
         }
-        with Server(testbed.root_with_salt("trixie", salt_version)) as new:
-            new.install_formula()
-            shutil.copytree(old.path(REPOSITORY), new.path(REPOSITORY))
-            new.write("/root/password", password)
-            ((_, _, command),) = documentation.section("The same server on an empty machine")
-            done = new.run(f"{formula} && {command}", timeout=600)
-            assert password.strip() not in str(done)
-            for each, body in kept.items():
-                assert new.ask("GET", f"/instances/{each}/file", *anna, port=8050).body == body
-            assert new.ask("GET", "/system", port=8050).code == 401
-            assert new.ask("GET", "/system", *anna, port=8050).json["Name"] == "Ward 3"
-            assert new.read("/root/pacs.sls") == yaml.safe_dump(pillar)
-            again = new.run(f"{formula} && bash orthanc/masterless.sh")
-            assert "Nothing changed" in again.out
-            # What there is to be said of a run is not lost among what is as it was.
-            assert "- there is no backup yet" in again.out
-            assert "ID: orthanc-config" not in again.out
-            refused = new.run(f"{formula} && {command}", check=False)
-            assert "This machine has a pillar already" in refused.err
+        ((_, _, command),) = documentation.section("The same server on an empty machine")
+        # The next release, and one with other folders and packages.
+        for system in ("trixie", "leap"):
+            with Server(testbed.root_with_salt(system, salt_version)) as new:
+                new.install_formula()
+                shutil.copytree(old.path(REPOSITORY), new.path(REPOSITORY))
+                new.write("/root/password", password)
+                done = new.run(f"{formula} && {command}", timeout=600)
+                assert password.strip() not in str(done)
+                for each, body in kept.items():
+                    assert new.ask("GET", f"/instances/{each}/file", *anna, port=8050).body == body
+                assert new.ask("GET", "/system", port=8050).code == 401
+                assert new.ask("GET", "/system", *anna, port=8050).json["Name"] == "Ward 3"
+                assert new.read("/root/pacs.sls") == yaml.safe_dump(pillar)
+                again = new.run(f"{formula} && bash orthanc/masterless.sh")
+                assert "Nothing changed" in again.out
+                # What there is to be said of a run is not lost among what is as it was.
+                assert "- there is no backup yet" in again.out
+                assert "ID: orthanc-config" not in again.out
+                refused = new.run(f"{formula} && {command}", check=False)
+                assert "This machine has a pillar already" in refused.err
