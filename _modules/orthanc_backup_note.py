@@ -4,7 +4,6 @@ What became of the last backup and of the last drill, for those who watch over t
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import json
@@ -51,10 +50,7 @@ def read(config):
     config
         The path of the folder of the configuration.
     """
-    with contextlib.suppress(ValueError):
-        text = __salt__["orthanc_files.read_if_there"](path(config))
-        return json.loads(text or "{}")
-    return {}
+    return __salt__["orthanc_json.noted"](__salt__["orthanc_files.read_if_there"](path(config)))
 
 
 def begin(config, what, began):

@@ -245,8 +245,9 @@ def last_good(name):
     name
         The path of the folder.
     """
-    text = read_if_there(name + LAST_GOOD)
-    return json.loads(text) if text else {}
+    path = name + LAST_GOOD
+    with failing(f"reading {path}"):
+        return __salt__["orthanc_json.noted"](read_if_there(path), path)
 
 
 def prove(name):

@@ -98,7 +98,8 @@ def begin(service, packages, others=(), folders=(), config=None, test=False):
     Raises CommandExecutionError if writing failed.
     """
     changes = {}
-    with _failing("noting what is on this host"), _record(test) as record:
+    failing = __salt__["orthanc_files.failing"]
+    with failing("noting what is on this host"), _record(test) as record:
         first = not record
         closed = any(map(os.path.exists, _closed(service)))
         if first:
@@ -143,7 +144,8 @@ def packaged(folders, config, test=False):
     Raises CommandExecutionError if writing failed.
     """
     found = {}
-    with _failing("noting what the packages brought"), _record(test) as record:
+    failing = __salt__["orthanc_files.failing"]
+    with failing("noting what the packages brought"), _record(test) as record:
         if record and not __salt__["orthanc_files.written"](config):
             paths = [*filter(None, folders), config, *_below(config)]
             here = {path: _mode(path) for path in paths if not record["paths"].get(path)}
@@ -162,7 +164,7 @@ def close(service):
 
     Raises CommandExecutionError if writing failed.
     """
-    with _failing(f"closing {service}"):
+    with __salt__["orthanc_files.failing"](f"closing {service}"):
         for path, text in _closed(service).items():
             _write(path, text, 0o644)
     if salt.utils.systemd.booted(__context__):
@@ -178,7 +180,7 @@ def open_(service):
 
     Raises CommandExecutionError if that failed.
     """
-    with _failing(f"opening {service}"):
+    with __salt__["orthanc_files.failing"](f"opening {service}"):
         for path in filter(os.path.exists, _closed(service)):
             os.unlink(path)
 
@@ -197,7 +199,7 @@ def end():
 
     Raises CommandExecutionError if writing failed.
     """
-    with _failing("noting that Orthanc serves"), _record() as record:
+    with __salt__["orthanc_files.failing"]("noting that Orthanc serves"), _record() as record:
         if record:
             record["served"] = True
 
@@ -333,7 +335,7 @@ def undo(service, config, log=None, test=False):
         serves_with = __salt__["orthanc_folder.in_use"](config, service)
         __salt__["orthanc_server.wait"](service, serves_with, log=log)
     path = _place()
-    with _failing(f"removing {path}"):
+    with __salt__["orthanc_files.failing"](f"removing {path}"):
         os.unlink(path)
         with contextlib.suppress(OSError):  # masterless.sh may have its own things there
             os.rmdir(os.path.dirname(path))
@@ -432,7 +434,7 @@ def _changed_paths(record: dict) -> dict:
 
 def _put_back_paths(record: dict, changes: dict) -> None:
     """Put owners and modes back, and remove empty folders that came since; add these."""
-    with _failing("putting owners and modes back"):
+    with __salt__["orthanc_files.failing"]("putting owners and modes back"):
         # What is deeper comes first.
         for path, before in sorted(record["paths"].items(), reverse=True):
             if path in changes:
@@ -462,21 +464,10 @@ def _place() -> str:
 
 def _read() -> dict:
     path = _place()
-    with _failing(f"reading {path}"):
-        text = __salt__["orthanc_files.read_if_there"](path)
-        return json.loads(text) if text else {}
+    with __salt__["orthanc_files.failing"](f"reading {path}"):
+        return __salt__["orthanc_json.noted"](__salt__["orthanc_files.read_if_there"](path), path)
 
 
 def _write(path: str, text: str, mode: int) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     __salt__["orthanc_files.write"](path, text, mode)
-
-
-@contextlib.contextmanager
-def _failing(what: str):
-    """Let a record that is no JSON fail as everything else does."""
-    with __salt__["orthanc_files.failing"](what):
-        try:
-            yield
-        except ValueError as err:
-            raise CommandExecutionError(f"{what} failed: {err}") from err

@@ -102,10 +102,8 @@ def _case(config, who: str) -> dict:
     config = __salt__["orthanc_folder.in_use"](config or CONFIG, service)
     options = __salt__["orthanc_folder.located"](config)
     log = LOGDIR.search(" ".join(__salt__["orthanc_host.unit"](service, "ExecStart")))
-    note = {}
-    with contextlib.suppress(ValueError):
-        path = __salt__["orthanc_files.own"](NOTE.format(who))
-        note = json.loads(__salt__["orthanc_files.read_if_there"](path) or "{}")
+    path = __salt__["orthanc_files.own"](NOTE.format(who))
+    note = __salt__["orthanc_json.noted"](__salt__["orthanc_files.read_if_there"](path))
     return {
         "config": config,
         "options": options,

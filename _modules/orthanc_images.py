@@ -232,9 +232,7 @@ def noted(name):
     name
         The path of the folder of the configuration.
     """
-    with contextlib.suppress(ValueError):
-        return json.loads(__salt__["orthanc_files.read_if_there"](note_path(name)) or "{}")
-    return {}
+    return __salt__["orthanc_json.noted"](__salt__["orthanc_files.read_if_there"](note_path(name)))
 
 
 def note_path(name):

@@ -12,6 +12,8 @@ import copy
 import json
 import re
 
+from salt.exceptions import CommandExecutionError
+
 # White space is only what JSON calls so, and comments are allowed almost wherever it is.
 BLANK = re.compile(r"[ \t\r\n]*")
 BLANK_OR_COMMENT = re.compile(r"(?:[ \t\r\n]+|//[^\r\n]*|/\*.*?\*/)*", re.DOTALL)
@@ -39,6 +41,35 @@ WITH_DEFAULT = re.compile(
 VARIABLE = re.compile(r"\$\{[^:}]+\}")
 # How deep objects and lists may stand in each other, the outermost included.
 MAX_DEPTH = 256
+
+
+# What a note is not; and a way out that takes nobody's word for what it said.
+BROKEN = (
+    "{0} is not as the formula has written it, as after a damage to the disk; put back the one of a"
+    " backup, or let the formula begin anew with it: echo '{{}}' > {0}"
+)
+
+
+def noted(text, path=None):
+    """
+    Part of the formula. Return what a note of the formula's own says, a mapping: an empty one where
+    there is none.
+
+    text
+        The content of its file; None where there is none.
+
+    path
+        The path of its file; None where one that is broken is worth as much as none.
+
+    Raises CommandExecutionError if it is broken.
+    """
+    try:
+        found = {} if text is None else json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) and path:
+        raise CommandExecutionError(BROKEN.format(path))
+    return found if isinstance(found, dict) else {}
 
 
 def parse(text: str) -> dict:

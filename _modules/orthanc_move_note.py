@@ -42,9 +42,8 @@ def read(name):
     name
         See ``path``.
     """
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(__salt__["orthanc_files.read_if_there"](path(name)) or "{}")
-        return found if isinstance(found, dict) else {}
+    with contextlib.suppress(OSError):
+        return __salt__["orthanc_json.noted"](__salt__["orthanc_files.read_if_there"](path(name)))
     return {}
 
 

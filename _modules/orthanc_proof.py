@@ -85,8 +85,8 @@ def identity(name):
 
 def _noted(path: str) -> dict:
     """Return what ``_note`` wrote; nothing where it cannot be read."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads(__salt__["orthanc_files.read_if_there"](path) or "{}")
+    with contextlib.suppress(OSError):
+        return __salt__["orthanc_json.noted"](__salt__["orthanc_files.read_if_there"](path))
     return {}
 
 
@@ -223,5 +223,4 @@ def _read_at_start(name: str) -> list[str]:
 
 def _as_read(name: str) -> dict:
     """Return what Orthanc had read when it was last seen serving: ``{path: SHA-256}``."""
-    text = __salt__["orthanc_files.read_if_there"](name + AS_READ)
-    return json.loads(text) if text else {}
+    return _noted(name + AS_READ)

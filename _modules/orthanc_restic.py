@@ -101,10 +101,8 @@ def known(folder):
     folder
         The path of the folder with what is needed to use them.
     """
-    with contextlib.suppress(ValueError):
-        text = __salt__["orthanc_files.read_if_there"](os.path.join(folder, MADE))
-        return json.loads(text or "{}")
-    return {}
+    path = os.path.join(folder, MADE)
+    return __salt__["orthanc_json.noted"](__salt__["orthanc_files.read_if_there"](path), path)
 
 
 def opens(job):

@@ -369,10 +369,11 @@ def _move_away(path: str, kept: str) -> None:
 def _keep(storage: str, folder: str, aside: str) -> str:
     """Move what the server has out of the way, once, and return where it is."""
     note = os.path.join(aside, "kept")
-    known = json.loads(__salt__["orthanc_files.read_if_there"](note) or "null")
+    noted = __salt__["orthanc_json.noted"](__salt__["orthanc_files.read_if_there"](note))
+    known = noted.get("kept")
     if known is None:
         known = os.path.join(storage, BEFORE.format(int(time.time())))
-        __salt__["orthanc_files.write"](note, json.dumps(known), 0o600)
+        __salt__["orthanc_files.write"](note, json.dumps({"kept": known}), 0o600)
     moved = os.path.join(aside, MOVED)
     if not os.path.exists(moved):
         entries = [entry for entry in os.listdir(storage) if FOLDER.fullmatch(entry)]

@@ -75,9 +75,10 @@ def read(path):
         The path of the log.
     """
     found: dict = {"unsettled": {}, "runs": 0, "last": {}, "killed": False}
-    with contextlib.suppress(FileNotFoundError), salt.utils.files.fopen(path) as file:
+    opened = salt.utils.files.fopen
+    with contextlib.suppress(FileNotFoundError), opened(path, errors="replace") as file:
         for written in file:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 line = json.loads(written)
                 found["killed"] = line["event"] != "run"
                 if line["event"] == "run":

@@ -409,8 +409,7 @@ def pending(failed=False):
     failed
         True asks for one that has failed, with the ``day`` of that.
     """
-    text = __salt__["orthanc_files.read_if_there"](_note())
-    found = json.loads(text) if text else {}
+    found = __salt__["orthanc_json.noted"](__salt__["orthanc_files.read_if_there"](_note()))
     return found if ("day" in found) == failed else {}
 
 

@@ -49,6 +49,10 @@ class Machine:
         return json.loads((self.folder / "lib/formula/record").read_text())
 
 
+# How the record is kept.
+NOTES = ("orthanc_files.", "orthanc_json.")
+
+
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     found = Machine(tmp_path)
@@ -70,7 +74,7 @@ def machine(tmp_path, monkeypatch):
     noted = ("pkg.hold", "pkg.unhold", "service.enable", "service.disable")
     noted += ("cmd.run_all", "orthanc_server.restart", "orthanc_server.wait")
     functions.update({name: found.note(name) for name in noted})
-    own = {name: given for name, given in first_run.__salt__.items() if "orthanc_files." in name}
+    own = {name: given for name, given in first_run.__salt__.items() if name.startswith(NOTES)}
     monkeypatch.setattr(first_run, "__salt__", {**own, **functions})
     return found
 

@@ -3,10 +3,18 @@
 import json
 
 import json_cases
+import orthanc_backup_note
+import orthanc_files
+import orthanc_images
 import orthanc_json
+import orthanc_move_note
+import orthanc_proof
+import orthanc_restic
+import orthanc_retention_log
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from salt.exceptions import CommandExecutionError
 
 NAMES = st.text("abcABC", min_size=1, max_size=3)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5)
@@ -97,3 +105,36 @@ def test_environment_variables(text, options):
 )
 def test_what_orthanc_passes_over_is_said(text, remarks):
     assert orthanc_json.read(text)["remarks"] == remarks
+
+
+LENIENT = (
+    *(orthanc_backup_note.read, orthanc_images.noted, orthanc_move_note.read),
+    *(orthanc_proof.packages, orthanc_proof._as_read),
+)
+BROKEN = ["", "{", "[]", "3", "\0", "\udcff\udc80"]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_note_that_is_broken_is_told_or_counts_for_none(tmp_path, text):
+    assert orthanc_json.noted(text) == {}
+    with pytest.raises(CommandExecutionError, match=r"echo '{}' > /a/note"):
+        orthanc_json.noted(text, "/a/note")
+    # All that are read, by those who read them.
+    path = tmp_path / "orthanc"
+    for end in (".last-good", ".as-read", ".packages", ".backup", ".index-move", ".verified"):
+        (tmp_path / f"orthanc{end}").write_text(text, errors="surrogateescape")
+    (tmp_path / "repositories").write_text(text, errors="surrogateescape")
+    with pytest.raises(CommandExecutionError, match=r"orthanc\.last-good is not as the formula"):
+        orthanc_files.last_good(str(path))
+    with pytest.raises(CommandExecutionError, match=r"repositories is not as the formula"):
+        orthanc_restic.known(str(tmp_path))
+    for read in LENIENT:
+        assert read(str(path)) == {}
+    log = tmp_path / "log"
+    log.write_text(f'{text}\n{{"event": "run"}}\n', errors="surrogateescape")
+    assert orthanc_retention_log.read(str(log))["runs"] == 1
+
+
+def test_a_note_says_what_was_written():
+    assert orthanc_json.noted(None, "/a/note") == {}
+    assert orthanc_json.noted('{"a": 1}\n', "/a/note") == {"a": 1}
