@@ -2,15 +2,13 @@
 What Orthanc itself knows of the server on this host, asked over its REST API with an account that
 its configuration has: nobody is asked for a password, and none is shown.
 
-All of it takes three seconds at most, ``echo`` aside, whatever hangs.
+All of it takes three seconds at most, whatever hangs.
 
 https://orthanc.uclouvain.be/book/users/rest.html
 """
 
 from __future__ import annotations
 
-import re
-import time
 import urllib.parse
 
 from salt.exceptions import SaltInvocationError
@@ -34,12 +32,6 @@ JOB = (
 # To whom a job sends, or from whom it fetches.
 TARGETS = ("RemoteAet", "TargetAet", "Peer", "Server")
 STATES = ("Pending", "Running", "Success", "Failure", "Paused", "Retry")
-# One of the studies of a DICOMweb server is enough to see that it answers.
-STUDY = {
-    "Uri": "/studies",
-    "Arguments": {"limit": "1"},
-    "HttpHeaders": {"Accept": "application/dicom+json"},
-}
 # What the web interface calls itself among the plugins.
 NO_PLUGIN = "explorer.js"
 
@@ -199,7 +191,8 @@ def peers(config=None):
         salt '*' orthanc.peers
     """
     config = __salt__["orthanc_folder.chosen"](config)
-    found = _get(config, "/peers?expand", f"{_dicomweb(config)}/servers?expand")
+    web = __salt__["orthanc_reach.dicomweb"](__salt__["orthanc_folder.options"](config))
+    found = _get(config, "/peers?expand", f"{web}/servers?expand")
     kinds = ("peers", "dicomweb_servers")
     return {
         kind: {name: _server(of) for name, of in (answer or {}).items()}
@@ -210,73 +203,10 @@ def peers(config=None):
 def _server(known: dict) -> dict:
     """Return what may be shown of a server: of headers their names, of a URL no password."""
     found = {key: known[key] for key in ("Username", "Timeout") if known.get(key)}
-    url = re.sub(r"[?#].*", "", str(known.get("Url", "")))
-    found["Url"] = re.sub(r"//[^/]*@", "//", url)
+    found["Url"] = __salt__["orthanc_reach.public_url"](known.get("Url", ""))
     if known.get("HttpHeaders"):
         found["HttpHeaders"] = sorted(known["HttpHeaders"])
     return found
-
-
-def echo(name, timeout=5, config=None):
-    """
-    Let Orthanc ask another one whether it is there: a DICOM device by C-ECHO, as ``echoscu`` does,
-    but with the titles of the configuration; a peer for its version; a DICOMweb server for a study,
-    of which nothing is shown.
-
-    name
-        The name of the modality, the peer or the DICOMweb server, as the pillar has it.
-
-    timeout
-        For how many seconds to wait for it, a whole number up to 60.
-
-    config
-        See ``orthanc.system``.
-
-    Returns a mapping: the ``kind`` of what was asked, whether it ``answers``, after how many
-    ``seconds``, and ``why`` not. The exit code of salt-call is 1 if it does not.
-
-    Raises SaltInvocationError if Orthanc knows no such name, and CommandExecutionError if it gives
-    no answer itself.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' orthanc.echo ct
-    """
-    config, timeout = __salt__["orthanc_folder.chosen"](config), _number(timeout, "timeout", 60)
-    web = _dicomweb(config)
-    asked = {
-        "modality": ("POST", f"/modalities/{_quoted(name)}/echo", {"Timeout": timeout}),
-        "peer": ("GET", f"/peers/{_quoted(name)}/system", None),
-        "DICOMweb server": ("POST", f"{web}/servers/{_quoted(name)}/get", STUDY),
-    }
-    known = dict(zip(asked, _get(config, "/modalities", "/peers", f"{web}/servers")))
-    kinds = [kind for kind in asked if str(name) in (known[kind] or [])]
-    if not kinds:
-        names = sorted({one for names in known.values() for one in names or []})
-        raise SaltInvocationError(
-            f"Orthanc knows no modality, peer or DICOMweb server of the name {name}; it knows"
-            f" {', '.join(names[:50]) or 'none'}"
-        )
-    method, path, data = asked[kinds[0]]
-    began = time.monotonic()
-    code, answer = __salt__["orthanc_rest.send"](config, method, path, data, timeout + HALF)
-    found = {"kind": kinds[0], "answers": code == 200}
-    found["seconds"] = round(time.monotonic() - began, 3)
-    if code != 200:
-        __context__["retcode"] = 1
-        why = __salt__["orthanc_rest.refusal"](code, answer, f"{method} {path}")
-        why += "; orthanc.errors may say more"
-        (found["why"],) = __salt__["orthanc_folder.scrub"](config, [why])
-    return found
-
-
-def _dicomweb(config: str) -> str:
-    """Return where DICOMweb is below the REST API, whether the plugin is there or not."""
-    section = __salt__["orthanc_folder.options"](config).get("DicomWeb")
-    root = section.get("Root") if isinstance(section, dict) else None
-    return f"/{root.strip('/')}" if isinstance(root, str) and root.strip("/") else "/dicom-web"
 
 
 def _get(config, *paths, limit=None) -> list:

@@ -13,6 +13,8 @@ from salt.exceptions import CommandExecutionError
 
 # How long it takes at most, in seconds: three are given, and Salt itself needs some.
 LIMIT = 1.8
+# What each of many requests takes on top of that.
+EACH = 0.2
 # Of these, what there is to say that Orthanc gave no answer.
 SAY = 0.2
 # What those are told who may not ask.
@@ -47,22 +49,21 @@ def get(config, paths, limit=LIMIT):
     return found
 
 
-def send(config, method, path, data=None, limit=LIMIT):
+def send_all(config, requests):
     """
-    Part of the formula. Send one request, and return the code of the answer and what it holds.
+    Part of the formula. Send requests, one after the other, and return a list of pairs: the code of
+    the answer, and what it holds.
 
-    config, limit
+    config
         See ``get``.
 
-    method, path
-        Of the request.
-
-    data
-        What is sent with it, as JSON has it; None for nothing.
+    requests
+        A list of method and path of each, and what is sent with it, as JSON has it; None for
+        nothing.
 
     Raises CommandExecutionError if there is no answer.
     """
-    return _in_time(config, [(method, path, data)], limit)[0]
+    return _in_time(config, requests, LIMIT + EACH * len(requests))
 
 
 def refusal(code, answer, what):
@@ -70,7 +71,7 @@ def refusal(code, answer, what):
     Part of the formula. Return the sentence for an answer that is none.
 
     code, answer
-        What ``send`` returned.
+        What ``send_all`` returned for it.
 
     what
         The method and path of the request.
@@ -105,8 +106,11 @@ def ask(config, method, path, data=None, timeout=LIMIT):
     Part of the formula. Ask Orthanc, without a password and with that of each of its users, until
     one may; and return the code of the answer and what it holds.
 
-    config, method, path, data
-        See ``send``.
+    config
+        See ``get``.
+
+    method, path, data
+        See ``send_all``.
 
     timeout
         For how many seconds to wait for each answer at most.

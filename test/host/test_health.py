@@ -136,12 +136,13 @@ def test_what_orthanc_itself_knows(whole, users):
     assert ask(whole, "modalities")["away"]["AET"] == "AWAY"
     assert ask(whole, "peers") == {"peers": {"twin": TWIN}, "dicomweb_servers": {}}
     assert ask(whole, "echo self") | {"seconds": 0} == {
-        **{"kind": "modality", "answers": True, "seconds": 0}
+        **{"name": "self", "kind": "modality", "address": "ORTHANC at 127.0.0.1:4242"},
+        **{"answers": True, "seconds": 0},
     }
     assert ask(whole, "echo twin")["kind"] == "peer"
     refused = ask(whole, "echo away timeout=2", code=1)
     assert not refused["answers"]
-    assert "Connection refused" in refused["why"]
+    assert refused["why"] == "127.0.0.1 refuses the connection: nothing listens on its port 9"
     errors = ask(whole, "errors")
     assert errors[0].startswith("E")
     assert "AWAY" in str(errors)
@@ -149,6 +150,57 @@ def test_what_orthanc_itself_knows(whole, users):
     assert wrong.code == 1
     assert "no modality, peer or DICOMweb server of the name ../../system" in wrong.err
     assert not any(user["password"] in str([told, errors]) for user in users.values())
+
+
+def test_whom_the_server_reaches_and_why_not_the_others(whole, users):
+    """Added over the REST API, which needs no restart."""
+    anna, url = ("anna", users["anna"]["password"]), "http://127.0.0.1"
+    account = {"Username": anna[0], "Password": anna[1]}
+    # It takes connections, and never says a word.
+    mute = "import socket, time; s = socket.create_server(('', 7000)); time.sleep(600)"
+    for words in (f'-c "{mute}"', "-m http.server 7001"):
+        whole.run(f"(cd /usr; setsid python3 {words} </dev/null >/dev/null 2>&1 &)")
+    whole.wait_for_port(7001)
+    added = {
+        "modalities/nowhere": {**SELF, "Host": "nowhere.invalid"},
+        "modalities/silent": {**SELF, "Port": 7000},
+        "modalities/web": {**SELF, "Port": 18042},
+        "modalities/tls": {**SELF, "UseDicomTls": True},
+        "peers/password": {"Url": f"{url}:18042/", **account, "Password": "a wrong word"},
+        "peers/nobody": {"Url": f"{url}:18042/"},
+        "peers/elsewhere": {"Url": f"{url}:7001/nothing/", **account},
+        "peers/plain": {"Url": "https://127.0.0.1:18042/", **account},
+        "peers/untrusted": {"Url": "https://127.0.0.1:8042/", **account},
+        "peers/refused": {"Url": f"{url}:9/", **account},
+    }
+    for path, data in added.items():
+        done = whole.ask("PUT", f"/{path}", *anna, json.dumps(data), port=18042)
+        assert done.code == 200, done
+    began = time.monotonic()
+    found = ask(whole, "check_network timeout=2", code=1)
+    assert time.monotonic() - began < 2 * 2 + START
+    rows = {row["name"]: row for row in found["asked"]}
+    assert {name for name, row in rows.items() if row["answers"]} == {"self", "twin"}
+    assert rows["twin"]["address"] == TWIN["Url"]
+    for name, words in {
+        "away": "127.0.0.1 refuses the connection: nothing listens on its port 9",
+        "nowhere": "there is no host of the name nowhere.invalid",
+        "silent": "takes the connection and gives no answer within 2 seconds",
+        "web": "another program than a DICOM server answers there",
+        "tls": "this server has no certificate to show; set orthanc:dicom:tls:certificate",
+        "password": "does not take the user and password",
+        "nobody": "asks for a user and password, and none is set here",
+        "elsewhere": "has nothing at this address",
+        "plain": "TLS fails: ",
+        "untrusted": "TLS fails: its certificate is not trusted: ",
+        "refused": "127.0.0.1 refuses the connection",
+    }.items():
+        assert words in rows[name]["why"], rows[name]
+    assert len(found["reasons"]) == len(rows) - 2
+    assert found["verdict"] == "warning"
+    assert anna[1] not in str(found)
+    for path in added:
+        assert whole.ask("DELETE", f"/{path}", *anna, port=18042).code == 200
 
 
 def test_who_did_what_is_written_down(whole, users, ca):

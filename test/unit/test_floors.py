@@ -32,7 +32,17 @@ PEOPLE = {
         "security",
         *("drill", "move_index", "nagios", "repair", "restart"),
         *("restore", "retention", "try_upgrade", "verify"),
-        *("echo", "jobs", "log", "modalities", "peers", "plugins", "statistics", "system"),
+        *(
+            "check_network",
+            "echo",
+            "jobs",
+            "log",
+            "modalities",
+            "peers",
+            "plugins",
+            "statistics",
+            "system",
+        ),
     },
     "orthanc_conf": {
         "diff",

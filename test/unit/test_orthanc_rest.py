@@ -111,12 +111,6 @@ def test_a_job_is_shown_without_the_names_of_patients():
     assert people._job({**job, "Content": None, "State": "Retry"})["ErrorDescription"] == "Success"
 
 
-@pytest.mark.parametrize("value", [0, -1, 61, True, "5", 2.5, None])
-def test_a_number_that_is_none_is_refused(value):
-    with pytest.raises(SaltInvocationError, match="timeout must be a whole number from 1 to 60"):
-        people.echo("ct", timeout=value)
-
-
 @pytest.mark.parametrize("value", [0, -1, 100001, True, "5", 2.5, None])
 def test_a_limit_that_is_none_is_refused(value):
     with pytest.raises(SaltInvocationError, match="limit must be a whole number"):
@@ -126,18 +120,3 @@ def test_a_limit_that_is_none_is_refused(value):
 def test_a_state_that_is_none_is_refused():
     with pytest.raises(SaltInvocationError, match="state must be one of Pending, "):
         people.jobs(state="failed")
-
-
-@pytest.mark.parametrize(
-    ("section", "root"),
-    [
-        ({"Root": "/web/"}, "/web"),
-        ({"Root": "web"}, "/web"),
-        ({"Root": "/"}, "/dicom-web"),
-        ({}, "/dicom-web"),
-        ("x", "/dicom-web"),
-    ],
-)
-def test_where_dicomweb_is(monkeypatch, section, root):
-    monkeypatch.setitem(people.__salt__, "orthanc_folder.options", lambda _: {"DicomWeb": section})
-    assert people._dicomweb("/x") == root

@@ -1,0 +1,98 @@
+"""
+Whom the server on this host is connected to, and whether they answer.
+
+https://orthanc.uclouvain.be/book/users/rest.html
+"""
+
+from __future__ import annotations
+
+from salt.exceptions import SaltInvocationError
+
+# One of the files of which Salt makes the module ``orthanc``.
+__virtualname__ = "orthanc"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def echo(name, timeout=5, config=None):
+    """
+    Let Orthanc ask another one whether it is there: a DICOM device by C-ECHO, as ``echoscu`` does,
+    but with the titles of the configuration; a peer for its version; a DICOMweb server for a study,
+    of which nothing is shown.
+
+    name
+        The name of the modality, the peer or the DICOMweb server, as the pillar has it.
+
+    timeout
+        For how many seconds to wait for it, a whole number up to 60.
+
+    config
+        See ``orthanc.system``.
+
+    Returns a mapping: the ``name``, ``kind`` and ``address`` of what was asked, whether it
+    ``answers``, after how many ``seconds``, and ``why`` not. The exit code of salt-call is 1 if it
+    does not.
+
+    Raises SaltInvocationError if Orthanc knows no such name, and CommandExecutionError if it gives
+    no answer itself.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.echo ct
+    """
+    config, timeout = __salt__["orthanc_folder.chosen"](config), _seconds(timeout)
+    known = __salt__["orthanc_reach.targets"](config)
+    asked = [target for target in known if target["name"] == str(name)][:1]
+    if not asked:
+        names = ", ".join(sorted({target["name"] for target in known})[:50])
+        raise SaltInvocationError(
+            f"Orthanc knows no modality, peer or DICOMweb server of the name {name}; it knows"
+            f" {names or 'none'}"
+        )
+    (found,) = __salt__["orthanc_reach.ask_all"](config, asked, timeout)
+    if not found["answers"]:
+        __context__["retcode"] = 1
+    return found
+
+
+def check_network(timeout=3, config=None):
+    """
+    Let Orthanc ask all whom it knows whether they are there, side by side: each modality, peer and
+    DICOMweb server, as ``orthanc.echo`` does.
+
+    timeout
+        For how many seconds to wait for each, a whole number up to 60.
+
+    config
+        See ``orthanc.system``.
+
+    Returns a mapping: the ``verdict``, which is ok, warning where some do not answer, or critical
+    where none does; the ``reasons``, a list of sentences; and all that were ``asked``, a list of
+    what ``orthanc.echo`` returns. The exit code, where Salt passes it on
+    (``--retcode-passthrough``), is 0, 1 or 2.
+
+    Raises CommandExecutionError if Orthanc gives no answer itself.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.check_network
+    """
+    config, timeout = __salt__["orthanc_folder.chosen"](config), _seconds(timeout)
+    known = __salt__["orthanc_reach.targets"](config)
+    asked = __salt__["orthanc_reach.ask_all"](config, known, timeout)
+    reasons = [f"{row['kind']} {row['name']}: {row['why']}" for row in asked if not row["answers"]]
+    level = "ok" if not reasons else "critical" if len(reasons) == len(asked) else "warning"
+    __context__["retcode"] = __salt__["orthanc_verdict.code"](level)
+    return {"verdict": level, "reasons": reasons, "asked": asked}
+
+
+def _seconds(value) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 60:
+        raise SaltInvocationError("timeout must be a whole number from 1 to 60")
+    return value
