@@ -124,6 +124,8 @@ def diff(saltenv=None, pillarenv=None):
     except SaltInvocationError as err:
         raise CommandExecutionError(f"{REFUSED}\n{err}") from None
     changes = _compared(case)[2]
+    if case.wanted["in_database"]:
+        changes["database"] = __salt__["orthanc_connections.changes"](case.name, case.options)
     return {
         "gone": __salt__["orthanc_differences.gone"](changes),
         "options": __salt__["orthanc_differences.options"](changes),
@@ -174,7 +176,10 @@ def _validate_pillar(given: dict) -> dict:
     case = __salt__["orthanc_judge.case"](given["name"], configuration, host=not problems)
     found = __salt__["orthanc_judge.judge"](case, problems)
     return {
-        "problems": problems + found["problems"] + found["paths"],
+        "problems": [
+            *(problems + found["problems"] + found["paths"]),
+            *__salt__["orthanc_connections.strayed"](case),
+        ],
         "warnings": warnings + found["warnings"],
     }
 

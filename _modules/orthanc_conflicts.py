@@ -56,6 +56,7 @@ REFUSED = [
 # options in a tuple, one is enough.
 Effect = namedtuple("Effect", "path given needs sentence")
 OFF, ON = (None, False), (None, True)
+KEPT = "; or set orthanc:modalities_in_database, which puts them there"
 
 
 def _allowed_anyway(right: str, default: tuple) -> Effect:
@@ -70,13 +71,13 @@ def _allowed_anyway(right: str, default: tuple) -> Effect:
     )
 
 
-def _in_database(option: str, switch: str, what: str) -> Effect:
+def _in_database(option: str, switch: str, what: str, other: str = "") -> Effect:
     return Effect(
         option,
         SOMETHING,
         {switch: OFF},
         f"{switch} is true, and Orthanc takes its {what} from its database then; take {switch} out,"
-        f" or these {what}",
+        f" or these {what}{other}",
     )
 
 
@@ -102,8 +103,8 @@ def _switch(section: str, *switches: str) -> Effect:
 
 # Sources: Orthanc's own (OrthancConfiguration, main), its plugins' and the Orthanc Book.
 IGNORED = [
-    _in_database("DicomModalities", "DicomModalitiesInDatabase", "modalities"),
-    _in_database("OrthancPeers", "OrthancPeersInDatabase", "peers"),
+    _in_database("DicomModalities", "DicomModalitiesInDatabase", "modalities", KEPT),
+    _in_database("OrthancPeers", "OrthancPeersInDatabase", "peers", KEPT),
     _in_database("DicomWeb:Servers", "DicomWeb:ServersInDatabase", "servers"),
     # These are asked before the modality is looked up.
     _allowed_anyway("Echo", (False,)),

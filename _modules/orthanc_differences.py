@@ -21,8 +21,9 @@ RIGHTS = ("Echo", "Find", "FindWorklist", "Get", "Move", "Store", "Transcoding")
 # What holds for one of them where it says nothing else.
 UNSAID = {
     "Manufacturer": "Generic",
-    **{f"Allow{right}": True for right in (*RIGHTS, "NAction", "NEventReport")},
-    **{"AllowStorageCommitment": True, "UseDicomTls": False, "Pkcs11": False, "Timeout": 0},
+    **{f"Allow{right}": True for right in (*RIGHTS, "NAction", "EventReport")},
+    **{"UseDicomTls": False, "Pkcs11": False, "Timeout": 0, "LocalAet": "", "HttpHeaders": {}},
+    "RetrieveMethod": "SystemDefault",
 }
 # Of these, another option says what holds where they are not set.
 DEPENDENT = (
@@ -74,7 +75,10 @@ def compare(name, wanted, options, texts, here):
         folder = __salt__["orthanc_folder.in_use"](name, wanted["service"])
         before = {e: o or {} for e, o in __salt__["orthanc_folder.contents"](folder).items()}
     found: dict = {}
-    for option, change in _changed((before, folder), (options, name), others, here).items():
+    told = options
+    if wanted["in_database"]:
+        told = {**__salt__["orthanc_network_note.moved"](options), **options}
+    for option, change in _changed((before, folder), (told, name), others, here).items():
         top = option.partition(":")[0]
         owners = [entry for some in (placed, before) for entry in some if top in some[entry]]
         owner = next((entry for entry in owners if entry in placed), wanted["main_file"])
@@ -98,6 +102,7 @@ def _changed(before: tuple, after: tuple, others: dict, here: dict) -> dict:
     its folder; the options of others stay as they are.
     """
     old = {option: value for content in before[0].values() for option, value in content.items()}
+    old = __salt__["orthanc_network_note.filled"](old, before[1])
     sides = [
         in_force({**others, **given}, folder, here) if given else {}
         for given, folder in ((old, before[1]), after)
@@ -124,9 +129,7 @@ def in_force(options, name, here):
     found = {o: v for o, v in defaults.items() if o not in DEPENDENT}
     found.update({o: v for o, v in options.items() if not _is_idle(o, v)})
     found.setdefault("AuthenticationEnabled", found["RemoteAccessAllowed"])
-    for option, names in ROWS.items():
-        if isinstance(found.get(option), dict):
-            found[option] = {name: _entry(item, names) for name, item in found[option].items()}
+    found.update(entries(found))
     found = __salt__["orthanc_options.adapt"](found, here.get("version"))
     return __salt__["orthanc_folder.with_places"](found, name)
 
@@ -137,12 +140,34 @@ def _is_idle(option: str, value) -> bool:
     return plugin and __salt__["orthanc_options.idle"](value)
 
 
+def entries(options):
+    """
+    Part of the formula. Return modalities and peers as mappings without what holds by itself, in
+    one form, whether the pillar says it or Orthanc.
+
+    options
+        A mapping from option name to value; all but these two are left out.
+    """
+    return {
+        option: {name: _entry(item, names) for name, item in options[option].items()}
+        for option, names in ROWS.items()
+        if isinstance(options.get(option), dict)
+    }
+
+
 def _entry(item, names: tuple):
     """Return a modality or a peer as a mapping, without what holds by itself."""
     if isinstance(item, list):
         item = dict(zip(names, item))
     if not isinstance(item, dict):
         return item
+    both = item.get("AllowStorageCommitment")
+    if both is not None:
+        item = {k: v for k, v in item.items() if k != "AllowStorageCommitment"}
+        item.update(AllowNAction=both, AllowEventReport=both)
+    for key in ("Port", "Timeout"):
+        if isinstance(item.get(key), str) and item[key].isdigit():
+            item = {**item, key: int(item[key])}
     return {key: v for key, v in item.items() if key not in UNSAID or not _same(v, UNSAID[key])}
 
 

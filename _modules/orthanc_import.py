@@ -111,7 +111,8 @@ def pillar(path, formula):
     version, defaults = here.get("version"), __salt__["orthanc_options.defaults"](here)
     # There, another one than Orthanc's own.
     defaults.pop("SslTrustedClientCertificates", None)
-    options = __salt__["orthanc_options.adapt"](_readable(read["options"]), version)
+    told, stored, unseen = _of_database(read["options"], name)
+    options = __salt__["orthanc_options.adapt"](_readable(told), version)
     checked_for = {
         "version": version,
         "sample": here.get("sample"),
@@ -120,7 +121,7 @@ def pillar(path, formula):
     }
     passed, wrong = _judge(options, options, checked_for)
     server = Server(name, _located(options, name), version, defaults, formula)
-    settings = _settings(server, unset)
+    settings = {**_settings(server, unset), **stored}
     made = _reproduced(server, settings)
     # What stands beside its own default may be told to be ignored only without that.
     if _judge(made["options"], settings.get("config", {}), checked_for)[0]:
@@ -128,6 +129,7 @@ def pillar(path, formula):
         made = _outcome(name, settings, formula)
     remarks = [
         *_remarks(server, settings, made),
+        ("Modalities and peers are in Orthanc's database:", unseen),
         ("Left out, because this Orthanc passes over it:", read["warnings"] + passed),
         ("Wrong where it stands; put it right first:", wrong),
     ]
@@ -135,6 +137,39 @@ def pillar(path, formula):
     if __salt__["orthanc_files.written"](name):
         head += " They are the formula's own already, and its pillar says more than this one."
     return {"settings": settings, "remarks": [(head, []), *(pair for pair in remarks if pair[1])]}
+
+
+def _of_database(options: dict, name: str) -> tuple[dict, dict, list]:
+    """
+    Return options with the modalities and peers that Orthanc keeps in its database as if they were
+    in a file, the setting for that, and what cannot be seen of them.
+    """
+    kept = __salt__["orthanc_network_note.kept"](options)
+    try:
+        found = __salt__["orthanc_connections.known"](name) if len(kept) == len(STRICTER) else {}
+    except CommandExecutionError as err:
+        return options, {}, [f"they are not in this pillar, because Orthanc was not asked: {err}"]
+    if not found:
+        return options, {}, [f"{option} is not in this pillar" for option in kept]
+    placeholder, peers, unseen = (
+        __salt__["orthanc_passwords.placeholder"],
+        found["OrthancPeers"],
+        [],
+    )
+    for one, peer in peers.items():
+        place, hidden = f"orthanc:peers:{one}", {}
+        if "Username" in peer and "Password" not in peer:
+            hidden["Password"] = placeholder(f"{place}:Password")
+        headers = [header for header, value in peer.get("HttpHeaders", {}).items() if not value]
+        if headers:
+            unknown = {header: placeholder(f"{place}:HttpHeaders:{header}") for header in headers}
+            hidden["HttpHeaders"] = {**peer["HttpHeaders"], **unknown}
+        if hidden:
+            unseen.append(f"Orthanc shows no {' and '.join(hidden)} of {place}; put that in")
+            peers[one] = {**peer, **hidden}
+    switches = __salt__["orthanc_network_note.moved"]({})
+    others = {option: value for option, value in options.items() if option not in switches}
+    return {**others, **found}, {"modalities_in_database": True}, unseen
 
 
 def _readable(value):

@@ -185,7 +185,7 @@ def _strangers(case: Case) -> tuple[list, list]:
             )
         problems += [
             _set_twice(case, path, option)
-            for option in sorted({*(content or {})} & {*case.options})
+            for option in sorted({*(content or {})} & {*case.options}.union(*owned.values()))
         ]
     return problems, []
 

@@ -79,6 +79,9 @@ site
 preflight, allow_no_users
     False leaves the trial start out, or refuses where a server would lose all of its users.
 
+in_database
+    Whether modalities and peers are put into Orthanc's database, in the place of its files.
+
 remote_access
     Whether other hosts reach the server; None leaves it to the options.
 
@@ -97,7 +100,7 @@ from typing import NamedTuple
 from salt.exceptions import SaltInvocationError
 
 ONE_NAME = ("command", "version", "site", "plugin_folder", "aside")
-SET, NOT_SET = ("preflight", "allow_no_users"), ("installed", "without_backup")
+SET, NOT_SET = ("preflight", "allow_no_users"), ("installed", "without_backup", "in_database")
 SOME_NAMES = ("sections", "packages", "plugins", "databases")
 # What a configuration may hold, and the value of what it lacks.
 CONFIGURATION = {
@@ -359,6 +362,8 @@ def place(wanted, options):
     owned_by = wanted["option_files"]
     owners = {option: name for name, owned in owned_by.items() for option in owned}
     files: dict = {name: {} for name in [wanted["main_file"], *owned_by]}
+    if wanted["in_database"]:
+        options = __salt__["orthanc_network_note.moved"](options)
     for option, value in options.items():
         files[owners.get(option, wanted["main_file"])][option] = value
     return files

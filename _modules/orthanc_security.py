@@ -61,6 +61,7 @@ def _site(config) -> dict:
     config = config or __salt__["orthanc_folder.in_use"](chosen, _server())
     package = (__salt__["orthanc_packages.held"](_server()) or {}).get("version")
     said, version = __salt__["orthanc_folder.effective"](config), _version(package)
+    said = __salt__["orthanc_connections.filled"](said, config, FIRST / 2)
     options = __salt__["orthanc_differences.in_force"](said, config, {"version": version})
     proxy = __salt__["orthanc_nginx.found"]()
     bound = options.get("HttpBindAddresses") == __salt__["orthanc_tables.get"]("LOOPBACK")

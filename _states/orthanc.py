@@ -254,3 +254,154 @@ def unlinked(name, links):
     except OSError as err:
         ret.update(result=False, comment=f"The links were not all removed: {err}")
     return ret
+
+
+def connected(name, configuration=None):
+    """
+    Ensure that Orthanc knows the modalities and peers of a configuration, and those no longer that
+    were of it before, without a restart. Those that others have added stay, and are named.
+
+    name
+        The path of the folder of the configuration.
+
+    configuration
+        See the execution module :py:mod:`orthanc_layers`; None where they are in its files.
+
+    .. code-block:: yaml
+
+        /etc/orthanc:
+          orthanc.connected:
+            - configuration:
+                layers:
+                  - {option: [DicomModalities, ct, AET], value: CT}
+                  - {option: [DicomModalities, ct, Host], value: 192.0.2.17}
+                  - {option: [DicomModalities, ct, Port], value: 104}
+                main_file: orthanc.json
+                option_files: {}
+                in_database: true
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "They are in the configuration"}
+    if configuration is None:
+        return ret
+    try:
+        configuration = __salt__["orthanc_pillar.resolve"](configuration)
+        wanted = __salt__["orthanc_connections.of"](name, configuration)
+        ensure = __salt__["orthanc_connections.ensure_all"]
+        ret["changes"], others = ensure(name, wanted, test=__opts__["test"])
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, comment=str(err))
+        return ret
+    ret["comment"] = "Orthanc knows all modalities and peers"
+    if ret["changes"] and __opts__["test"]:
+        ret.update(result=None, comment="Orthanc would be told modalities and peers")
+    if others:
+        ret["comment"] += f"; it also knows, added by others: {', '.join(others)}"
+    return ret
+
+
+def modality_present(name, settings, config=None):
+    """
+    Ensure that Orthanc knows a modality, without a restart, if it keeps them in its database
+    (``orthanc:modalities_in_database``).
+
+    name
+        The name of the modality.
+
+    settings
+        A mapping with AET, Host and Port, and what else the Orthanc Book lists below
+        DicomModalities; or a reference to it in the pillar, ``{__pillar__: [key, key below it]}``.
+
+    config
+        The path of the folder of the configuration; by default the one of the pillar.
+
+    .. code-block:: yaml
+
+        ct:
+          orthanc.modality_present:
+            - settings: {AET: CT_WARD3, Host: 192.0.2.17, Port: 104}
+            - require:
+              - orthanc: orthanc-network
+    """
+    return _connection(name, "DicomModalities", settings, config)
+
+
+def modality_absent(name, config=None):
+    """
+    Ensure that Orthanc knows no modality of a name; see ``modality_present``.
+
+    name
+        The name of the modality.
+
+    config
+        The path of the folder of the configuration; by default the one of the pillar.
+
+    .. code-block:: yaml
+
+        old-ct:
+          orthanc.modality_absent: []
+    """
+    return _connection(name, "DicomModalities", None, config)
+
+
+def peer_present(name, settings, config=None):
+    """
+    Ensure that Orthanc knows a peer, without a restart, if it keeps them in its database
+    (``orthanc:modalities_in_database``).
+
+    name
+        The name of the peer.
+
+    settings
+        A mapping with Url, and what else the Orthanc Book lists below OrthancPeers. A password is
+        not shown where a reference stands for it, ``{__pillar__: [key, key below it]}``.
+
+    config
+        The path of the folder of the configuration; by default the one of the pillar.
+
+    .. code-block:: yaml
+
+        archive:
+          orthanc.peer_present:
+            - settings:
+                Url: https://archive.example.org/
+                Username: ward3
+                Password: {__pillar__: [secrets, archive]}
+    """
+    return _connection(name, "OrthancPeers", settings, config)
+
+
+def peer_absent(name, config=None):
+    """
+    Ensure that Orthanc knows no peer of a name; see ``peer_present``.
+
+    name
+        The name of the peer.
+
+    config
+        The path of the folder of the configuration; by default the one of the pillar.
+
+    .. code-block:: yaml
+
+        old-archive:
+          orthanc.peer_absent: []
+    """
+    return _connection(name, "OrthancPeers", None, config)
+
+
+def _connection(name, option, settings, config):
+    ret = {"name": name, "result": True, "changes": {}, "comment": "It is as it should be"}
+    try:
+        folder = __salt__["orthanc_folder.chosen"](config)
+        wanted = {} if settings is None else {name: settings}
+        wanted, gone = __salt__["orthanc_pillar.resolve"](wanted), [name] * (settings is None)
+        ret["changes"] = __salt__["orthanc_connections.ensure"](
+            folder, option, wanted, gone, test=__opts__["test"]
+        )
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, comment=str(err))
+        return ret
+    if ret["changes"]:
+        ret["comment"] = "Orthanc was told"
+        if __opts__["test"]:
+            ret.update(result=None, comment="Orthanc would be told")
+    return ret

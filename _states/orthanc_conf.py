@@ -59,7 +59,7 @@ def valid(name, configuration=None, problems=(), warnings=()):
             configuration = __salt__["orthanc_pillar.resolve"](configuration)
             case = __salt__["orthanc_judge.case"](name, configuration, host=not problems)
             found = __salt__["orthanc_judge.judge"](case, problems)
-            problems += found["problems"]
+            problems += found["problems"] + __salt__["orthanc_connections.strayed"](case)
             warnings += found["warnings"]
     except (CommandExecutionError, SaltInvocationError) as err:
         problems.append(str(err))

@@ -85,6 +85,7 @@ def check_network(settings: dict, of_others) -> list[str]:
         for section, key in (("DicomWeb", "dicomweb"), ("Worklists", "worklists"))
         if settings[key]["enabled"] and settings["config"].get(section, {}) is None
     ]
+    problems += check_in_database(settings)
     folder, where = posixpath.normpath(asked["folder"]), "orthanc:worklists:folder"
     closed = [
         name
@@ -109,9 +110,42 @@ def check_network(settings: dict, of_others) -> list[str]:
     return problems
 
 
+def check_in_database(settings: dict) -> list[str]:
+    """Return what modalities and peers in the database lack, or what would say it twice."""
+    key, config, users = "orthanc:modalities_in_database", settings["config"], settings["users"]
+    problems = [
+        f"orthanc:config:{option}: is what {key} says; set that alone, true or false, and take this"
+        " one out"
+        for option in ("DicomModalitiesInDatabase", "OrthancPeersInDatabase")
+        if key in settings["asked"] and option in config
+    ]
+    able = [user for user in users.values() if "rules" in user or user.get("role") == "admin"]
+    if settings["modalities_in_database"] and users and not able:
+        problems.append(
+            f"{key}: none of orthanc:users may tell Orthanc its modalities; give one the role admin"
+        )
+    return problems
+
+
 def network_options(settings: dict) -> list[tuple]:
     """Return rows of option, value and key of the pillar, as ``options.py`` makes layers of."""
-    return [*unknown(settings), *dicomweb(settings["dicomweb"]), *worklists(settings["worklists"])]
+    return [
+        *unknown(settings),
+        *dicomweb(settings["dicomweb"]),
+        *worklists(settings["worklists"]),
+        *database(settings),
+    ]
+
+
+def database(settings: dict) -> list[tuple]:
+    """
+    Return the option for modalities and peers in PostgreSQL, which holds them for each server.
+
+    The name that Orthanc gives itself changes with its addresses.
+    """
+    if not settings["modalities_in_database"] or not settings["postgresql"]["enabled"]:
+        return []
+    return [("DatabaseServerIdentifier", settings["system"]["id"], "modalities_in_database")]
 
 
 def unknown(settings: dict) -> list[tuple]:

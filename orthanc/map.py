@@ -275,7 +275,7 @@ def run() -> dict:
         return read("orthanc/options.py", **read("orthanc/lua_filter.py"), **files["parts"])
 
     # An earlier version has no such function. Over salt-ssh, modules are always brought along.
-    synced = "orthanc_differences.in_force" in __salt__
+    synced = "orthanc_connections.ensure_all" in __salt__
     family = __grains__["os_family"]
     known = family in FAMILIES
     # On another system nothing is done, but the states are there that others may refer to.
@@ -283,6 +283,7 @@ def run() -> dict:
     files = load_files(read)
     layers = [read("orthanc/defaults.yaml"), read(osmap)]
     host = {"booted": __grains__.get("init") == "systemd", "names": host_names(__grains__)}
+    host["id"] = __grains__["id"]
 
     def of(pillar) -> dict:
         settings, problems = load(pillar, copy.deepcopy(layers), host, files)

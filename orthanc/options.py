@@ -85,6 +85,7 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
         "reserve": reserve_of(settings["storage_reserve"]),
         "version": settings.get("version"),
         "without_backup": settings["without_backup"],
+        "in_database": settings["modalities_in_database"],
         "hardening": hardening(settings),
         "saltenv": __env__,
         "command": system["command"],

@@ -246,6 +246,7 @@ SHAPE = {
         "demo_users": "flag",
         "modalities": {"names": "anything", "each": "entry"},
         "peers": {"names": "anything", "each": "entry"},
+        "modalities_in_database": "flag",
         "dicomweb": "dicomweb",
         "worklists": "worklists",
         "lua_scripts": "scripts",

@@ -11,6 +11,7 @@ def run():
 def states(orthanc):
     settings = orthanc["settings"]
     paths, system, proxy = settings["paths"], settings["system"], orthanc["proxy"]()
+    in_database = settings["modalities_in_database"]
 
     serving = [
         {"name": system["service"]},
@@ -36,6 +37,13 @@ def states(orthanc):
     states = {
         "include": ["orthanc.config", "orthanc.https"],
         "orthanc-serving": {"orthanc.serving": serving},
+        "orthanc-network": {
+            "orthanc.connected": [
+                {"name": paths["config"]},
+                {"configuration": orthanc["configuration"]() if in_database else None},
+                {"require": [{"orthanc": "orthanc-serving"}]},
+            ]
+        },
     }
     # Without systemd as PID 1 there is no boot to prepare for.
     if system["booted"]:

@@ -1,6 +1,8 @@
 """Each setting shows its effect in the running server."""
 
+import contextlib
 import json
+import threading
 
 import dicom
 import pytest
@@ -153,6 +155,119 @@ def test_peers(minion, users, admin):
     assert minion.ask("GET", "/peers", *admin).json == ["itself", "wrong"]
     assert minion.ask("GET", "/peers/itself/system", *admin).json["ApiVersion"] > 10
     assert minion.ask("GET", "/peers/wrong/system", *admin).code != 200
+
+
+@contextlib.contextmanager
+def asked_all_the_time(minion, admin):
+    """Let somebody ask for the modalities until the end; and return the codes of the answers."""
+    codes, over = [], threading.Event()
+
+    def ask():
+        while not over.is_set():
+            codes.append(minion.ask("GET", "/modalities", *admin).code)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield codes
+    finally:
+        over.set()
+        thread.join()
+
+
+def put(minion, admin, path, data):
+    assert minion.ask("PUT", path, *admin, json.dumps(data)).code == 200
+
+
+def single(minion, function, *words, code=0):
+    """Return what one of the formula's states says, with this exit code."""
+    words = ("state.single", f"orthanc.{function}", *words, "--out=json")
+    done = minion.call(*words, check=False)
+    assert done.code == code, done
+    (state,) = json.loads(done.out)["local"].values()
+    return state
+
+
+def states_of_others(minion, device, peer):
+    """Others may say it as well, and leave it again."""
+    for kind, name, settings in (("modality", "x", device), ("peer", "near", peer)):
+        for function, words in (("present", [f"settings={settings}"]), ("absent", [])):
+            for changed in (True, False):
+                state = single(minion, f"{kind}_{function}", name, *words)
+                assert bool(state["changes"]) is changed, state
+    assert single(minion, "modality_present", "x", f"settings={device}")["changes"]
+    assert single(minion, "modality_absent", "mr")["changes"]
+
+
+def who_asks_is_told(minion):
+    """Whatever tells of modalities and peers knows those in the database as well."""
+    diff = json.loads(minion.call("orthanc_conf.diff", "--out=json").out)["local"]
+    assert diff["gone"] == ["modality mr"]
+    assert "peer far gets the password" in str(security(minion)[0]["fail"]["other servers"])
+    taken = minion.call("orthanc_conf.to_pillar").out
+    assert "modalities_in_database: true" in taken
+    assert all(name in taken for name in ("theirs:", "mr:", "far:"))
+
+
+def test_modalities_and_peers_without_a_restart(minion, users, admin):
+    """There and back; what others have added stays, and is named."""
+
+    def known(what="modalities"):
+        return minion.ask("GET", f"/{what}", *admin).json
+
+    ct = {"AET": "CT", "Host": "192.0.2.17", "Port": 104}
+    far = {"Url": "http://192.0.2.9/", "Username": "ward", "Password": "the first word of it"}
+    here = {"users": users, "dicom": {"enabled": True}, "modalities": {"ct": ct}}
+    here["peers"] = {"far": far}
+    minion.apply(**here)
+    assert "at its next restart" in str(
+        single(minion, "modality_present", "x", f"settings={ct}", code=2)
+    )
+    put(minion, admin, "/modalities/theirs", {**ct, "AET": "THEIRS"})
+    minion.pillar(**here, modalities_in_database=True)
+    refused = minion.state().failed["orthanc-pillar"]
+    assert "only Orthanc itself knows modality theirs, added over its REST API" in refused
+    assert known() == ["ct", "theirs"]
+    assert minion.ask("DELETE", "/modalities/theirs", *admin).code == 200
+    here["modalities_in_database"] = True
+    assert set(minion.apply(**here).changes) >= {"orthanc-config", "orthanc-network"}
+    assert "192.0.2.17" not in minion.read("/etc/orthanc/orthanc.json")
+    assert (known(), known("peers")) == (["ct"], ["far"])
+    assert not minion.state().changes
+    put(minion, admin, "/modalities/theirs", {**ct, "AET": "THEIRS"})
+
+    here["modalities"] = {"ct": {**ct, "AllowFind": False}, "mr": {**ct, "AET": "MR"}}
+    here["peers"] = {"far": {**far, "Password": "another word for it"}}
+    minion.pillar(**here)
+    pid, tried = minion.pid(), minion.state(test=True)
+    with asked_all_the_time(minion, admin) as codes:
+        run = minion.apply(**here)
+    assert set(codes) == {200}
+    assert minion.pid() == pid
+    assert run.changes == tried.changes
+    assert set(run.changes["orthanc-network"]) == {
+        *("DicomModalities:ct:AllowFind", "DicomModalities:mr", "OrthancPeers:far:Password"),
+    }
+    assert "by others: modality theirs" in run.states["orthanc-network"]["comment"]
+    assert "another word" not in str(run)
+    assert minion.run("stat -c %a /etc/orthanc.network").out == "600\n"
+    assert not minion.state().changes
+    states_of_others(minion, ct, far)
+    assert [*minion.state().changes["orthanc-network"]] == ["DicomModalities:mr"]
+    minion.pillar(**{**here, "modalities": {"ct": ct}})
+    who_asks_is_told(minion)
+    minion.run("systemctl restart orthanc")
+    minion.wait_for_port()
+    assert known() == ["ct", "mr", "theirs", "x"]
+
+    here["modalities_in_database"] = False
+    minion.pillar(**here)
+    refused = minion.state().failed["orthanc-pillar"]
+    assert "knows modality theirs, modality x, added" in refused
+    assert known() == ["ct", "mr", "theirs", "x"]
+    here["modalities"].update({"theirs": {**ct, "AET": "THEIRS"}, "x": {**ct, "AET": "X"}})
+    minion.apply(**here)
+    assert (known(), known("peers")) == (["ct", "mr", "theirs", "x"], ["far"])
 
 
 def test_defaults_follow_the_security_page(minion, users, admin):

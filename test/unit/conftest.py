@@ -79,5 +79,5 @@ def formula(request, load_file, read_file, read_yaml):
 
     module.__salt__ = {"slsutil.renderer": render, "orthanc_files.changes": None}
     module.__env__, module.__pillar__ = "base", {}
-    module.__grains__ = {"os_family": request.param, "init": "systemd"}
+    module.__grains__ = {"os_family": request.param, "init": "systemd", "id": "pacs"}
     return module.run()

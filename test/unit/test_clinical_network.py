@@ -21,7 +21,8 @@ def settings(**given):
         "dicom": {"unknown": ["echo", "store"]},
         "dicomweb": {"enabled": False, "servers": {}},
         "worklists": {"enabled": False, "folder": "/var/lib/orthanc-worklists"},
-        **{"paths": PATHS, "config": {}, "asked": []},
+        **{"paths": PATHS, "config": {}, "asked": [], "users": {}},
+        **{"modalities_in_database": False, "postgresql": {"enabled": False}},
         **given,
     }
 
@@ -106,3 +107,26 @@ def test_null_and_a_key_contradict_each_other(network, section, key):
     (problem,) = network["check_network"](given, OF_OTHERS)
     assert problem.startswith(f"orthanc:config:{section}: must not be null")
     assert network["check_network"](settings(config={section: None}), OF_OTHERS) == []
+
+
+def test_modalities_in_postgresql_belong_to_a_server_of_a_lasting_name(network):
+    asked = {"modalities_in_database": True, "system": {"id": "south-1"}}
+    assert options(network, **asked) == {}
+    told = options(network, **asked, postgresql={"enabled": True})
+    assert told == {"DatabaseServerIdentifier": "south-1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"users": {"rita": {"role": "reader"}}}, "give one the role admin"),
+        ({"users": {"rita": {"role": "reader"}, "anna": {"role": "admin"}}}, ""),
+        ({"users": {"own": {"rules": []}}}, ""),
+        ({"config": {"OrthancPeersInDatabase": True}}, "set that alone"),
+    ],
+)
+def test_modalities_in_the_database_are_told_by_somebody_and_said_once(network, given, words):
+    asked = {"modalities_in_database": True, "asked": ["orthanc:modalities_in_database"]}
+    found = network["check_network"](settings(**asked, **given), OF_OTHERS)
+    assert bool(found) is bool(words)
+    assert words in str(found)

@@ -175,7 +175,7 @@ def test_what_may_be_lacking_may_be_nothing():
 
 @given(OPTIONS)
 def test_each_option_has_one_file_and_none_is_lost(options):
-    files = layers.place(WANTED, options)
+    files = layers.place({**WANTED, "in_database": False}, options)
     placed = [option for content in files.values() for option in content]
     assert sorted(placed) == sorted(options)
     assert {o: v for content in files.values() for o, v in content.items()} == options
@@ -184,7 +184,7 @@ def test_each_option_has_one_file_and_none_is_lost(options):
 
 
 def test_every_file_of_the_table_is_named_even_if_it_holds_nothing():
-    assert layers.place(WANTED, {}) == {
+    assert layers.place({**WANTED, "in_database": False}, {}) == {
         "main.json": {},
         "credentials.json": {},
         "empty.json": {},
