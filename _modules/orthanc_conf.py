@@ -474,9 +474,15 @@ def remove(name, files, test=False):
     test
         True only says what would be done.
     """
-    hidden = __salt__["orthanc_first_run.hidden"](__salt__["orthanc_tables.get"]("SERVER"), name)
+    service = __salt__["orthanc_tables.get"]("SERVER")
+    hidden = __salt__["orthanc_first_run.hidden"](service, name)
     if hidden:
         raise CommandExecutionError(hidden)
-    files = [*files, *__salt__["orthanc_scripts.there"](name)]
+    done: dict = {}
     function = "orthanc_files.removal" if test else "orthanc_files.remove"
-    return __salt__[function](name, files, list(__salt__["orthanc_proof.notes"](name).values()))
+    # Where the folder was moved, the one before has the formula's files too.
+    for folder in dict.fromkeys([name, __salt__["orthanc_folder.without"](name, service)]):
+        named = [*files, *__salt__["orthanc_scripts.there"](folder)]
+        notes = list(__salt__["orthanc_proof.notes"](folder).values())
+        done.update(__salt__[function](folder, named, notes))
+    return done

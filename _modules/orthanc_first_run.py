@@ -268,7 +268,7 @@ def hidden(service, config):
         new["images"] == ELSEWHERE or __salt__["orthanc_identity.images"](new["images"])
     ):
         return ""
-    for what, old in _places(__salt__["orthanc_folder.before_formula"](config)).items():
+    for what, old in _places(__salt__["orthanc_folder.before_formula"](config, service)).items():
         if old != new[what]:
             is_file = what == "images" or (old[:1], new[what][:1]) == ("/", "/")
             remedy = MOVE_FILES if is_file else MOVE_INDEX

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 PLACES = ("StorageDirectory", "IndexDirectory")
 # Where Orthanc itself puts images where nothing else is said, below the folder.
 STORAGE = "OrthancStorage"
+# The folder that a unit starts Orthanc with.
+STARTED = re.compile(r"(?m)^ExecStart=\S.* (/\S*?)/?$")
 
 
 def json_files(name):
@@ -209,14 +211,33 @@ def chosen(config=None):
     return config or __salt__["orthanc_pillar.paths"]().get("config") or "/etc/orthanc"
 
 
-def before_formula(name):
+def without(name, service):
     """
-    Part of the formula. Return the options that Orthanc gets of the folder when the formula is
-    gone, with the places of images and index; see ``orthanc_files.remove``.
+    Part of the formula. Return the folder with which the service is started when the formula is
+    gone: another one where the pillar has moved it.
 
     name
-        The path of the folder.
+        The path of the folder as the pillar has it.
+
+    service
+        The name of the service.
     """
+    gone = __salt__["orthanc_files.removal"](name, __salt__["orthanc_files.last_good"](name))
+    shown = " ".join(__salt__["orthanc_host.unit"](service, "FragmentPath", "DropInPaths"))
+    texts = [__salt__["orthanc_files.read_if_there"](path) for path in shown.split()]
+    left = [text or "" for path, text in zip(shown.split(), texts) if path not in gone]
+    return [name, *STARTED.findall("\n".join(left))][-1]
+
+
+def before_formula(name, service):
+    """
+    Part of the formula. Return the options that Orthanc gets when the formula is gone, with the
+    places of images and index; see ``orthanc_files.remove``.
+
+    name, service
+        See ``without``.
+    """
+    name = without(name, service)
     found = contents(name)
     entries = __salt__["orthanc_files.last_good"](name)
     for path, original in __salt__["orthanc_files.removal"](name, entries).items():

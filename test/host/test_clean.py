@@ -190,7 +190,8 @@ def test_what_was_there_before_is_kept(fresh_minion, users):
     run = minion.apply(**settings)
     assert "gone from the server" in run.states["orthanc-config"]["comment"]
     assert differences(minion) == {"gone": [], "options": {}, "other files": []}
-    minion.apply(users=users, port=8043, packages=["orthanc", "orthanc-gdcm"])
+    moved = {"paths": {"config": "/srv/conf"}, "port": 8043}
+    minion.apply(users=users, **moved, packages=["orthanc", "orthanc-gdcm"])
     assert minion.read("/etc/orthanc/before-formula/orthanc.json") == by_hand
     assert not minion.run("cat /etc/orthanc/before-formula/*", user="nobody", check=False).ok
 
@@ -203,6 +204,7 @@ def test_what_was_there_before_is_kept(fresh_minion, users):
     assert not minion.run("dpkg -s orthanc-gdcm | grep -q '^Status.* installed'", check=False).ok
     assert set(before) <= set(modes(minion)), set(before) - set(modes(minion))
     assert not minion.path(RECORD).exists()
+    assert not minion.run("ls -d /srv/conf* /etc/orthanc.* /etc/orthanc/before*", check=False).out
     assert minion.state("orthanc.clean").changes == {}
 
 

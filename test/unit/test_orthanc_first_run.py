@@ -316,6 +316,25 @@ def test_a_server_that_comes_back_finds_its_images(machine, monkeypatch, served,
     assert bool(first_run.hidden("orthanc", machine.config)) is ("EnableStorage" in str(now))
 
 
+def test_the_folder_that_comes_back_is_that_of_the_unit_without_the_formula(tmp_path, monkeypatch):
+    folder = importlib.import_module("orthanc_folder")
+    texts = {"packaged": "\nExecStart=/sbin/O --logdir=/l /etc/it/\n", "own": "[Unit]\n"}
+    texts["formula"] = "ExecStart=\nExecStart=/sbin/O /srv/conf\n"
+    paths = {name: tmp_path / name for name in texts}
+    for name, text in texts.items():
+        paths[name].write_text(text)
+    shown = [str(paths["packaged"]), f"{paths['own']} {paths['formula']}"]
+    monkeypatch.setitem(folder.__salt__, "orthanc_host.unit", lambda *_: shown)
+    conf = tmp_path / "conf"
+    conf.mkdir()
+    assert folder.without(str(conf), "orthanc") == "/srv/conf"
+    noted = {str(paths["formula"]): texts["formula"]}
+    (tmp_path / "conf.last-good").write_text(json.dumps(noted))
+    assert folder.without(str(conf), "orthanc") == "/etc/it"
+    monkeypatch.setitem(folder.__salt__, "orthanc_host.unit", lambda *_: [])
+    assert folder.without(str(conf), "orthanc") == str(conf)
+
+
 def test_what_cannot_be_written_is_said(machine):
     (machine.folder / "lib").rmdir()
     (machine.folder / "lib").write_text("a file")
