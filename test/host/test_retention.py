@@ -12,6 +12,7 @@ from minion import Minion
 
 LOG, UNIT = "/var/log/orthanc-retention.log", "orthanc-retention"
 REPOSITORY = "/srv/backup/orthanc"
+STORAGE = {"bookworm": "/var/lib/orthanc/db-v6", "leap": "/var/lib/orthanc/OrthancStorage"}
 RULES = [
     {"modality": ["MG"], "older_than": "20 years", "by": "study_date"},
     {"aet": ["GATE"], "older_than": "90 days", "by": "received"},
@@ -39,8 +40,8 @@ while True:
 # When the last image came, as the index has it.
 AGE = """
 import sqlite3, sys
-index = sqlite3.connect("/var/lib/orthanc/db-v6/index")
-for study, received in zip(sys.argv[1::2], sys.argv[2::2]):
+index = sqlite3.connect(sys.argv[1] + "/index")
+for study, received in zip(sys.argv[2::2], sys.argv[3::2]):
     index.execute(
         "UPDATE Metadata SET value = ? WHERE type = 7 AND id ="
         " (SELECT internalId FROM Resources WHERE publicId = ?)",
@@ -53,10 +54,11 @@ UNTIL_DELETING = f"until tail -n 1 {LOG} | grep -q '\"deleting\"'; do sleep 0.1;
 UNTIL_ENDED = f"while systemctl show -p ActiveState {UNIT} | grep -q activating; do sleep 0.1; done"
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=["bookworm", "leap"])
 def server(request, salt_version, users):
     with Minion(testbed.deployed(request.param, salt_version)) as host:
         host.anna = ("anna", users["anna"]["password"])
+        host.storage = STORAGE[request.param]
         host.settings = {
             "users": users,
             "dicom": {"enabled": True},
@@ -100,7 +102,7 @@ def age(server, days: dict) -> None:
         then = now - datetime.timedelta(days=number)
         words += [study, then.strftime("%Y%m%dT%H%M%S")]
     server.write("/srv/age.py", AGE)
-    server.run(f"systemctl stop orthanc; python3 /srv/age.py {' '.join(words)}")
+    server.run(f"systemctl stop orthanc; python3 /srv/age.py {server.storage} {' '.join(words)}")
     server.run("systemctl start orthanc")
     server.wait_for_port()
 
@@ -115,7 +117,7 @@ def log(server) -> list:
 
 def files(server) -> set:
     """Return the files of images that there are."""
-    found = server.run("find /var/lib/orthanc/db-v6 -type f -path '*/??/??/*'").out
+    found = server.run(f"find {server.storage} -type f -path '*/??/??/*'").out
     return set(found.split())
 
 
