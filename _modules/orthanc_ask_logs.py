@@ -54,7 +54,7 @@ def errors(service=None, log="", count=10, config=None):
     )
 
 
-def log(count=50, account=None, study=None, config=None):
+def log(count=50, account=None, study=None, config=None, all=False):
     """
     Say who asked the server for what over HTTP, where the pillar has ``access_log``.
 
@@ -71,8 +71,13 @@ def log(count=50, account=None, study=None, config=None):
     config
         The path of the folder of the configuration; by default the one of the pillar.
 
+    all
+        Whether the requests are among them with which the formula itself, such as its monitoring,
+        asks how the server is.
+
     Returns a list of mappings, the last request at its end: its ``time`` (UTC); the ``address``
-    that it came from; the ``account``, ``-`` where nobody had to say who he is; ``method`` and
+    that it came from; the ``account``, ``-`` where nobody had to say who he is, and ``orthanc-formula
+    as`` whom where the formula asked; ``method`` and
     ``path``, with ``*`` for what Orthanc gave no name to; its ``result``, denied where the user's
     role does not allow it; and the ``study``, where the path names one.
 
@@ -96,4 +101,4 @@ def log(count=50, account=None, study=None, config=None):
         )
     wanted = {"account": account, "study": study}
     wanted = {name: str(value) for name, value in wanted.items() if value is not None}
-    return __salt__["orthanc_requests.last"](folder, count, wanted)
+    return __salt__["orthanc_requests.last"](folder, count, wanted, bool(all))

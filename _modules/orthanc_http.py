@@ -21,6 +21,8 @@ from salt.exceptions import CommandExecutionError
 REALM = "Orthanc Secure Area"
 # In bytes. What is longer is no answer to anything that is asked here.
 LONGEST = 1 << 27
+# How the formula calls itself, so that the access log tells its requests from those of people.
+AGENT = "orthanc-formula"
 
 
 def answers(address, timeout=5):
@@ -70,7 +72,8 @@ def _exchange(url: str, method: str, headers: dict, body, timeout: float) -> tup
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
                 connection.sock = context.wrap_socket(sock, server_hostname=parts.hostname)
             target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-            connection.request(method, target, body, {**headers, "Connection": "close"})
+            headers = {**headers, "User-Agent": AGENT, "Connection": "close"}
+            connection.request(method, target, body, headers)
             with connection.getresponse() as response:
                 text = response.read(LONGEST + 1)
         except (OSError, http.client.HTTPException):

@@ -20,6 +20,13 @@ FILES = "access-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].log"
 FIELDS = ("time", "address", "account", "method", "path", "result")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 STUDY = re.compile(r"/studies/([0-9a-f]{8}(?:-[0-9a-f]{8}){4}|[0-9]+(?:\.[0-9]+)+)(?=/|$)")
+# What follows in a line of the formula's own, and whose such a request is then.
+AGENT = "orthanc-formula"
+OWN = f"{AGENT} as {{}}"
+# What of these nobody needs to know: it changes nothing, and is about no image.
+PLAIN = re.compile(
+    "/(system|statistics|changes|jobs|plugins|modalities|peers|[^/]+/servers)(/[^/]+(/system)?)?"
+)
 # What the script writes of a character that would end a field; the others stay as they are written.
 HIDDEN = re.compile(r"\\x(20|5c)")
 # How much is read at one time, from the end of a file. In bytes.
@@ -47,7 +54,7 @@ def folder(options):
     return None
 
 
-def last(folder, count, wanted):
+def last(folder, count, wanted, own=False):
     """
     Part of the formula. Return the last requests, a list of mappings, the last one at its end.
 
@@ -59,6 +66,9 @@ def last(folder, count, wanted):
 
     wanted
         What they have to have, a mapping from the name of a field to its value.
+
+    own
+        Whether those are among them with which the formula itself asks how the server is.
     """
     found: collections.deque = collections.deque()
     # By their names, which are days.
@@ -66,7 +76,9 @@ def last(folder, count, wanted):
         # What is no file was not written by the script, and might never end.
         for line in _from_its_end(path) if os.path.isfile(path) else ():
             request = parse(line)
-            if request and all(request.get(name) == value for name, value in wanted.items()):
+            if not request or not (own or _is_of_people(request)):
+                continue
+            if all(request.get(name) == value for name, value in wanted.items()):
                 found.appendleft(request)
                 if len(found) >= count:
                     return list(found)
@@ -82,12 +94,21 @@ def parse(line):
         A text.
     """
     fields = line.split(" ")
+    own = len(fields) == len(FIELDS) + 1 and fields.pop() == AGENT
     if len(fields) != len(FIELDS) or not TIME.fullmatch(fields[0]):
         return None
     found = dict(zip(FIELDS, fields))
     found["account"] = HIDDEN.sub(lambda code: chr(int(code.group(1), 16)), found["account"])
+    if own:
+        found["account"] = OWN.format(found["account"])
     study = STUDY.search(found["path"])
     return {**found, **({"study": study.group(1)} if study else {})}
+
+
+def _is_of_people(request: dict) -> bool:
+    """Return whether a request is more than a look of the formula's at how the server is."""
+    own = request["account"].startswith(OWN.format(""))
+    return not (own and request["method"] == "GET" and PLAIN.fullmatch(request["path"]))
 
 
 def _from_its_end(path: str):

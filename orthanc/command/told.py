@@ -6,8 +6,8 @@ import json
 import re
 
 WIDTH = 100
-# How wide a row of a table may be.
-WIDEST = 160
+# How wide a column of a table is at most; what is longer stands out of it.
+WIDEST = 64
 REQUISITE = "One or more requisite failed"
 WARNINGS = "Warnings:"
 # What stands below an option has a name of its own.
@@ -166,17 +166,18 @@ def value(found, indent: str = "") -> list[str]:
 
 
 def _rows(found: list) -> list[str]:
-    """Return a line for each mapping of a list, below their names; none where that is too wide."""
-    names = list(found[0]) if isinstance(found[0], dict) else []
-    if not names or any(not isinstance(each, dict) or list(each) != names for each in found):
+    """
+    Return a line for each mapping of a list, below their names, whatever one of them lacks; none
+    where they hold more than a line.
+    """
+    if not all(isinstance(each, dict) for each in found):
         return []
-    cells = [value(each[name]) for each in found for name in names]
-    if any(isinstance(each[name], (dict, list)) for each in found for name in names):
+    names = list(dict.fromkeys(name for each in found for name in each))
+    cells = [each.get(name, "") for each in found for name in names]
+    texts = [*map(str, names), *("\n".join(value(cell)) for cell in cells)]
+    if "\n" in "".join(texts) or any(isinstance(cell, (dict, list)) for cell in cells):
         return []
-    texts = [*map(str, names), *("\n".join(cell) for cell in cells)]
-    widths = [max(map(len, texts[at :: len(names)])) for at in range(len(names))]
-    if "\n" in "".join(texts) or sum(widths) + 2 * len(names) > WIDEST:
-        return []
+    widths = [min(WIDEST, max(map(len, texts[at :: len(names)]))) for at in range(len(names))]
     padded = [text.ljust(widths[at % len(names)]) for at, text in enumerate(texts)]
     lines = range(0, len(texts), len(names))
     return ["  ".join(padded[at : at + len(names)]).rstrip() for at in lines]

@@ -229,10 +229,20 @@ def test_what_a_function_returns_is_told_without_brackets():
     ]
     rows = [{"host": "b", "images": 2}, {"host": "", "images": None}]
     assert told.value({"x": rows}) == ["x:", "  host  images", "  b     2", "        none"]
-    for others in ({"host": "c"}, {"host": [], "images": 1}, {"host": "c" * 200, "images": 1}):
+    for others in ({"host": [], "images": 1}, {"host": "two\nlines", "images": 1}):
         assert "- host: b" in told.value([*rows, others])
     assert told.value(False) == ["no"]
     assert told.value(0) == ["0"]
+
+
+def test_a_table_has_a_line_for_each_row_whatever_one_lacks():
+    rows = [{"path": "/", "result": "denied"}, {"path": "/x" * 50, "study": "1.2"}, {"other": 1}]
+    assert [line.split() for line in told.value(rows)] == [
+        ["path", "result", "study", "other"],
+        ["/", "denied"],
+        ["/x" * 50, "1.2"],
+        ["1"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 import jinja2
 import lupa
 import orthanc_ask_logs as people
+import orthanc_http as http
 import orthanc_requests as requests
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -137,6 +138,25 @@ def test_where_it_comes_from(server, proxy, ip, address):
 def test_behind_nginx_without_its_header(server):
     server.start(proxy=True)("/x", ip="127.0.0.1")
     assert requests.parse(server.lines()[0])["address"] == "127.0.0.1"
+
+
+def test_what_the_formula_asks_is_nobody_else_s(server, tmp_path):
+    ask, own = server.start(), {"user-agent": http.AGENT}
+    elsewhere = ({"x-real-ip": "192.0.2.9"}, {"x-forwarded-for": "192.0.2.9"}, {"forwarded": "x"})
+    for path, method in (("/changes", "GET"), ("/peers/b/system", "GET"), ("/studies/1", "DELETE")):
+        ask(path, method, ip="127.0.0.1", headers=own)
+    # Whoever comes from elsewhere is not it, whatever he says.
+    ask("/system", headers=own)
+    for other in elsewhere:
+        ask("/system", ip="127.0.0.1", headers={**own, **other})
+
+    def accounts(**given):
+        return [one["account"] for one in requests.last(str(tmp_path), 99, {}, **given)]
+
+    formula = "orthanc-formula as anna"
+    assert accounts(own=True) == [formula] * 3 + ["anna"] * 4
+    assert accounts() == [formula] + ["anna"] * 4
+    assert len(requests.last(str(tmp_path), 99, {"account": "anna"})) == 4
 
 
 def test_each_day_has_a_file_and_old_ones_go(server, tmp_path):
