@@ -35,9 +35,10 @@ def answers(address=None):
 
 def health(config=None):
     """
-    Say whether the server is well: its process, its REST API, its index, the disks, the DICOM port,
-    certificates, jobs, associations that were refused since the last look, backups, and whether it
-    runs with its configuration as it is. It takes three seconds at most, whatever hangs.
+    Say whether the server is well with the figures of all that was looked at: its process, its REST
+    API, its index, the disks, the DICOM port, certificates, jobs, associations that were refused
+    since the last look, backups, and whether it runs with its configuration as it is. It takes
+    three seconds at most, whatever hangs.
 
     config
         The path of the folder of the configuration; by default that of the service.
@@ -61,8 +62,7 @@ def health(config=None):
 
 def nagios(config=None):
     """
-    Say whether the server is well, in one line as Nagios and Icinga take it; see
-    ``orthanc.health``.
+    Say whether the server is well in one line as Nagios and Icinga take it; see ``orthanc.health``.
 
     config
         The path of the folder of the configuration; by default that of the service.

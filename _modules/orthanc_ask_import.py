@@ -61,7 +61,7 @@ def to_pillar(path=None, secrets=False, file=None, saltenv="base"):
 
 def from_role(path, secrets=False, file=None):
     """
-    Give the pillar, as YAML, for the parameters of the Ansible role of GNU Health. What has to be
+    Give the pillar for the parameters of the Ansible role of GNU Health, as YAML. What has to be
     looked at stands before it in comments.
 
     path

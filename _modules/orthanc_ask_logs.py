@@ -76,10 +76,10 @@ def log(count=50, account=None, study=None, config=None, all=False):
         asks how the server is.
 
     Returns a list of mappings, the last request at its end: its ``time`` (UTC); the ``address``
-    that it came from; the ``account``, ``-`` where nobody had to say who he is, and ``orthanc-formula
-    as`` whom where the formula asked; ``method`` and
-    ``path``, with ``*`` for what Orthanc gave no name to; its ``result``, denied where the user's
-    role does not allow it; and the ``study``, where the path names one.
+    that it came from; the ``account``, ``-`` where nobody had to say who he is, and
+    ``Salt as`` whom where the formula asked; ``method`` and ``path``, with ``*`` for what Orthanc
+    gave no name to; its ``result``, denied where the user's role does not allow it; and the
+    ``study``, where the path names one.
 
     Raises SaltInvocationError for a count that is none, and CommandExecutionError where nothing is
     written down.

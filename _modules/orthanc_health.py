@@ -30,7 +30,6 @@ LEAST = 100 * 10**6
 # The timer of backups, and when it begins.
 BACKUP_TIMER = "/etc/systemd/system/orthanc-backup.timer"
 SCHEDULE = re.compile(r"(?m)^OnCalendar=(.+)$")
-LOGDIR = re.compile(r"--logdir=(\S+)")
 # The states of a job that goes on.
 GOING = ("Pending", "Running", "Retry")
 
@@ -101,7 +100,7 @@ def _case(config, who: str) -> dict:
     service = __salt__["orthanc_tables.get"]("SERVER")
     config = __salt__["orthanc_folder.in_use"](config or CONFIG, service)
     options = __salt__["orthanc_folder.located"](config)
-    log = LOGDIR.search(" ".join(__salt__["orthanc_host.unit"](service, "ExecStart")))
+    log = __salt__["orthanc_server.paths"]().get("log")
     path = __salt__["orthanc_files.own"](NOTE.format(who))
     note = __salt__["orthanc_json.noted"](__salt__["orthanc_files.read_if_there"](path))
     return {
@@ -109,7 +108,7 @@ def _case(config, who: str) -> dict:
         "options": options,
         "service": service,
         "url": __salt__["orthanc_server.url"](config),
-        "log": log.group(1) if log else LOG if os.path.isdir(LOG) else None,
+        "log": log or (LOG if os.path.isdir(LOG) else None),
         "who": who,
         "note": note,
     }

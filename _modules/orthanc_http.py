@@ -22,7 +22,7 @@ REALM = "Orthanc Secure Area"
 # In bytes. What is longer is no answer to anything that is asked here.
 LONGEST = 1 << 27
 # How the formula calls itself, so that the access log tells its requests from those of people.
-AGENT = "orthanc-formula"
+AGENT = "Salt-for-Orthanc"
 
 
 def answers(address, timeout=5):

@@ -21,8 +21,7 @@ FIELDS = ("time", "address", "account", "method", "path", "result")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 STUDY = re.compile(r"/studies/([0-9a-f]{8}(?:-[0-9a-f]{8}){4}|[0-9]+(?:\.[0-9]+)+)(?=/|$)")
 # What follows in a line of the formula's own, and whose such a request is then.
-AGENT = "orthanc-formula"
-OWN = f"{AGENT} as {{}}"
+AGENT, OWN = "Salt-for-Orthanc", "Salt as {}"
 # What of these nobody needs to know: it changes nothing, and is about no image.
 PLAIN = re.compile(
     "/(system|statistics|changes|jobs|plugins|modalities|peers|[^/]+/servers)(/[^/]+(/system)?)?"

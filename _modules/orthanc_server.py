@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 
 import salt.utils.systemd
@@ -18,6 +19,18 @@ log = logging.getLogger(__name__)
 # For how many seconds a service may be seen as not running before waiting for it is given up:
 # systemd restarts it after 0.1 s where the unit says so.
 GRACE = 3
+LOGDIR = re.compile(r"--logdir=([^ ;]+)")
+
+
+def paths():
+    """
+    Part of the formula. Return the paths that the unit of the service gives to Orthanc, as the
+    pillar has them: ``config``, and ``log`` where there is one.
+    """
+    service = __salt__["orthanc_tables.get"]("SERVER")
+    found = {"config": __salt__["orthanc_folder.in_use"]("/etc/orthanc", service)}
+    log = LOGDIR.search(" ".join(__salt__["orthanc_host.unit"](service, "ExecStart")))
+    return {**found, **({"log": log.group(1)} if log else {})}
 
 
 def port(config):

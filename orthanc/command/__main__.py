@@ -10,6 +10,7 @@ salt-call before the words. Needs nothing but Python and the copy of the formula
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import secrets
@@ -54,6 +55,19 @@ APPLY = ("state.apply", "orthanc")
 # These make a pillar, and need none.
 MAKING = ("orthanc_conf.to_pillar", "orthanc_conf.from_role")
 PROGRAM = str(places.NAME)
+# These ask the server, and need no pillar: they are called when something is wrong.
+ASKING = {
+    *(f"orthanc.{name}" for name in ("access", "answers", "backend", "echo", "errors", "health")),
+    *(f"orthanc.{name}" for name in ("jobs", "log", "modalities", "nagios", "peers", "plugins")),
+    *(f"orthanc.{name}" for name in ("restart", "security", "statistics", "system")),
+    *(f"orthanc_conf.{name}" for name in ("effective", "options")),
+}
+# Of these the exit code is a verdict; this is that of none.
+VERDICTS, UNKNOWN = ("orthanc.health", "orthanc.nagios"), 3
+WITHOUT = """\
+The pillar cannot be taken; this is told without it, of the server as it is.
+{why}
+"""
 
 
 def main(program: str, *given: str) -> int:
@@ -78,11 +92,16 @@ def main(program: str, *given: str) -> int:
         print(f"{PROGRAM}: {err}", file=sys.stderr)
         return 2
     if chosen.what == "help":
-        print("\n".join(words.help_lines(PROGRAM, known)))
+        word = chosen.arguments
+        print(
+            "\n".join(
+                words.help_of(*word, PROGRAM, known) if word else words.help_lines(PROGRAM, known)
+            )
+        )
         return 0
     if os.geteuid():
         print(f"This needs root: sudo {PROGRAM} {' '.join(given)}", file=sys.stderr)
-        return 1
+        return _failed(chosen)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
@@ -101,7 +120,11 @@ def main(program: str, *given: str) -> int:
         print(err, file=sys.stderr)
     except KeyboardInterrupt:
         print(f"\nInterrupted. Call it again: {PROGRAM} {' '.join(given)}", file=sys.stderr)
-    return 1
+    return _failed(chosen)
+
+
+def _failed(chosen: words.Chosen) -> int:
+    return UNKNOWN if chosen.function in VERDICTS else 1
 
 
 def _is_state(chosen: words.Chosen) -> bool:
@@ -118,7 +141,7 @@ def _do(salt: call.Salt, chosen: words.Chosen, verbose: bool) -> int:
     if chosen.what == "restore":
         return _restore(salt, chosen, verbose)
     if chosen.function:
-        _take(salt, _known(salt, chosen.function))
+        _provide(salt, chosen.function)
         return _call(salt, chosen, verbose)
     tries = chosen.what == "test" or "test=True" in chosen.arguments
     pillar = chosen.pillar or last() or _make(salt, tries)
@@ -151,28 +174,31 @@ def last() -> str:
     return pillar
 
 
-def _known(salt: call.Salt, function: str) -> str:
+def _provide(salt: call.Salt, function: str) -> None:
     """
-    Return the path of the pillar of the last run; that of one of nothing for what makes one, where
-    there was none or it is gone. Raise Failed for all else.
+    Let Salt have the pillar of the last run; where there is none, or a broken one, for what needs
+    none the places of the server as it is, and nothing else. Raise Failed for all else.
     """
-    making = function in MAKING
-    try:
-        pillar = last()
-    except call.Failed:
-        if not making:
-            raise
-        pillar = ""
-    if pillar:
-        return pillar
-    if making:
-        path = pathlib.Path(salt.work, "none.sls")
-        path.write_text("orthanc: {}\n", encoding="utf-8")
-        return str(path)
-    raise call.Failed(
+    why = (
         f"{function} takes the pillar of the last run, and there was none."
         f" Begin with: {PROGRAM} apply"
     )
+    try:
+        pillar = last()
+        if pillar:
+            return _take(salt, pillar)
+    except call.Failed as err:
+        why = str(err)
+        if function in ASKING:
+            print(WITHOUT.format(why=why), file=sys.stderr, flush=True)
+    if function not in ASKING and function not in MAKING:
+        raise call.Failed(why)
+    _write(pathlib.Path(salt.work, "none.sls"), "orthanc: {}\n")
+    _take(salt, f"{salt.work}/none.sls")
+    paths = salt.ask("orthanc_server.paths").value
+    if isinstance(paths, dict):
+        _write(pathlib.Path(salt.work, "none.sls"), json.dumps({"orthanc": {"paths": paths}}))
+        _take(salt, f"{salt.work}/none.sls")
 
 
 def _take(salt: call.Salt, pillar: str) -> None:
@@ -231,14 +257,19 @@ def _call(salt: call.Salt, chosen: words.Chosen, verbose: bool) -> int:
         return _code(salt.show(*given))
     answer = salt.ask(*given)
     if answer.errors:
-        print(told.refusal(answer.errors, chosen.function), file=sys.stderr)
-    if chosen.what == "status" and isinstance(answer.value, dict):
-        print(
-            "\n".join([answer.value["verdict"], *told.value(answer.value["reasons"] or "")]).strip()
-        )
-    elif answer.value is not None:
-        print("\n".join(told.value(answer.value)))
+        print(_spoken(told.refusal(answer.errors, chosen.function)), file=sys.stderr)
+    value = answer.value
+    if chosen.what == "status" and isinstance(value, dict):
+        print(_spoken("\n".join([value["verdict"], *told.value(value["reasons"] or "")]).strip()))
+    elif value is not None:
+        print(_spoken("\n".join(told.value(value))))
+    if value is None and chosen.function in VERDICTS:
+        return UNKNOWN
     return _code(answer.code)
+
+
+def _spoken(text: str) -> str:
+    return told.spoken(text, words.functions(places.FORMULA / "_modules"), PROGRAM)
 
 
 def _code(code: int) -> int:
@@ -298,9 +329,9 @@ def _applied(salt: call.Salt, given: list, verbose: bool) -> tuple:
         print(call.BROKEN, file=sys.stderr)
         return False, False
     run = told.Run(answer.value)
-    print("\n".join(run.lines()))
+    print(_spoken("\n".join(run.lines())))
     if run.failed:
-        print("\nWhat failed by itself:\n" + "\n".join(run.failures()))
+        print(_spoken("\nWhat failed by itself:\n" + "\n".join(run.failures())))
     return answer.code == 0 and not run.failed and not run.waiting, bool(run.changed)
 
 

@@ -33,6 +33,8 @@ CHECK = "orthanc_pillar_file.check"
 # What Salt says when it begins with a state, and what it begins the lines of its log with.
 BEGINS = re.compile(r"\[INFO +\] Executing state (\S+) for \[(.*)\]")
 BROKEN = f"If Salt is broken, this brings it anew: bash {places.MASTERLESS}"
+# What Salt says of an argument that a function refuses, and the exit code for that.
+REFUSED, WRONG = "Passed invalid arguments: ", 2
 # How often it is said that something goes on, where that stays on the screen.
 SAID = 30
 
@@ -97,7 +99,9 @@ class Salt:
         # Behind the log there is what says why it ended.
         log = re.split(r"(?m)^(?=\[(?:ERROR|CRITICAL) )", done[2])
         errors = log[-1] if states and "Traceback" not in done[2] else done[2]
-        return Answer(value, done[0], told.reason(errors.strip()))
+        # An argument that the function refuses is a wrong word of the program.
+        code = WRONG if value is None and REFUSED in done[2] else done[0]
+        return Answer(value, code, told.reason(errors.strip()))
 
     def show(self, *words: str) -> int:
         """Call a function, let Salt print what it has to say, and return the exit code."""

@@ -16,7 +16,6 @@ import call
 import places
 import told
 
-FLAGS = {"--yes", "--keep-orthanc"}
 # What stays with all that it is made of, where others may have come to need it. Of Orthanc's own
 # packages orthanc.clean takes those that came; whoever purged them would take the images' owner.
 KEEP = {
@@ -117,9 +116,6 @@ def remove(salt: call.Salt, chosen, pillar: str) -> None:
     pillar
         The path of the pillar of the last run, an empty text where there was none.
     """
-    unknown = set(chosen.arguments) - FLAGS
-    if unknown:
-        raise call.Failed(f"remove takes {' and '.join(sorted(FLAGS))}, not {unknown.pop()}")
     keep = "--keep-orthanc" in chosen.arguments
     clean, stays = [], []
     if pillar and not keep:

@@ -109,6 +109,21 @@ def refusal(errors: str, function: str) -> str:
     return errors.partition("\n\nUsage:")[0].strip()
 
 
+def spoken(text: str, known: dict, program: str) -> str:
+    """
+    Return a text in which functions of Salt are called by the words of the program.
+
+    known
+        What ``words.functions`` returns.
+    """
+    names = {function.name: word for word, function in known.items()}
+
+    def word(found) -> str:
+        return f"{program} {names[found[1]]}" if found[1] in names else found[0]
+
+    return re.sub(r"(?<![\w./-])(?:salt-call )?(orthanc(?:_conf)?\.[a-z_]+)(?![\w/])", word, text)
+
+
 def cut(text: str) -> str:
     """Return a text that is not longer than a line."""
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"

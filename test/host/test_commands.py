@@ -277,10 +277,16 @@ def test_what_means_nothing_is_told_in_a_line(served):
     for words, code, said in (
         ("bakcup", 2, "the nearest one is backup"),
         ("'$(touch /root/hostile)'", 2, "There is no word $(touch"),
-        ("errors '--config-dir=/nowhere' 'x=`touch /root/hostile`'", 1, ""),
+        (
+            "errors '--config-dir=/nowhere' 'x=`touch /root/hostile`'",
+            2,
+            "errors takes no --config-dir",
+        ),
+        ("echo", 2, "echo needs NAME. Usage: echo NAME"),
+        ("jobs 0", 2, "limit must be a whole number"),
         ("apply tset=True", 2, "A run takes no tset=True; the nearest one is test="),
-        ("status /etc/orthnac", 1, "there is no folder /etc/orthnac"),
-        ("remove --now", 1, "remove takes --keep-orthanc and --yes"),
+        ("status /etc/orthnac", 3, "there is no folder /etc/orthnac"),
+        ("remove --now", 2, "remove takes --yes and --keep-orthanc"),
         ("backup", 1, "there is no backup on this host; set orthanc:backup:repository"),
     ):
         wrong = served.program(words, check=False)
@@ -291,7 +297,7 @@ def test_what_means_nothing_is_told_in_a_line(served):
     served.run("useradd eve; chmod 711 /root")
     for words, said in (("status", "This needs root: sudo orthanc-formula status"), ("help", "")):
         denied = served.run(f"orthanc-formula {words}", check=False, user="eve")
-        assert denied.code == (1 if said else 0)
+        assert denied.code == (3 if said else 0)
         assert said in denied.err
 
 

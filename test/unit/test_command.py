@@ -43,14 +43,14 @@ def returned(**states):
 
 
 def test_each_function_for_people_has_a_word():
-    names = {name for name, _ in KNOWN.values()}
+    names = {function.name for function in KNOWN.values()}
     wanted = {f"orthanc.{name}" for name in test_floors.PEOPLE["orthanc"]}
     assert wanted <= names
     assert "orthanc_conf.validate" in names
     assert not any(name.startswith("orthanc_conf.apply") for name in names)
     # Of two with one name, it is what people ask of the server.
-    assert KNOWN["restore"][0] == "orthanc.restore"
-    assert KNOWN["backup-key"][0] == "orthanc.backup_key"
+    assert KNOWN["restore"].name == "orthanc.restore"
+    assert KNOWN["backup-key"].name == "orthanc.backup_key"
 
 
 def test_the_help_names_each_word_in_a_line():
@@ -58,6 +58,81 @@ def test_the_help_names_each_word_in_a_line():
     for word in {*KNOWN, *words.OWN}:
         assert sum(line.split()[:1] == [word] for line in lines) == 1, word
     assert all(len(line) <= told.WIDTH for line in lines)
+    # None is short of what tells it from the others.
+    does = [*words.OWN.values(), *(function.does for function in KNOWN.values())]
+    assert len({*does}) == len(does)
+    assert all(len(each.split()) > 1 for each in does)
+
+
+@pytest.mark.parametrize("word", sorted({*KNOWN, *words.OWN}))
+def test_each_word_has_a_help_of_its_own(word):
+    for given in (["help", word], [word, "-h"] if word != "help" else ["help", "help"]):
+        assert words.choose(given, KNOWN) == words.Chosen("help", "", "", (word,))
+    usage, empty, *text = words.help_of(word, "orthanc-formula", KNOWN)
+    assert usage.startswith(f"Usage: orthanc-formula {word}")
+    assert (empty, text != []) == ("", True)
+    assert "``" not in str(text)
+    assert "CLI Example" not in str(text)
+
+
+def test_what_a_word_takes_is_said():
+    usage = words.help_of("echo", "orthanc-formula", KNOWN)[0]
+    assert usage == "Usage: orthanc-formula echo NAME [timeout=5] [config=None]"
+    text = "\n".join(words.help_of("system", "orthanc-formula", KNOWN))
+    assert "/system" in text
+
+
+def test_functions_are_called_by_the_words_of_the_program():
+    def spoken(text):
+        return told.spoken(text, KNOWN, "of")
+
+    assert spoken("see orthanc.errors; `salt-call orthanc.backup_key`.") == (
+        "see of errors; `of backup-key`."
+    )
+    assert spoken("orthanc_conf.to_pillar, orthanc.drill") == "of to-pillar, of drill"
+    for same in ("/var/log/orthanc.log", "orthanc.json", "x.orthanc.errors", "orthanc.errors_x"):
+        assert spoken(same) == same
+
+
+def salts(tmp_path, monkeypatch, script):
+    """A Salt that is a script, and a last pillar of a path."""
+    program = tmp_path / "salt-call"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(places, "LAST", tmp_path / "last")
+    monkeypatch.setattr(places, "PILLAR", tmp_path / "none")
+    monkeypatch.setattr(places, "RUN", tmp_path / "run")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return str(program)
+
+
+ANSWERS = """case "$*" in
+*pillar_file.check*broken.sls) echo '{"local": ["line 3: a tab"]}'; exit 1;;
+*pillar_file.check*) echo '{"local": []}';;
+*orthanc_server.paths*) echo '{"local": {"config": "/srv/o"}}';;
+*orthanc.jobs*) echo 'Passed invalid arguments: limit must be less.' >&2; exit 1;;
+*orthanc.nagios*) echo broken >&2; exit 1;;
+*) echo '{"local": {"verdict": "ok", "reasons": ["see orthanc.errors"]}}'; exit 2;;
+esac"""
+
+
+@pytest.mark.parametrize("pillar", ["broken.sls", "gone.sls", None])
+def test_what_asks_the_server_needs_no_pillar(tmp_path, monkeypatch, capfd, pillar):
+    program = salts(tmp_path, monkeypatch, ANSWERS)
+    (tmp_path / "broken.sls").touch()
+    if pillar:
+        (tmp_path / "last").write_text(f"{tmp_path}/{pillar}\n")
+    assert command.main(program, "status") == 2
+    said = capfd.readouterr()
+    assert said.out == f"ok\n- see {places.NAME} errors\n"
+    why = {"broken.sls": "line 3: a tab", "gone.sls": "is gone"}.get(pillar, "")
+    assert why in said.err
+    assert ("told without it" in said.err) is bool(pillar)
+    # What is not to be told is no warning, and what a function refuses no failure.
+    assert command.main(program, "nagios") == 3
+    assert command.main(program, "jobs") == 2
+    assert command.main(program, "validate") == 1
+    assert why in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -105,7 +180,13 @@ def test_a_pillar_file_is_one_wherever_it_stands(tmp_path):
         (["none.sls"], "There is no file none.sls"),
         (["apply", "none.sls"], "There is no file none.sls"),
         (["apply", "/a.sls", "/b.sls"], "apply takes no /b.sls"),
-        (["help", "me"], "help takes no me"),
+        (["help", "bakcup"], "no word bakcup; the nearest one is backup"),
+        (["echo"], "echo needs NAME. Usage: echo NAME [timeout=5]"),
+        (["log", "limit=5"], "log takes no limit=. Usage: log [count=50]"),
+        (["status", "--vebose"], "status takes no --vebose"),
+        (["system", "/etc/orthanc", "x"], "system takes no x"),
+        (["remove", "--dry-run"], "not --dry-run"),
+        (["apply", "--vebose"], "A run takes no --vebose"),
         (["--restore", "/a"], "Say of what"),
         (["tset=True"], "A run takes no tset=True; the nearest one is test="),
         (["apply", "--test"], "A run takes no --test; the nearest one is test="),

@@ -153,7 +153,7 @@ def test_what_the_formula_asks_is_nobody_else_s(server, tmp_path):
     def accounts(**given):
         return [one["account"] for one in requests.last(str(tmp_path), 99, {}, **given)]
 
-    formula = "orthanc-formula as anna"
+    formula = "Salt as anna"
     assert accounts(own=True) == [formula] * 3 + ["anna"] * 4
     assert accounts() == [formula] + ["anna"] * 4
     assert len(requests.last(str(tmp_path), 99, {"account": "anna"})) == 4
