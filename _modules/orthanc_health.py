@@ -13,6 +13,8 @@ import functools
 import json
 import os
 import re
+import socket
+import struct
 import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -20,8 +22,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 # How long all of it takes at most, and what is needed before anything else can be asked. In
 # seconds. Three are given, and Salt itself needs some.
 LIMIT, FIRST = 2, 1
-# Where Orthanc's configuration and its logs are, if nothing else is known.
-CONFIG, LOG = "/etc/orthanc", "/var/log/orthanc"
+# Where Orthanc's configuration is, if nothing else is known.
+CONFIG = "/etc/orthanc"
 # What was seen at the last look, of each who looks.
 NOTE = "/run/{{}}-{}.json"
 DAY, HOUR = 86400, 3600
@@ -30,6 +32,10 @@ LEAST = 100 * 10**6
 # The timer of backups, and when it begins.
 BACKUP_TIMER = "/etc/systemd/system/orthanc-backup.timer"
 SCHEDULE = re.compile(r"(?m)^OnCalendar=(.+)$")
+# Where PostgreSQL has its socket; and what its protocol begins with: whether there is TLS, which
+# is answered before anybody says who he is.
+SOCKETS = ("/run/postgresql", "/tmp")  # noqa: S108
+HELLO = struct.pack("!II", 8, 80877103)
 # The states of a job that goes on.
 GOING = ("Pending", "Running", "Retry")
 
@@ -100,7 +106,6 @@ def _case(config, who: str) -> dict:
     service = __salt__["orthanc_tables.get"]("SERVER")
     config = __salt__["orthanc_folder.in_use"](config or CONFIG, service)
     options = __salt__["orthanc_folder.located"](config)
-    log = __salt__["orthanc_server.paths"]().get("log")
     path = __salt__["orthanc_files.own"](NOTE.format(who))
     note = __salt__["orthanc_json.noted"](__salt__["orthanc_files.read_if_there"](path))
     return {
@@ -108,7 +113,7 @@ def _case(config, who: str) -> dict:
         "options": options,
         "service": service,
         "url": __salt__["orthanc_server.url"](config),
-        "log": log or (LOG if os.path.isdir(LOG) else None),
+        "log": __salt__["orthanc_server.paths"]().get("log"),
         "who": who,
         "note": note,
     }
@@ -139,6 +144,32 @@ def _process(case: dict) -> dict:
     # Of one that nobody has stopped.
     moves = not any(map(__salt__["orthanc_host.stands_still"], found))
     return {"runs": len(found), **({"moves": int(moves)} if found else {})}
+
+
+def _database(case: dict) -> dict | None:
+    """Return whether the PostgreSQL of the index answers, which Orthanc itself waits for."""
+    section = __salt__["orthanc_postgresql.section_of"](case["options"])
+    parameters = __salt__["orthanc_postgresql.parameters_of"](section)
+    if not section.get("EnableIndex") or parameters is None or "service" in parameters:
+        return None
+    host, port = parameters.get("host", ""), parameters.get("port") or "5432"
+    if "," in host + port or "hostaddr" in parameters:
+        return None
+    folder = host or next(filter(os.path.isdir, SOCKETS), "")
+    path = f"{folder}/.s.PGSQL.{port}" if folder.startswith("/") else ""
+    place = path or f"{host}:{port}"
+    try:
+        if path:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(FIRST)
+            sock.connect(path)
+        else:
+            sock = socket.create_connection((host, int(port)), FIRST)
+        with sock:
+            sock.sendall(HELLO)
+            return {"answers": int(bool(sock.recv(1))), "place": place, "why": "it hangs up"}
+    except (OSError, ValueError) as err:
+        return {"answers": 0, "place": place, "why": str(err)}
 
 
 def _rest(case: dict) -> dict:
@@ -331,6 +362,7 @@ def _package(case: dict) -> dict | None:
 
 ASKED = {
     "process": _process,
+    "database": _database,
     "rest": _rest,
     "index": _index,
     "backend": _backend,

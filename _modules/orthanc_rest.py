@@ -90,9 +90,9 @@ def _in_time(config: str, requests: list, limit: float) -> list:
     question = functools.partial(_all, config, requests, limit - SAY)
     told = __salt__["orthanc_inquiry.ask"]({"all": question}, limit).get("all")
     if told is None:
-        raise CommandExecutionError(f"Orthanc gives no answer within {limit:g} seconds")
+        told = {"error": f"Orthanc gives no answer within {limit:g} seconds"}
     if "error" in told:
-        raise CommandExecutionError(told["error"])
+        raise CommandExecutionError(__salt__["orthanc_server.trouble"]() or told["error"])
     return told["found"]
 
 

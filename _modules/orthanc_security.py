@@ -115,7 +115,7 @@ def _asked(site: dict) -> dict:
     url = f"{__salt__['orthanc_server.url'](site['config'])}/system"
     __salt__["orthanc_server.require_orthanc"](site["config"])
     if any(map(__salt__["orthanc_host.stands_still"], __salt__["orthanc_host.orthancs"]())):
-        raise CommandExecutionError("Orthanc stands still: a signal has stopped it")
+        raise CommandExecutionError(__salt__["orthanc_server.trouble"]())
     ask = functools.partial(__salt__["orthanc_http.ask"], url, timeout=LIMIT)
     unasked = ask()[0] == 200
     known = not unasked and ask(account=WELL_KNOWN)[0] == 200

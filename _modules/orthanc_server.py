@@ -19,18 +19,27 @@ log = logging.getLogger(__name__)
 # For how many seconds a service may be seen as not running before waiting for it is given up:
 # systemd restarts it after 0.1 s where the unit says so.
 GRACE = 3
+# For how many seconds it may stand still: a backup stops it for less.
+BACKUP = 10
+STILL = (
+    "Orthanc stands still: a signal has stopped it. A backup does so for 8 seconds; where none is"
+    " made now, let it go on: systemctl kill --signal=CONT orthanc"
+)
+# Where Debian's package logs, and how a unit says where; openSUSE's logs into the journal.
+LOG = "/var/log/orthanc"
 LOGDIR = re.compile(r"--logdir=([^ ;]+)")
 
 
 def paths():
     """
     Part of the formula. Return the paths that the unit of the service gives to Orthanc, as the
-    pillar has them: ``config``, and ``log`` where there is one.
+    pillar has them: ``config``, and ``log`` where it is not the journal.
     """
     service = __salt__["orthanc_tables.get"]("SERVER")
     found = {"config": __salt__["orthanc_folder.in_use"]("/etc/orthanc", service)}
-    log = LOGDIR.search(" ".join(__salt__["orthanc_host.unit"](service, "ExecStart")))
-    return {**found, **({"log": log.group(1)} if log else {})}
+    given = LOGDIR.search(" ".join(__salt__["orthanc_host.unit"](service, "ExecStart")))
+    log = given.group(1) if given else LOG if os.path.isdir(LOG) else None
+    return {**found, **({"log": log} if log else {})}
 
 
 def port(config):
@@ -132,9 +141,13 @@ def wait(service, config, log=None, timeout=60):
     Raises CommandExecutionError with the errors of Orthanc's log if it does not.
     """
     address = url(config)
-    started = seen_running = time.monotonic()
+    started = seen_running = seen_moving = time.monotonic()
     while not __salt__["orthanc_http.answers"](address):
         now = time.monotonic()
+        if trouble() != STILL:
+            seen_moving = now
+        elif now - seen_moving > BACKUP:
+            raise CommandExecutionError(STILL)
         if __salt__["service.status"](service):
             seen_running = now
         if now - seen_running > GRACE:
@@ -212,6 +225,17 @@ def require_postgresql(config):
         f"Orthanc serves, but keeps its index in {found or 'another place'} and not in PostgreSQL:"
         f" {reason}"
     )
+
+
+def trouble():
+    """
+    Part of the formula. Say why Orthanc can give no answer, as far as its process tells; an empty
+    text where it does not tell anything.
+    """
+    found = __salt__["orthanc_host.orthancs"]()
+    if not found:
+        return "Orthanc does not run; start it with orthanc.restart, and see orthanc.errors"
+    return STILL if any(map(__salt__["orthanc_host.stands_still"], found)) else ""
 
 
 def errors(service, log, config, count=10):

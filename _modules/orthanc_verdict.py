@@ -24,8 +24,8 @@ class Check(typing.NamedTuple):
 
     what: str
     silent: int
-    # Another check, which says enough if it is critical.
-    needs: str = ""
+    # Other checks, each of which says enough if it is critical.
+    needs: tuple = ()
 
 
 class Limit(typing.NamedTuple):
@@ -40,21 +40,22 @@ class Limit(typing.NamedTuple):
 
 CHECKS = {
     "process": Check("the process of Orthanc", CRITICAL),
-    "rest": Check("the REST API of Orthanc", CRITICAL, "process"),
-    "index": Check("the index of Orthanc", CRITICAL, "rest"),
-    "backend": Check("where Orthanc keeps its index", WARNING, "process"),
-    "proxy": Check("nginx in front of Orthanc", CRITICAL, "rest"),
+    "database": Check("the PostgreSQL of the index", CRITICAL, ("process",)),
+    "rest": Check("the REST API of Orthanc", CRITICAL, ("database", "process")),
+    "index": Check("the index of Orthanc", CRITICAL, ("database", "rest")),
+    "backend": Check("where Orthanc keeps its index", WARNING, ("process",)),
+    "proxy": Check("nginx in front of Orthanc", CRITICAL, ("rest",)),
     "storage": Check("the disk of the images", CRITICAL),
     "index_disk": Check("the disk of the index", CRITICAL),
     "log_disk": Check("the disk of the log", WARNING),
-    "dicom": Check("the DICOM port", CRITICAL, "process"),
+    "dicom": Check("the DICOM port", CRITICAL, ("process",)),
     "certificates": Check("the certificates", WARNING),
-    "jobs": Check("the jobs of Orthanc", WARNING, "rest"),
+    "jobs": Check("the jobs of Orthanc", WARNING, ("rest",)),
     "refused": Check("the log of Orthanc", WARNING),
     "backup": Check("what is noted of backups", WARNING),
     "retention": Check("what became of the last night's retention", WARNING),
     "images": Check("what orthanc.verify has found", WARNING),
-    "restart": Check("whether Orthanc runs with its configuration as it is", WARNING, "process"),
+    "restart": Check("whether Orthanc runs with its configuration as it is", WARNING, ("process",)),
     "package": Check("the package of Orthanc", WARNING),
 }
 ROOM = (
@@ -64,10 +65,16 @@ ROOM = (
 ENDS = "{}: the certificate {{{}}} ends in {{value:.0f}} days; renew it"
 # By the check and its figure. A reason may name the other figures of its check.
 LIMITS = {
-    ("process", "runs"): Limit(None, 1, "Orthanc does not run; see orthanc.errors", False),
+    ("process", "runs"): Limit(
+        *(None, 1, "Orthanc does not run; start it with orthanc.restart, and see orthanc.errors"),
+        low_is_good=False,
+    ),
     ("process", "moves"): Limit(
         *(None, 1, "Orthanc stands still: a signal has stopped it (a backup does so for 8 s)"),
         low_is_good=False,
+    ),
+    ("database", "answers"): Limit(
+        None, 1, "PostgreSQL, which has the index, does not answer at {place}: {why}", False
     ),
     ("rest", "answers"): Limit(None, 1, "Orthanc runs, but does not answer at {url}", False),
     ("index", "read"): Limit(None, 1, "Orthanc cannot read its index: {error}", False),
@@ -131,7 +138,7 @@ def judge(answers):
                 if level:
                     said.append((level, _reason(limit, found, figure)))
         levels[name] = max((level for level, _ in said), default=OK)
-        if levels.get(check.needs) == CRITICAL:
+        if any(levels.get(each) == CRITICAL for each in check.needs):
             continue  # what it says follows from that
         checks[name] = VERDICTS[levels[name]]
         reasons += said
@@ -194,7 +201,7 @@ def line(found):
             if isinstance(value, (int, float)):
                 limit = LIMITS.get((name, figure), Limit(None, None, ""))
                 edges = ";".join(_edge(limit, edge) for edge in (limit.warning, limit.critical))
-                shown.append(f"{name}_{figure}={value:.10g};{edges}".rstrip(";"))
+                shown.append(f"{name}_{figure}={_plain(value)};{edges}".rstrip(";"))
     figures = f" | {' '.join(shown)}" if shown else ""
     return f"ORTHANC {found['verdict'].upper()} - {text}{figures}"
 
@@ -239,4 +246,9 @@ def _edge(limit: Limit, edge) -> str:
     """Return a limit as a range: what is outside of it is bad."""
     if edge is None:
         return ""
-    return f"@{edge:.10g}:" if limit.low_is_good else f"{edge:.10g}:"
+    return f"@{_plain(edge)}:" if limit.low_is_good else f"{_plain(edge)}:"
+
+
+def _plain(value: float) -> str:
+    """Return a number in digits alone, which is all that a figure may have."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")

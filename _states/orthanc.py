@@ -91,6 +91,9 @@ def _serve(name, server, proxy, restart):
         done = ""
     if strayed:
         ret["warnings"] = [STRAYED]
+    trouble = __salt__["orthanc_server.trouble"]() if running and not done else ""
+    if trouble and __opts__["test"]:
+        ret["warnings"] = [*ret.get("warnings", []), trouble]
     before = None
     try:
         proxy = __salt__["orthanc_pillar.resolve"](proxy)

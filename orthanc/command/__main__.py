@@ -59,7 +59,10 @@ PROGRAM = str(places.NAME)
 ASKING = {
     *(f"orthanc.{name}" for name in ("access", "answers", "backend", "echo", "errors", "health")),
     *(f"orthanc.{name}" for name in ("jobs", "log", "modalities", "nagios", "peers", "plugins")),
-    *(f"orthanc.{name}" for name in ("restart", "security", "statistics", "system")),
+    *(
+        f"orthanc.{name}"
+        for name in ("check_network", "restart", "security", "statistics", "system")
+    ),
     *(f"orthanc_conf.{name}" for name in ("effective", "options")),
 }
 # Of these the exit code is a verdict; this is that of none.

@@ -233,6 +233,11 @@ def test_who_did_what_is_written_down(whole, users, ca):
         ("rita", "GET", "/patients/*/*", "allowed", None),
         ("anna", "GET", "/changes", "allowed", None),
     ]
+    formula = {
+        one["path"] for one in ask(whole, "log all=True") if one["account"] == "Salt as anna"
+    }
+    assert formula >= {"/system", "/jobs"}
+    assert "Salt as" not in str(ask(whole, "log"))
     assert {one["account"] for one in ask(whole, "log account=rita")} == {"rita"}
     assert len(ask(whole, f"log study={study}")) == 2
     files = "/var/log/orthanc/access-*.log"
@@ -266,6 +271,8 @@ def test_a_server_that_stands_still_is_told_in_time(whole):
         asked = whole.call("orthanc.security", "--out=json", check=False).out
         points = json.loads(asked)["local"]["not applicable"]
         assert "Orthanc stands still" in points["asked without a password"]
+        assert "Orthanc stands still" in whole.call("orthanc.system", check=False).err
+        assert "Orthanc stands still" in str(whole.state(test=True).states["orthanc-serving"])
         the_others_answer(whole, False)
     finally:
         whole.run(f"kill -CONT {pid}")
@@ -280,7 +287,7 @@ def test_a_database_that_hangs_or_is_away_is_told_in_time(whole):
         whole.run(stop)
         reasons, in_time = look(whole, 2)["reasons"], is_in_time(whole)
         whole.run(go_on)
-        assert "index" in reasons[0], reasons
+        assert "PostgreSQL, which has the index, does not answer" in reasons[0], reasons
         assert in_time
     whole.run("systemctl restart orthanc")
     whole.wait_for_port(18042)
@@ -339,7 +346,8 @@ def test_a_configuration_that_waits_and_a_disk_below_the_reserve_are_told(whole)
 def test_a_server_that_is_down_is_told(whole):
     whole.run("systemctl stop orthanc")
     reasons = look(whole, 2)["reasons"]
-    assert "Orthanc does not run; see orthanc.errors" in reasons[0]
+    assert "Orthanc does not run; start it with orthanc.restart" in reasons[0]
+    assert "Orthanc does not run" in whole.call("orthanc.system", check=False).err
     assert not [line for line in reasons[1:] if line.startswith("critical")], reasons
     the_others_answer(whole, False)
 

@@ -6,6 +6,7 @@ import orthanc_log
 import orthanc_requests
 import orthanc_server
 import pytest
+from salt.exceptions import CommandExecutionError
 
 
 def test_a_log_that_is_rotated_between_two_looks(tmp_path):
@@ -25,3 +26,27 @@ def test_options_of_a_wrong_kind_are_none(monkeypatch, value):
     monkeypatch.setitem(orthanc_server.__salt__, "orthanc_nginx.found", dict)
     assert orthanc_server.access("/x")["users"] == ""
     assert orthanc_requests.folder(options) is None
+
+
+@pytest.mark.parametrize(
+    ("still", "said"), [(True, "a signal has stopped it"), (False, "within 60")]
+)
+def test_one_that_stands_still_is_not_waited_for(monkeypatch, still, said):
+    """But as long as a backup may stop it."""
+    clock = [0.0]
+    monkeypatch.setattr(orthanc_server.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(orthanc_server.time, "sleep", lambda _: clock.append(clock.pop() + 1))
+    functions = {
+        "orthanc_folder.effective": lambda _: {},
+        "orthanc_folder.scrub": lambda _, lines: lines,
+        "orthanc_http.answers": lambda _: False,
+        "orthanc_host.orthancs": lambda: ["/proc/7"],
+        "orthanc_host.stands_still": lambda _: still,
+        "orthanc_log.lines": lambda *_: [],
+        "service.status": lambda _: True,
+    }
+    for name, function in functions.items():
+        monkeypatch.setitem(orthanc_server.__salt__, name, function)
+    with pytest.raises(CommandExecutionError, match=said):
+        orthanc_server.wait("orthanc", "/x")
+    assert 8 < clock[0] <= (12 if still else 62)

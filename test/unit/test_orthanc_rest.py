@@ -120,3 +120,13 @@ def test_a_limit_that_is_none_is_refused(value):
 def test_a_state_that_is_none_is_refused():
     with pytest.raises(SaltInvocationError, match="state must be one of Pending, "):
         people.jobs(state="failed")
+
+
+def test_why_there_is_no_answer_is_what_the_process_tells(asked, monkeypatch):
+    monkeypatch.setitem(rest.__salt__, "orthanc_inquiry.ask", lambda *_: {})
+    trouble = ["Orthanc does not run", ""]
+    monkeypatch.setitem(rest.__salt__, "orthanc_server.trouble", lambda: trouble.pop(0))
+    with pytest.raises(CommandExecutionError, match="Orthanc does not run"):
+        rest.get("/x", ["/system"])
+    with pytest.raises(CommandExecutionError, match="no answer within"):
+        rest.get("/x", ["/system"])

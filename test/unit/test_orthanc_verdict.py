@@ -10,6 +10,7 @@ import pytest
 # A server that is well, and all that may be asked of one.
 FINE = {
     "process": {"runs": 1, "moves": 1},
+    "database": {"answers": 1, "place": "localhost:5432", "why": ""},
     "rest": {"answers": 1, "url": "http://127.0.0.1:8042", "seconds": 0.01},
     "index": {"read": 1, "last_change": 7},
     "backend": {"found": "SQLite", "wanted": "SQLite", "as_wanted": 1},
@@ -43,7 +44,7 @@ def test_each_check_is_asked_and_each_question_is_judged():
     # What a check needs is judged before it.
     order = list(verdict.CHECKS)
     for name, check in verdict.CHECKS.items():
-        assert not check.needs or order.index(check.needs) < order.index(name)
+        assert all(order.index(needed) < order.index(name) for needed in check.needs)
 
 
 def test_a_server_that_is_well_is_ok():
@@ -140,6 +141,7 @@ def test_what_does_not_apply_is_left_out():
     "changed",
     [
         {"process": {"runs": 0}, "rest": {"answers": 0}, "dicom": {"listens": 0}},
+        {"database": {"answers": 0}, "rest": {"answers": 0}, "index": {"read": 0, "error": "?"}},
         {"rest": {"answers": 0}, "index": {"read": 0, "error": "?"}, "proxy": {"answers": 0}},
     ],
 )
@@ -167,6 +169,15 @@ def test_the_line_is_one_line_with_figures_behind_one_bar():
     assert shown["backup_drill_age_days"] == "6;@100:"
     assert shown["index_last_change"] == "7"
     assert not any("url" in name or "version" in name for name in shown)
+
+
+@pytest.mark.parametrize("value", [1, 0, 0.25, 11856104448, 1.5e13, 1e-9, -2.5])
+def test_a_figure_is_of_digits_alone(value):
+    """As the guidelines of Nagios's plugins have it."""
+    line = verdict.line(judge(storage={"free_bytes": value}))
+    (shown,) = re.findall(r"storage_free_bytes=(\S+)", line)
+    assert re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", shown)
+    assert float(shown) == pytest.approx(value, abs=1e-6)
 
 
 def test_metrics_are_the_figures_with_what_they_are():
