@@ -25,12 +25,16 @@ IMAGE = {"Tags": {"PatientID": "rehearsal", "SOPClassUID": "1.2.840.10008.5.1.4.
 # The revision of the schema that the plugin for PostgreSQL makes, from its version on; see
 # https://orthanc.uclouvain.be/book/plugins/postgresql.html and PostgreSQL/NEWS in
 # https://orthanc.uclouvain.be/hg/orthanc-databases/. Between two rows it is that of the first.
+# What is 0 here calls itself 1 too, and has no table of labels, which plugin 5.0 adds.
 REVISIONS = {
-    **{(0,): 1, (6,): 2, (7,): 3, (7, 2): 4, (8,): 5},
+    **{(0,): 0, (5,): 1, (6,): 2, (7,): 3, (7, 2): 4, (8,): 5},
     **{(9,): 6, (10,): 10, (11,): 11},
 }
-# Where PostgreSQL keeps the revision; there is none before plugin 5.1.
-REVISION = "SELECT value FROM globalproperties WHERE property = 4"
+# Where PostgreSQL keeps the revision.
+REVISION = (
+    "SELECT CASE WHEN to_regclass('labels') IS NULL THEN '0' ELSE"
+    " (SELECT value FROM globalproperties WHERE property = 4) END"
+)
 SIZE = "SELECT pg_database_size(current_database())"
 
 

@@ -33,6 +33,8 @@ DAY = 24 * 3600
 # How many seconds more Orthanc may take for each GB of an index that it changes: the largest that
 # the Orthanc Book tells of took 5.
 PER_GB = 60
+# The revision of PostgreSQL's schema up to which older plugins go on with it.
+SHARED = 1
 # Packages of Orthanc, which the way back puts back; libraries stay as they are.
 OWN = "orthanc"
 # What is said of the index.
@@ -315,13 +317,15 @@ def _judge_postgresql(name: str, options: dict, account: dict, tree: str, found:
     if not match:
         return UNKNOWN
     coming = __salt__["orthanc_rehearsal.revision_of"](match[1])
-    if revision > coming:
+    if revision > max(coming, SHARED):
         found["problems"].append(
             f"orthanc:version: the schema of the database has revision {revision}, and version"
             f" {match[1]} of orthanc-postgresql takes {coming} at most: the database is of a newer"
             " one; take a version of that plugin that knows it"
         )
-    return STAYS if revision >= coming else ONE_WAY
+    if revision >= coming:
+        return STAYS
+    return CHANGES if coming <= SHARED else ONE_WAY
 
 
 def upgrade(name, configuration, test=False):

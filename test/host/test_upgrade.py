@@ -230,9 +230,16 @@ def test_a_version_that_does_not_serve_makes_way_for_the_one_before(minion, sett
 def test_a_database_of_a_newer_plugin_is_not_given_to_an_older_one(salt_version):
     with Minion(testbed.root_with_salt("trixie", salt_version)) as host:
         host.apply(postgresql={"enabled": True})
+        # As that of Debian 12 has left it.
+        host.run('runuser -u postgres -- psql -q orthanc -c "drop table labels"')
+        offer(host, orthanc=NEEDY)
+        found = tried(host)
+        assert found["index"].startswith("changes when the new version starts; the present")
+        assert "there is no backup of this server; make a backup" in str(found["problems"])
+        host.run("systemctl restart orthanc")
+        host.wait_for_port()
         revision = "update globalproperties set value = 11 where property = 4"
         host.run(f'runuser -u postgres -- psql -q orthanc -c "{revision}"')
-        offer(host, orthanc=NEEDY)
         problems = "\n".join(tried(host)["problems"])
         assert "the schema of the database has revision 11, and version 5.0 of" in problems
         # It is tried with what the unit keeps from Orthanc.

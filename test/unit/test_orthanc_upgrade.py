@@ -42,6 +42,37 @@ def test_an_index_that_changes_needs_a_backup(tmp_path, index, age, without, ref
     assert all("orthanc:without_backup" in problem for problem in found["problems"])
 
 
+@pytest.mark.parametrize(
+    ("revision", "plugin", "index", "refused"),
+    [
+        (0, "4.0", orthanc_upgrade.STAYS, False),
+        (0, "5.0", orthanc_upgrade.CHANGES, False),
+        (0, "10.0", orthanc_upgrade.ONE_WAY, False),
+        (1, "4.0", orthanc_upgrade.STAYS, False),
+        (1, "5.0", orthanc_upgrade.STAYS, False),
+        (1, "6.0", orthanc_upgrade.ONE_WAY, False),
+        (6, "5.0", orthanc_upgrade.STAYS, True),
+        (6, "4.0", orthanc_upgrade.STAYS, True),
+    ],
+)
+def test_what_becomes_of_a_database(monkeypatch, revision, plugin, index, refused):
+    library = f"/usr/lib/libOrthancPostgreSQLIndex.so.{plugin}"
+    monkeypatch.setattr(
+        orthanc_upgrade,
+        "__salt__",
+        {
+            **orthanc_upgrade.__salt__,
+            "orthanc_rehearsal.revision": lambda *_, **__: revision,
+            "orthanc_aside.seen": lambda tree, work: [library],
+        },
+    )
+    found = {"problems": []}
+    account = {"user": "orthanc", "group": "orthanc"}
+    assert orthanc_upgrade._judge_postgresql("", {}, account, "", found) == index
+    told = f"revision {revision}, and version {plugin} of"
+    assert [told in problem for problem in found["problems"]] == [True] * refused
+
+
 def test_an_upgrade_is_pending_until_it_serves_or_has_failed(note):
     assert orthanc_upgrade.pending() == orthanc_upgrade.pending(failed=True) == {}
     upgrade = {"old": "1", "new": "2", "more": None, "back": True}
