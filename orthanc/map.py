@@ -31,6 +31,7 @@ PARTS = (
     "retention_keys",
     "clinical_network",
     "scripts",
+    "viewers",
     "backup_checks",
     "plugin_checks",
 )
@@ -235,6 +236,7 @@ def load(pillar, layers: list, host: dict, files: dict) -> tuple[dict, list[str]
     derive_own_files(settings["system"])
     derive_paths(settings)
     derive_database(settings)
+    files["parts"]["derive_viewers"](settings)
     derive_packages(settings)
     derive_backup_key(settings)
     derive_backup(settings)

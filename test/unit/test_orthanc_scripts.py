@@ -3,7 +3,9 @@
 import re
 import subprocess
 import sys
+import types
 
+import orthanc_conf
 import orthanc_files
 import orthanc_scripts
 import pytest
@@ -197,3 +199,21 @@ def test_a_file_that_is_no_script(tmp_path, content, words):
 def test_what_never_ends_or_is_no_file_is_not_read(path):
     (problem,) = orthanc_scripts.judge(wanted(**{"formula-script-a.lua": path}))
     assert "there is no file" in problem
+
+
+@pytest.mark.parametrize(("text", "same"), [("-- as it is\n", True), ("-- another\n", False)])
+def test_what_the_server_has_is_told_from_what_is_to_come(tmp_path, monkeypatch, text, same):
+    """Two scripts with one callback are refused unless the server runs with them already."""
+    entry = "formula-script-a.lua"
+    (tmp_path / entry).write_text("-- as it is\n")
+    options = {"LuaScripts": [f"{tmp_path}/{entry}", "/etc/orthanc/orthanc-formula-users.lua"]}
+    case = types.SimpleNamespace(
+        name=str(tmp_path),
+        before={"LuaScripts": options["LuaScripts"][:1]},
+        options=options,
+        texts=lambda entries: orthanc_files.at(str(tmp_path), entries),
+    )
+    monkeypatch.setitem(orthanc_conf.__salt__, "orthanc_proof.changed_files", lambda name: [])
+    assert orthanc_conf._same_scripts(case, {entry: text}) is same
+    case.before = {"LuaScripts": []}
+    assert orthanc_conf._same_scripts(case, {entry: text}) is False
