@@ -70,6 +70,7 @@ def test_clean_and_back_again(fresh_minion, users, image):
     before = minion.run("ls -A /etc /var/lib /opt /srv /usr/local/lib /etc/systemd/system").out
 
     settings = {"users": users, "version": version, "packages": ["orthanc", "orthanc-gdcm"]}
+    settings["lua_scripts"] = {"own": "-- nothing\n"}
     try_in_vain(minion, settings)
     minion.apply(**settings)
     assert not minion.path(CLOSED).exists()
