@@ -59,9 +59,12 @@ def left_behind(site) -> list[str]:
 
 def test_an_ordinary_account_with_sudo(site):
     assert site.target.run("sudo -n id -u", user="admin").out.strip() == "0"
+    site.leader.write("/srv/salt/own.lua", "-- own\n")
+    site.pillar(**PILLAR, lua_scripts={"own": "salt://own.lua"})
     run = site.state()
     assert run.ok, str(run)
     assert site.target.ask("GET", "/system", "anna", PASSWORD, remote=True).code == 200
+    assert site.target.read("/etc/orthanc/formula-script-own.lua") == "-- own\n"
     assert site.state().changes == {}
     # Functions of several files are one module here, too.
     assert site.returned("orthanc.access")["users"] == "anna"
