@@ -81,7 +81,7 @@ def judge(case, refused=()):
 
     refused
         What was found while the pillar was read, a list of sentences. Of the keys in them a default
-        may have taken the place: it is not warned about.
+        may have taken the place: neither that nor what follows from it alone is told.
 
     Returns ``problems`` and ``warnings``, each a list of sentences with pillar path and remedy; and
     ``paths``, the problems with files and folders that another state may bring until Orthanc is
@@ -91,20 +91,20 @@ def judge(case, refused=()):
     found = [part(case) for part, asks_host in PARTS if case.host or not asks_host]
     problems = [problem for part in found for problem in part[0]]
     warnings = [warning for part in [*found, paths] for warning in part[1]]
+    keys = {":".join(line.partition(": ")[0].split(":")[:2]) for line in refused}
+    keys.discard("orthanc:config")
+    of = case.origins.items()
+    unsaid = [p[0] for p, origin in of if origin.default and not _without(keys, [origin.key or ""])]
     return {
-        "problems": lines(case, problems),
-        "warnings": _as_written(lines(case, warnings), refused),
+        "problems": _without(unsaid, lines(case, problems)),
+        "warnings": _without(keys, lines(case, warnings)),
         "paths": lines(case, paths[0]),
     }
 
 
-def _as_written(warnings: list, refused) -> list:
-    """Return the warnings that tell of no key which was refused; the options are judged as ever."""
-    keys = {":".join(line.partition(": ")[0].split(":")[:2]) for line in refused}
-    keys.discard("orthanc:config")
-    return [
-        line for line in warnings if not any(re.search(rf"{re.escape(k)}\b", line) for k in keys)
-    ]
+def _without(words, lines: list) -> list:
+    """Return the lines that name none of some words."""
+    return [each for each in lines if not any(re.search(rf"{re.escape(w)}\b", each) for w in words)]
 
 
 def lines(case, found):

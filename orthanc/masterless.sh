@@ -130,7 +130,8 @@ umask 022
 mkdir -p "$own" "$run" "$state"
 chmod 700 "$run" "$state"
 exec 9<>"$run/lock"
-flock -n 9 || fail "Another run goes on, process $(cat "$run/lock"). Wait until it has ended."
+flock -n 9 || fail "Another run goes on: process $(cat "$run/lock"), or its Salt where that was" \
+  'killed. Wait until it has ended.'
 echo $$ > "$run/lock"
 note_packages
 bring_salt

@@ -105,7 +105,8 @@ class Salt:
 
     def show(self, *words: str) -> int:
         """Call a function, let Salt print what it has to say, and return the exit code."""
-        return subprocess.run(self._words(*words), env=_environment(), check=False).returncode
+        words = self._words(*words)
+        return subprocess.run(words, env=_environment(), close_fds=False, check=False).returncode
 
     def _words(self, *words: str) -> list:
         options = ("--local", f"--config-dir={self.work}", "--retcode-passthrough")
@@ -124,6 +125,7 @@ def _watched(words: list, what: str) -> tuple:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        close_fds=False,
         encoding="utf-8",
         errors="replace",
     )
@@ -179,27 +181,47 @@ def workplace():
     """Lend a folder for one call, and remove those that killed ones have left."""
     places.RUN.mkdir(mode=0o700, exist_ok=True)
     for left in places.RUN.glob("[0-9]*"):
-        if not os.path.exists(f"/proc/{left.name.partition('-')[0]}"):
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError), _locked(left, os.O_RDONLY):
+            if not os.path.exists(f"/proc/{left.name.partition('-')[0]}"):
+                shutil.rmtree(left, ignore_errors=True)
     work = tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=places.RUN)
     try:
-        yield work
+        with _locked(work, os.O_RDONLY):
+            yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 @contextlib.contextmanager
+def _locked(path, flags: int):
+    """
+    Lock a file or folder, and lend its descriptor; raise BlockingIOError where somebody has it.
+
+    Salt inherits it, and goes on to its end where this process is killed: nothing is left half done
+    then, and it has the folder and the machine to itself until then.
+    """
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.set_inheritable(descriptor, True)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def alone():
     """Let one run after the other change this machine; raise Failed where there is one."""
-    with open(places.RUN / "lock", "a+", encoding="utf-8") as lock:
+    path = places.RUN / "lock"
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = stack.enter_context(_locked(path, os.O_RDWR | os.O_CREAT))
         except BlockingIOError:
-            lock.seek(0)
+            holder = path.read_text(encoding="utf-8").strip()
             raise Failed(
-                f"Another run goes on, process {lock.read().strip()}. Wait until it has ended."
+                f"Another run goes on: process {holder}, or its Salt where that was killed. Wait"
+                " until it has ended."
             ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+        os.truncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
         yield

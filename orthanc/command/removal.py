@@ -168,7 +168,10 @@ def _images(options) -> list:
     if isinstance(database, dict) and database.get("EnableIndex"):
         host = database.get("Host") or "this host"
         index = f"the database {database.get('Database') or 'orthanc'} of PostgreSQL on {host}"
-    return [f"the images: {options.get('StorageDirectory')}", f"their index: {index}"]
+    found = [f"the images: {options.get('StorageDirectory')}", f"their index: {index}"]
+    worklists = options.get("Worklists")
+    folder = worklists.get("Database") if isinstance(worklists, dict) else None
+    return [*found, *([f"the worklists: {folder}"] if folder else [])]
 
 
 def _units() -> tuple:

@@ -11,7 +11,7 @@ WIDEST = 64
 REQUISITE = "One or more requisite failed"
 WARNINGS = "Warnings:"
 # What stands below an option has a name of its own.
-NAMED = {"RegisteredUsers": "user", "DicomModalities": "device", "OrthancPeers": "peer"}
+NAMED = {"RegisteredUsers": "user", "DicomModalities": "modality", "OrthancPeers": "peer"}
 # What becomes another one with a file that holds no options.
 FILES = {
     "-users.lua": "what the users may do",

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import told
 
-# Of these modules, what people may call has a word; where both have the name, the last one's.
+# Of these modules, what people may call has a word; where both have the name, it is the last one's,
+# and that of the first one goes by its whole name.
 MODULES = ("orthanc_conf", "orthanc")
 FORMULAS = "Part of the formula"
 OWN = {
@@ -84,7 +85,9 @@ def functions(folder: pathlib.Path) -> dict:
                 found[module][name.replace("_", "-")] = Function(
                     f"{module}.{name}", does, _takes(node.args), doc
                 )
-    return {word: each for module in MODULES for word, each in found[module].items()}
+    first, last = (found[module] for module in MODULES)
+    whole = {each.name: each for word, each in first.items() if word in last}
+    return {**first, **last, **whole}
 
 
 def _takes(of: ast.arguments) -> dict:
@@ -121,9 +124,11 @@ def choose(arguments: list, known: dict) -> Chosen:
         return Chosen("restore", arguments=rest)
     named = known.get("health" if first == "status" else first)
     is_file = os.path.exists(first) or PILLAR.search(first)
+    names = {each.name for each in known.values()}
+    is_known = first.partition(".")[0] not in MODULES or first in names
     if named:
         _check(first, named, rest)
-    if named or (FUNCTION.fullmatch(first) and not is_file):
+    if named or (FUNCTION.fullmatch(first) and is_known and not is_file):
         return Chosen(
             "status" if first == "status" else "call", named.name if named else first, "", rest
         )
@@ -131,11 +136,13 @@ def choose(arguments: list, known: dict) -> Chosen:
         return _with_pillar(first, rest)
     if is_file or ("=" in first and not first.startswith("-")):
         return _with_pillar("apply", tuple(arguments))
-    raise _no_word(first, known)
+    raise _no_word(first, known if is_known else dict.fromkeys(names))
 
 
 def _no_word(word: str, known: dict) -> Wrong:
-    near = difflib.get_close_matches(word.lower().replace("_", "-"), [*OWN, *known], n=1)
+    words = [*OWN, *known]
+    near = difflib.get_close_matches(word.lower().replace("_", "-"), words, n=1)
+    near = near or difflib.get_close_matches(word.lower(), words, n=1)
     nearest = f"; the nearest one is {near[0]}" if near else ""
     return Wrong(f"There is no word {word}{nearest}. All of them: help")
 
@@ -168,9 +175,6 @@ def _usage(word: str, function: Function | None) -> str:
 def _with_pillar(what: str, rest: tuple) -> Chosen:
     """Return what is to be done with a pillar file, where one is named."""
     plain = [each for each in rest if "=" not in each and not each.startswith("-")]
-    if what == "remove":
-        for each in {*rest} - {*REMOVAL, *plain}:
-            raise Wrong(f"remove takes {' and '.join(REMOVAL)}, not {each}")
     if plain[1:]:
         raise Wrong(f"{what} takes no {plain[-1]}")
     if plain and not os.path.isfile(plain[0]):
@@ -180,6 +184,9 @@ def _with_pillar(what: str, rest: tuple) -> Chosen:
         raise Wrong("The path of the pillar must be of characters that can be printed: rename it.")
     pillar = os.path.realpath(plain[0]) if plain else ""
     others = tuple(each for each in rest if each not in plain)
+    wrong = [each for each in others if each not in REMOVAL]
+    if what == "remove" and wrong:
+        raise Wrong(f"remove takes {' and '.join(REMOVAL)}, not {wrong[0]}")
     return Chosen(what, "", pillar, tuple(map(_argument, others)) if what != "remove" else others)
 
 

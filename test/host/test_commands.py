@@ -308,7 +308,10 @@ def test_one_run_after_the_other(served):
     served.run(f"until grep -q 4711 {lock}; do sleep 0.1; done")
     for second in (served.program("apply", check=False), served.command(check=False)):
         assert second.code == 1
-        assert second.err == "Another run goes on, process 4711. Wait until it has ended.\n"
+        assert second.err == (
+            "Another run goes on: process 4711, or its Salt where that was killed. Wait until it"
+            " has ended.\n"
+        )
     assert served.program("validate").ok
     served.run("touch /root/go")
     served.run(f"until flock -n {lock} true; do sleep 0.1; done")

@@ -6,8 +6,10 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import test_floors
@@ -51,6 +53,7 @@ def test_each_function_for_people_has_a_word():
     # Of two with one name, it is what people ask of the server.
     assert KNOWN["restore"].name == "orthanc.restore"
     assert KNOWN["backup-key"].name == "orthanc.backup_key"
+    assert KNOWN["orthanc_conf.restore"].name == "orthanc_conf.restore"
 
 
 def test_the_help_names_each_word_in_a_line():
@@ -151,6 +154,7 @@ def test_what_asks_the_server_needs_no_pillar(tmp_path, monkeypatch, capfd, pill
         (["backup-key"], "call", "orthanc.backup_key", ()),
         (["orthanc.backup"], "call", "orthanc.backup", ()),
         (["state.apply", "orthanc.clean"], "call", "state.apply", ("orthanc.clean",)),
+        (["orthanc_conf.restore", "/a"], "call", "orthanc_conf.restore", ("/a",)),
         (["--restore", "/a", "/b"], "restore", "", ("/a", "/b")),
     ],
 )
@@ -174,6 +178,10 @@ def test_a_pillar_file_is_one_wherever_it_stands(tmp_path):
         (["backup_key"], "the nearest one is backup-key"),
         (["Status"], "the nearest one is status"),
         (["xyzzy"], "There is no word xyzzy. All"),
+        (["orthanc.helth"], "no word orthanc.helth; the nearest one is orthanc.health"),
+        (["orthanc_conf.option"], "the nearest one is orthanc_conf.options"),
+        (["remove", "--wrong"], "remove takes --yes and --keep-orthanc, not --wrong"),
+        (["remove", "/a.sls"], "There is no file /a.sls"),
         (["$(reboot)"], "There is no word $(reboot)"),
         (["-x"], "There is no word -x"),
         ([""], "There is no word "),
@@ -265,9 +273,9 @@ CHANGES = {
 def test_what_is_different_begins_with_who_is_lost():
     assert told.behaviour(CHANGES) == [
         "user bob goes",
-        "device ct comes",
+        "modality ct comes",
         "user anna comes",
-        "device mr changes",
+        "modality mr changes",
         "user carl changes",
         "what the users may do",
         "HttpPort: 8042 -> 8043",
@@ -411,3 +419,51 @@ def test_help_of_the_first_command_brings_nothing():
     assert done.stdout.startswith("Makes this machine an Orthanc server")
     assert "[PILLAR FILE]" in done.stdout
     assert "pipefail" not in done.stdout
+
+
+GO_ON = """\
+#!/bin/sh
+touch {0}/begun
+until [ -e {0}/go ]; do sleep 0.05; done
+cat {1}/*/pillar/orthanc.sls > {0}/done 2>&1
+"""
+
+
+def test_salt_goes_on_where_the_program_is_killed(tmp_path, monkeypatch):
+    """It keeps the lock and its pillar; then the next run begins, and what is left goes."""
+    run, program = tmp_path / "run", tmp_path / "salt-call"
+    monkeypatch.setattr(places, "RUN", run)
+    program.write_text(GO_ON.format(tmp_path, run))
+    program.chmod(0o755)
+    child = os.fork()
+    if not child:
+        try:
+            with call.workplace() as work, call.alone():
+                salt = call.Salt(str(program), work, "/root")
+                pathlib.Path(work, "pillar/orthanc.sls").write_text("orthanc: {}")
+                salt.ask("state.apply")
+        finally:
+            os._exit(1)
+    deadline = time.monotonic() + 30
+
+    def wait_for(what):
+        while not what():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    wait_for((tmp_path / "begun").exists)
+    with pytest.raises(call.Failed, match=f"Another run goes on: process {child}"), call.alone():
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with call.workplace(), pytest.raises(
+        call.Failed, match="or its Salt where that was killed"
+    ), call.alone():
+        pass
+    (tmp_path / "go").touch()
+    wait_for(lambda: not subprocess.run(["flock", "-n", run / "lock", "true"]).returncode)
+    assert (tmp_path / "done").read_text() == "orthanc: {}"
+    with call.workplace() as work, call.alone():
+        assert sorted(path.name for path in run.iterdir()) == sorted(
+            ["lock", os.path.basename(work)]
+        )

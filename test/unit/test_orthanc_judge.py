@@ -120,3 +120,21 @@ def test_a_key_that_is_two_options_is_told_once():
     case = orthanc_judge.case("/nonexistent", {**BARE, "layers": of}, host=False)
     found = [(["a"], "s"), (["b"], "s"), (["b"], "t"), "as it is"]
     assert orthanc_judge.lines(case, found) == ["orthanc:x: s", "orthanc:x: t", "as it is"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "default", "told"),
+    [
+        ([], True, True),
+        (["orthanc:dicom:enabld: unknown key"], True, False),
+        (["orthanc:dicom:enabld: unknown key"], False, True),
+        (["orthanc:dicomweb:enabld: unknown key"], True, True),
+    ],
+)
+def test_what_follows_from_a_misspelt_key_alone_is_not_told(refused, default, told):
+    off = {"origin": "orthanc:dicom:enabled", "default": default}
+    on = {"option": ["Worklists", "Enable"], "value": True, "origin": "orthanc:worklists:enabled"}
+    of = [{"option": ["DicomServerEnabled"], "value": False, **off}, on]
+    case = orthanc_judge.case("/nonexistent", {**BARE, "layers": of}, host=False)
+    problems = orthanc_judge.judge(case, refused)["problems"]
+    assert any("DicomServerEnabled is false" in line for line in problems) is told
