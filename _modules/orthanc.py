@@ -121,7 +121,7 @@ def backend(config):
 
         salt '*' orthanc.backend /etc/orthanc
     """
-    return __salt__["orthanc_server.backend"](config)
+    return __salt__["orthanc_server.backend"](__salt__["orthanc_folder.chosen"](config))
 
 
 def access(config=None):

@@ -133,7 +133,8 @@ def restore(snapshot="latest", target=None, study=None, host=None, overwrite=Fal
     Returns a list of paths in ``target``; or a mapping: where what the server had is ``kept``, and
     for how many seconds it was ``away``.
 
-    Raises CommandExecutionError if the server has images, or if there is no such backup.
+    Raises CommandExecutionError if the server has images, or if there is no such backup, and
+    SaltInvocationError for a value of overwrite that is neither True nor False.
 
     CLI Example:
 
@@ -143,6 +144,7 @@ def restore(snapshot="latest", target=None, study=None, host=None, overwrite=Fal
         salt '*' orthanc.restore target=/srv/study study=1.2.840.113619.2.1
     """
     __salt__["orthanc_host.require_root"]()
+    __salt__["orthanc_host.require_flags"]({"overwrite": overwrite})
     name = __salt__["orthanc_folder.chosen"]()
     options = __salt__["orthanc_folder.located"](name)
     job = __salt__["orthanc_backup_job.job"]()

@@ -65,7 +65,8 @@ def repair(test=True, rate=50, config=None):
     ``removed``; the files that are ``left``, of which nothing is certain; and the ``studies`` whose
     files are still damaged.
 
-    Raises CommandExecutionError if the index cannot be read, or if it is not root who asks.
+    Raises CommandExecutionError if the index cannot be read, or if it is not root who asks, and
+    SaltInvocationError for a value of test that is neither True nor False.
 
     CLI Example:
 
@@ -73,6 +74,7 @@ def repair(test=True, rate=50, config=None):
 
         salt '*' orthanc.repair
     """
+    __salt__["orthanc_host.require_flags"]({"test": test})
     _, options = _images(config)
     return __salt__["orthanc_images.repair"](options, _account(), test, rate)
 
@@ -109,7 +111,8 @@ def move_index(forget=False, lose=False, test=False):
     ``lost``, for how many seconds the server was ``away``, and where the old one is ``kept``; or
     which ones are ``forgotten``.
 
-    Raises CommandExecutionError if it cannot be moved; then the server goes on with the old one.
+    Raises CommandExecutionError if it cannot be moved; then the server goes on with the old one;
+    and SaltInvocationError for an argument that is neither True nor False.
 
     CLI Example:
 
@@ -118,6 +121,7 @@ def move_index(forget=False, lose=False, test=False):
         salt '*' orthanc.move_index test=True
     """
     __salt__["orthanc_host.require_root"]()
+    __salt__["orthanc_host.require_flags"]({"forget": forget, "lose": lose, "test": test})
     name = __salt__["orthanc_folder.chosen"]()
     if forget:
         return __salt__["orthanc_move.forget"](name)
@@ -143,7 +147,8 @@ def retention(limit=20, test=True):
     many were ``kept`` because they had changed, and what else the log says of the run.
 
     Raises CommandExecutionError if there are no rules, if the index cannot be read, if deletion did
-    not come to its end, or if it is not root who asks.
+    not come to its end, or if it is not root who asks; and SaltInvocationError for a limit that is
+    no whole number from 1 on, or a value of test that is neither True nor False.
 
     CLI Example:
 
@@ -153,6 +158,8 @@ def retention(limit=20, test=True):
         salt '*' orthanc.retention limit=1000
     """
     __salt__["orthanc_host.require_root"]()
+    __salt__["orthanc_host.require_flags"]({"test": test})
+    __salt__["orthanc_host.require_number"]("limit", limit)
     if test:
         return __salt__["orthanc_retention.listed"](limit)
     return __salt__["orthanc_retention.start"]()

@@ -54,9 +54,9 @@ def to_pillar(path=None, secrets=False, file=None, saltenv="base"):
     if path is None:
         folder = formula["settings"]["paths"]["config"]
         path = __salt__["orthanc_folder.in_use"](folder, formula["settings"]["system"]["service"])
-    if not os.path.exists(path):
+    if not os.path.exists(str(path)):
         raise SaltInvocationError(f"{path} does not exist")
-    return _pillar_text(__salt__["orthanc_import.pillar"](path, formula), secrets, file)
+    return _pillar_text(__salt__["orthanc_import.pillar"](str(path), formula), secrets, file)
 
 
 def from_role(path, secrets=False, file=None):
@@ -86,6 +86,7 @@ def from_role(path, secrets=False, file=None):
 
 def _pillar_text(found: dict, secrets: bool, file) -> str:
     """Return the text of a pillar, or write it to a file and return the path of that."""
+    __salt__["orthanc_host.require_flags"]({"secrets": secrets})
     settings, remarks = found["settings"], found["remarks"]
     if secrets and not file and __opts__.get("file_client") != "local":
         raise SaltInvocationError(
@@ -103,5 +104,5 @@ def _pillar_text(found: dict, secrets: bool, file) -> str:
     if not os.path.isabs(str(file)) or os.path.lexists(file):
         raise SaltInvocationError(f"{file} must be the path of a file that is not there yet")
     with __salt__["orthanc_files.failing"](f"writing {file}"):
-        __salt__["orthanc_files.write"](file, text, 0o600)
+        __salt__["orthanc_files.write"](str(file), text, 0o600)
     return file

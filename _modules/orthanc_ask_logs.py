@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import CommandExecutionError
 
 # One of the files of which Salt makes the module ``orthanc``.
 __virtualname__ = "orthanc"
@@ -38,17 +38,21 @@ def errors(service=None, log="", count=10, config=None):
         The path of the folder of the configuration, whose secrets are hidden; by default the one
         of the pillar.
 
+    Raises SaltInvocationError for a count that is no whole number from 1 on.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' orthanc.errors
     """
+    __salt__["orthanc_host.require_number"]("count", count)
     if log == "":
         log = __salt__["orthanc_pillar.paths"]().get("log") or (
             PACKAGES_LOG if os.path.isdir(PACKAGES_LOG) else None
         )
     name = service or __salt__["orthanc_tables.get"]("SERVER")
+    log = log and str(log)
     return __salt__["orthanc_server.errors"](
         name, log, __salt__["orthanc_folder.chosen"](config), count
     )
@@ -91,8 +95,7 @@ def log(count=50, account=None, study=None, config=None, all=False):
         salt '*' orthanc.log
         salt '*' orthanc.log 20 account=anna
     """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise SaltInvocationError("count must be a whole number from 1 on")
+    __salt__["orthanc_host.require_number"]("count", count)
     options = __salt__["orthanc_folder.effective"](__salt__["orthanc_folder.chosen"](config))
     folder = __salt__["orthanc_requests.folder"](options)
     if not folder:

@@ -44,7 +44,8 @@ def echo(name, timeout=5, config=None):
 
         salt '*' orthanc.echo ct
     """
-    config, timeout = __salt__["orthanc_folder.chosen"](config), _seconds(timeout)
+    __salt__["orthanc_host.require_number"]("timeout", timeout, 60)
+    config = __salt__["orthanc_folder.chosen"](config)
     known = __salt__["orthanc_reach.targets"](config)
     asked = [target for target in known if target["name"] == str(name)][:1]
     if not asked:
@@ -83,16 +84,11 @@ def check_network(timeout=3, config=None):
 
         salt '*' orthanc.check_network
     """
-    config, timeout = __salt__["orthanc_folder.chosen"](config), _seconds(timeout)
+    __salt__["orthanc_host.require_number"]("timeout", timeout, 60)
+    config = __salt__["orthanc_folder.chosen"](config)
     known = __salt__["orthanc_reach.targets"](config)
     asked = __salt__["orthanc_reach.ask_all"](config, known, timeout)
     reasons = [f"{row['kind']} {row['name']}: {row['why']}" for row in asked if not row["answers"]]
     level = "ok" if not reasons else "critical" if len(reasons) == len(asked) else "warning"
     __context__["retcode"] = __salt__["orthanc_verdict.code"](level)
     return {"verdict": level, "reasons": reasons, "asked": asked}
-
-
-def _seconds(value) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 60:
-        raise SaltInvocationError("timeout must be a whole number from 1 to 60")
-    return value

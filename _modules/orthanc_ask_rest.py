@@ -106,7 +106,7 @@ def jobs(limit=10, state=None, config=None):
         salt '*' orthanc.jobs
         salt '*' orthanc.jobs state=Failure
     """
-    limit = _number(limit, "limit", 100000)
+    __salt__["orthanc_host.require_number"]("limit", limit, 100000)
     if state not in (None, *STATES):
         raise SaltInvocationError(f"state must be one of {', '.join(STATES)}")
     known = _get(config, "/jobs?expand")[0] or []
@@ -213,12 +213,6 @@ def _get(config, *paths, limit=None) -> list:
     config = __salt__["orthanc_folder.chosen"](config)
     given = {"limit": limit} if limit else {}
     return __salt__["orthanc_rest.get"](config, list(paths), **given)
-
-
-def _number(value, what: str, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise SaltInvocationError(f"{what} must be a whole number from 1 to {most}")
-    return value
 
 
 def _quoted(name) -> str:

@@ -52,7 +52,7 @@ def effective(name=None):
     if name is None:
         server = __salt__["orthanc_tables.get"]("SERVER")
         name = __salt__["orthanc_folder.in_use"](__salt__["orthanc_folder.chosen"](), server)
-    options = __salt__["orthanc_folder.effective"](name)
+    options = __salt__["orthanc_folder.effective"](__salt__["orthanc_folder.chosen"](name))
     return {o: __salt__["orthanc_options.redact"](o, value) for o, value in options.items()}
 
 
@@ -85,8 +85,8 @@ def validate(path=None, saltenv=None, pillarenv=None):
     """
     if path is None:
         found = _validate_pillar(of_pillar(_environments(saltenv, pillarenv)))
-    elif os.path.exists(path):
-        found = _validate_path(path)
+    elif os.path.exists(str(path)):
+        found = _validate_path(str(path))
     else:
         raise SaltInvocationError(f"{path} does not exist")
     if found["problems"]:

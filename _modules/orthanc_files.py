@@ -46,11 +46,14 @@ NEW = ".new"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
+class Unreadable(CommandExecutionError, OSError):
+    """A file that cannot be read: some go on without it, and for all others that is their error."""
+
+
 @contextlib.contextmanager
 def failing(what):
     """
-    Part of the formula. Let what the operating system refuses fail as everything else does: raise
-    CommandExecutionError.
+    Part of the formula. Let what the operating system refuses raise CommandExecutionError.
 
     what
         What is being done, a text.
@@ -89,14 +92,15 @@ def read(path):
     path
         The path of the file.
 
-    Raises OSError where there is none, or what there is is none.
+    Raises OSError, which is a CommandExecutionError too, where there is none, or no file.
     """
     if not os.path.isfile(path):
-        raise OSError(f"{path} is no file")  # a pipe would be waited for
-    with salt.utils.files.fopen(
-        path, encoding="utf-8", errors="surrogateescape", newline=""
-    ) as file:
-        return file.read()
+        raise Unreadable(f"{path} is no file")  # a pipe would be waited for
+    try:
+        with salt.utils.files.fopen(path, "rb") as file:
+            return file.read().decode("utf-8", "surrogateescape")
+    except OSError as err:
+        raise Unreadable(f"{path} cannot be read: {err}") from None
 
 
 def read_if_there(path):
@@ -111,8 +115,7 @@ def read_if_there(path):
 
 def write(path, text, mode=FILE_MODE, gid=0):
     """
-    Part of the formula. Put a whole new file of root's in the place of the old one, or remove it;
-    who reads it sees either of them.
+    Part of the formula. Put a whole new file of root's in the place of the old, or remove it.
 
     path
         The path of the file.
@@ -246,8 +249,7 @@ def last_good(name):
         The path of the folder.
     """
     path = name + LAST_GOOD
-    with failing(f"reading {path}"):
-        return __salt__["orthanc_json.noted"](read_if_there(path), path)
+    return __salt__["orthanc_json.noted"](read_if_there(path), path)
 
 
 def prove(name):

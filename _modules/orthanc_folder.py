@@ -21,6 +21,8 @@ PLACES = ("StorageDirectory", "IndexDirectory")
 STORAGE = "OrthancStorage"
 # The folder that a unit starts Orthanc with.
 STARTED = re.compile(r"(?m)^ExecStart=\S.* (/\S*?)/?$")
+# What is larger is no configuration, and is not read: it would take for ever. In bytes.
+LARGEST = 4 << 20
 
 
 def json_files(name):
@@ -60,12 +62,18 @@ def contents(name):
     for entry in json_files(name):
         path = os.path.join(name, entry)
         try:
-            text = __salt__["orthanc_files.read"](path)
-            found[entry] = __salt__["orthanc_json.parse"](text)
+            found[entry] = __salt__["orthanc_json.parse"](_text(path))
         except (OSError, ValueError) as err:
             log.debug("%s: %s", path, err)
             found[entry] = None
     return found
+
+
+def _text(path: str) -> str:
+    """Return the text of a file; raise OSError for one that cannot be read, or is too large."""
+    if os.path.isfile(path) and os.path.getsize(path) > LARGEST:
+        raise OSError(f"no configuration has more than {LARGEST >> 20} MB; take it away")
+    return __salt__["orthanc_files.read"](path)
 
 
 def others(name, owned, options):
@@ -140,8 +148,11 @@ def read(path):
     found = {"options": {}, "owners": {}, "files": [], "problems": [], "warnings": []}
     for place in entries:
         try:
-            text = __salt__["orthanc_json.read"](__salt__["orthanc_files.read"](place))
-        except (OSError, ValueError) as err:
+            text = __salt__["orthanc_json.read"](_text(place))
+        except OSError as err:
+            found["problems"].append(f"{place} cannot be read: {err}")
+            continue
+        except ValueError as err:
             found["problems"].append(f"{place}: Orthanc does not start with this file: {err}")
             continue
         found["files"].append(place)
@@ -171,9 +182,9 @@ def effective(name):
     for entry, content in contents(name).items():
         if content is None:
             path = os.path.join(name, entry)
-            closed = not os.access(path, os.R_OK)
-            why = "cannot be read; call it as root, with sudo" if closed else "is not valid JSON"
-            raise CommandExecutionError(f"{path} {why}")
+            if os.path.isfile(path) and not os.access(path, os.R_OK):
+                raise CommandExecutionError(f"{path} cannot be read; call it as root, with sudo")
+            raise CommandExecutionError("\n".join(read(path)["problems"]))
         for option in content:
             if option in found:
                 raise CommandExecutionError(f"{option} is set in two files below {name}")
@@ -206,9 +217,10 @@ def chosen(config=None):
 
     Raises SaltInvocationError where the one given is not there: of nothing, all would be well.
     """
-    if config and not os.path.isdir(config):
+    # A number would be that of a file which is open already.
+    if config and not os.path.isdir(str(config)):
         raise SaltInvocationError(f"there is no folder {config}")
-    return config or __salt__["orthanc_pillar.paths"]().get("config") or "/etc/orthanc"
+    return str(config or "") or __salt__["orthanc_pillar.paths"]().get("config") or "/etc/orthanc"
 
 
 def without(name, service):

@@ -16,7 +16,7 @@ import time
 
 import salt.utils.files
 import salt.utils.systemd
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # The state of a socket that takes connections, in the tables of the kernel.
 LISTEN = "0A"
@@ -170,8 +170,8 @@ def backend(index):
 
 
 def _is_same(link: str, path: str) -> bool:
-    # Closed meanwhile, or there is no such file.
-    with contextlib.suppress(OSError):
+    # Closed meanwhile, or there is no such file, or there can be none.
+    with contextlib.suppress(OSError, ValueError):
         return os.path.samefile(link, path)
     return False
 
@@ -184,6 +184,39 @@ def require_root():
     """
     if os.geteuid():
         raise CommandExecutionError("only root may do this; call it with sudo")
+
+
+def require_flags(given):
+    """
+    Part of the formula. Return nothing where arguments of people are each True or False: any other
+    text would be taken for True, and any other number for either.
+
+    given
+        A mapping from the name of each to its value.
+
+    Raises SaltInvocationError where one is something else.
+    """
+    for name, value in given.items():
+        if not isinstance(value, bool):
+            raise SaltInvocationError(f"{name} must be True or False, but is {value!r}")
+
+
+def require_number(name, value, most=None):
+    """
+    Part of the formula. Return nothing where an argument of people is a whole number from 1 on.
+
+    name, value
+        Its name and its value.
+
+    most
+        The largest that it may be; None for any.
+
+    Raises SaltInvocationError where it is something else.
+    """
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not whole or (most and value > most):
+        end = f"to {most}" if most else "on"
+        raise SaltInvocationError(f"{name} must be a whole number from 1 {end}, but is {value!r}")
 
 
 def listening(port=None):

@@ -208,13 +208,13 @@ def copied(index):
     index
         The path of the index.
     """
+    if not os.path.isfile(index):
+        raise CommandExecutionError(f"there is no index {index}")
     folder = os.path.dirname(index)
     for old in glob.glob(os.path.join(glob.escape(folder), f"{ASIDE}*")):
         with contextlib.suppress(OSError):
             if time.time() - os.stat(old).st_mtime > STALE:
                 shutil.rmtree(old)
-    if not os.path.isfile(index):
-        raise CommandExecutionError(f"there is no index {index}")
     # On its own file system, some of which copy without copying.
     with tempfile.TemporaryDirectory(prefix=ASIDE, dir=folder) as aside:
         yield copy(index, aside)

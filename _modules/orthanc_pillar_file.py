@@ -8,6 +8,7 @@ Salt itself answers with a traceback, among the lines of which is the one with t
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 
@@ -77,6 +78,9 @@ def check(path):
     """
     # A number would be that of a file which is open already.
     path = str(path)
+    if not os.path.isfile(path):
+        # A pipe would be waited for.
+        raise SaltInvocationError(f"{path} cannot be read: it is no file")
     try:
         with salt.utils.files.fopen(path, encoding="utf-8", errors="strict") as file:
             text = file.read()

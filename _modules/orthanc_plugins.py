@@ -108,7 +108,8 @@ def here(options, folder):
     loaded: list = []
     plugins = options.get("Plugins")
     for entry in plugins if isinstance(plugins, list) else []:
-        path = os.path.join(folder, str(entry))
+        # Orthanc reads no further than a NUL.
+        path = os.path.join(folder, str(entry).partition("\0")[0])
         inside = os.listdir(path) if os.path.isdir(path) else None
         loaded += [path] if inside is None else [os.path.join(path, name) for name in inside]
     known = {os.path.realpath(path) for path in loaded}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 
-import salt.utils.files
 import yaml
 from salt.exceptions import SaltInvocationError
 
@@ -113,8 +112,9 @@ def pillar(path):
 
 def _read(path: str) -> dict:
     try:
-        with salt.utils.files.fopen(path, encoding="utf-8", errors="strict") as file:
-            found = yaml.load(file, Loader=_Loader)  # noqa: S506 it is a safe one
+        text = __salt__["orthanc_files.read"](path)
+        text = text.encode("utf-8", "surrogateescape").decode()
+        found = yaml.load(text, Loader=_Loader)  # noqa: S506 it is a safe one
     except (OSError, ValueError) as err:
         raise SaltInvocationError(f"{path} cannot be read: {err}") from None
     except yaml.YAMLError as err:

@@ -1,10 +1,16 @@
 """What ``validate`` says of the files of a folder."""
 
+import json
+import os
+
 import orthanc_conf
+import orthanc_files
 import orthanc_folder
+import orthanc_host
+import orthanc_index
 import orthanc_options
 import pytest
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 
 @pytest.fixture
@@ -78,8 +84,54 @@ def test_what_only_root_may_do_says_so(function, arguments, monkeypatch):
 
 def test_a_file_that_is_closed_to_who_asks_is_not_called_wrong(tmp_path, monkeypatch):
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(CommandExecutionError, match=r"a\.json is not valid JSON"):
+    with pytest.raises(CommandExecutionError, match=r"a\.json: Orthanc does not start"):
         orthanc_folder.effective(str(tmp_path))
     monkeypatch.setattr(orthanc_folder.os, "access", lambda *_: False)
     with pytest.raises(CommandExecutionError, match=r"a\.json cannot be read; call it as root"):
         orthanc_folder.effective(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "x.json is no file"),
+        (lambda path: os.symlink("x.json", path), "x.json is no file"),
+        (lambda path: os.symlink("/dev/zero", path), "x.json is no file"),
+        (lambda path: path.write_bytes(b"\0\0"), "does not start with this file: line 1"),
+        (lambda path: path.write_text('{"a": ' + "[" * 9999), "nested too deeply"),
+        (lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_RDWR), 100 << 20), "4 MB"),
+    ],
+)
+def test_what_is_no_configuration_is_named_at_once(tmp_path, make, said):
+    make(tmp_path / "x.json")
+    with pytest.raises(CommandExecutionError, match=said):
+        orthanc_folder.effective(str(tmp_path))
+    (problem,) = orthanc_conf.validate(str(tmp_path))["problems"]
+    assert said in problem
+    assert problem.startswith(str(tmp_path / "x.json"))
+    assert orthanc_folder.options(str(tmp_path)) == {}
+
+
+def test_what_cannot_be_read_is_an_error_for_people_and_for_who_goes_on(tmp_path):
+    os.mkfifo(tmp_path / "x.json")
+    for error in (OSError, CommandExecutionError):
+        with pytest.raises(error, match=r"x\.json is no file"):
+            orthanc_files.read_if_there(str(tmp_path / "x.json"))
+
+
+def test_a_nul_in_a_path_is_no_error_of_python(tmp_path):
+    options = {"StorageDirectory": "a\0b", "LuaScripts": ["\0"], "Plugins": ["\0", "x\0"]}
+    (tmp_path / "x.json").write_text(json.dumps(options))
+    assert orthanc_conf.validate(str(tmp_path))["problems"]
+    index = orthanc_index.copied("a\0b/index")
+    with pytest.raises(CommandExecutionError, match="there is no index"), index:
+        pass
+    assert orthanc_host.backend("a\0b/index") != "SQLite"
+
+
+@pytest.mark.parametrize("number", [1, 10**23, -1])
+def test_a_number_is_no_folder_and_no_file(number):
+    """It would be that of a file which is open already."""
+    for function in (orthanc_folder.chosen, orthanc_conf.validate, orthanc_conf.effective):
+        with pytest.raises(SaltInvocationError, match=f"{number}"):
+            function(number)

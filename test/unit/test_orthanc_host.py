@@ -5,6 +5,7 @@ import socket
 
 import orthanc_host
 import pytest
+from salt.exceptions import SaltInvocationError
 
 
 @pytest.mark.parametrize(
@@ -102,3 +103,18 @@ def test_the_disks_of_a_path_are_found(tmp_path, monkeypatch):
 def test_a_file_system_in_memory_is_one_of_its_own():
     assert orthanc_host.disks("/proc/none") == {os.stat("/proc").st_dev}
     assert not orthanc_host.disks("/proc") & orthanc_host.disks("/dev/shm")
+
+
+@pytest.mark.parametrize("value", ["flase", "False", None, 0, 1, [], 10**23])
+def test_what_is_neither_true_nor_false_is_no_flag(value):
+    """With ``secrets=flase`` they would be given, and with ``overwrite=no!`` images replaced."""
+    orthanc_host.require_flags({"secrets": True, "test": False})
+    with pytest.raises(SaltInvocationError, match="overwrite must be True or False, but is "):
+        orthanc_host.require_flags({"test": True, "overwrite": value})
+
+
+@pytest.mark.parametrize("value", ["x", "5", None, 0, -1, True, 1.5, [1], 61])
+def test_what_is_no_number_of_something(value):
+    orthanc_host.require_number("limit", 10**9)
+    with pytest.raises(SaltInvocationError, match="limit must be a whole number from 1 to 60, but"):
+        orthanc_host.require_number("limit", value, 60)
