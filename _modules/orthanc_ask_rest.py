@@ -112,9 +112,9 @@ def jobs(limit=10, state=None, config=None):
     known = _get(config, "/jobs?expand")[0] or []
     states: dict = {}
     for job in known:
-        states[job["State"]] = states.get(job["State"], 0) + 1
-    chosen = [job for job in known if state in (None, job["State"])]
-    chosen.sort(key=lambda job: job.get("CreationTime", ""), reverse=True)
+        states[str(job.get("State"))] = states.get(str(job.get("State")), 0) + 1
+    chosen = [job for job in known if state in (None, job.get("State"))]
+    chosen.sort(key=lambda job: str(job.get("CreationTime", "")), reverse=True)
     return {"states": states, "list": [_job(job) for job in chosen[:limit]]}
 
 
@@ -123,7 +123,7 @@ def _job(job: dict) -> dict:
     content = job.get("Content") if isinstance(job.get("Content"), dict) else {}
     targets = [content[key] for key in TARGETS if isinstance(content.get(key), str)]
     # Of one that did not fail, Orthanc says "Success".
-    if job["State"] not in ("Failure", "Retry"):
+    if job.get("State") not in ("Failure", "Retry"):
         found = {key: value for key, value in found.items() if not key.startswith("Error")}
     return {**found, **({"Target": targets[0]} if targets else {})}
 

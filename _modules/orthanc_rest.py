@@ -17,6 +17,8 @@ LIMIT = 1.8
 EACH = 0.2
 # Of these, what there is to say that Orthanc gave no answer.
 SAY = 0.2
+# Which answers are lists, and of what. All others are mappings, and with ?expand of mappings.
+LISTS = {"/jobs?expand": dict, "/plugins": str}
 # What those are told who may not ask.
 DENIED = (401, 403)
 
@@ -42,11 +44,18 @@ def get(config, paths, limit=LIMIT):
     ):
         if code not in (200, 404):
             raise CommandExecutionError(refusal(code, answer, f"GET {path}"))
-        # Each of Orthanc's own is one of these.
-        if code == 200 and not isinstance(answer, (dict, list)):
+        if code == 200 and not _makes_sense(path, answer):
             raise CommandExecutionError(f"what Orthanc answers to GET {path} makes no sense")
         found.append(answer if code == 200 else None)
     return found
+
+
+def _makes_sense(path: str, answer) -> bool:
+    """Return whether an answer has the form of Orthanc's own."""
+    if path in LISTS:
+        return isinstance(answer, list) and all(isinstance(each, LISTS[path]) for each in answer)
+    items = answer.values() if isinstance(answer, dict) and path.endswith("?expand") else ()
+    return isinstance(answer, dict) and all(isinstance(each, dict) for each in items)
 
 
 def send_all(config, requests):

@@ -35,6 +35,10 @@ def server(answer, again=b"", pause=0.0):
                         while again:
                             client.sendall(again)
                             time.sleep(pause)
+                        # Closed with a part of the request unread, it would take the answer back.
+                        client.shutdown(socket.SHUT_WR)
+                        while client.recv(65536):
+                            pass
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()

@@ -66,6 +66,36 @@ def test_users_that_are_no_mapping_are_none(asked, users):
     assert rest.ask("/x", "GET", "/jobs") == (401, None)
 
 
+@pytest.mark.parametrize(
+    ("path", "good", "bad"),
+    [
+        ("/system", {"a": 1}, [{}]),
+        ("/jobs?expand", [{"ID": 1}, {}], ["x"]),
+        ("/jobs?expand", [], {}),
+        ("/plugins", ["a"], ["a", {}]),
+        ("/plugins", [], [None]),
+        ("/peers?expand", {"a": {}}, {"a": 1}),
+        ("/dicom-web/servers?expand", {}, ["a"]),
+    ],
+)
+def test_an_answer_of_another_form_makes_no_sense(asked, monkeypatch, path, good, bad):
+    asked({None: 200})
+    for answer in (good, bad):
+        monkeypatch.setitem(rest.__salt__, "orthanc_http.ask", lambda *_, of=answer: (200, of))
+        if answer is good:
+            assert rest.get("/x", [path]) == [good]
+    with pytest.raises(CommandExecutionError, match="makes no sense"):
+        rest.get("/x", [path])
+
+
+def test_jobs_of_which_orthanc_says_little(asked, monkeypatch):
+    monkeypatch.setitem(people.__salt__, "orthanc_folder.chosen", lambda config: "/x")
+    odd = [{}, {"State": [1], "CreationTime": 5, "Content": 3}, {"State": "Failure"}]
+    monkeypatch.setitem(people.__salt__, "orthanc_rest.get", lambda *_: [odd])
+    assert people.jobs()["states"] == {"None": 1, "[1]": 1, "Failure": 1}
+    assert people.jobs(state="Failure")["list"] == [{"State": "Failure"}]
+
+
 @pytest.mark.parametrize("answer", [None, 5, "x", True])
 def test_an_answer_that_makes_no_sense_is_refused(asked, monkeypatch, answer):
     asked({None: 200})
