@@ -21,7 +21,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # How long all of it takes at most, and what is needed before anything else can be asked. In
 # seconds. Three are given, and Salt itself needs some.
-LIMIT, FIRST = 2, 1
+LIMIT, FIRST = 1.8, 1
 # Where Orthanc's configuration is, if nothing else is known.
 CONFIG = "/etc/orthanc"
 # What was seen at the last look, of each who looks.
