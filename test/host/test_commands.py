@@ -331,7 +331,8 @@ def test_all_that_salt_says(served):
 def test_what_was_there_before_stays(served):
     """Orthanc's package and Salt; and it asks first, where there is somebody to ask."""
     before = served.packages()
-    served.write("/root/mine.sls", "orthanc: {users: {}}")
+    asked = "dicom: {enabled: true}, worklists: {enabled: true, folder: /srv/lists}"
+    served.write("/root/mine.sls", f"orthanc: {{users: {{}}, {asked}}}")
     served.command("/root/mine.sls")
     words = "printf 'no\\n' | script -qec 'orthanc-formula remove' /dev/null"
     asked = served.run(words, check=False)
@@ -340,6 +341,7 @@ def test_what_was_there_before_stays(served):
     assert "Nothing was removed." in asked.out
     gone = served.program("remove --yes").out
     assert "/root/mine.sls, the pillar that you wrote" in gone
+    assert "the worklists: /srv/lists\n" in gone
     assert served.packages() == before
     assert served.left() == []
     assert served.run("salt-call --version").ok
