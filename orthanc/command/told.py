@@ -15,6 +15,7 @@ NAMED = {"RegisteredUsers": "user", "DicomModalities": "modality", "OrthancPeers
 # What becomes another one with a file that holds no options.
 FILES = {
     "-users.lua": "what the users may do",
+    "-access.lua": "how it is written down who asks what",
     "-reserve.lua": "below which free space images are refused",
     "/formula.conf": "what systemd keeps from Orthanc",
 }
@@ -42,7 +43,8 @@ class Run:
             elif state.get("result") is False:
                 # The warnings are told elsewhere.
                 self.failed[name] = comment.partition(f"\n{WARNINGS}\n")[0]
-            if state.get("changes"):
+            # Some of Salt's own say only in words what they would do.
+            if state.get("changes") or state.get("result") is None:
                 self.changed[name] = state
             self.warnings += _warnings(comment, state)
 
@@ -92,7 +94,9 @@ def _warnings(comment: str, state: dict) -> list[str]:
 def _line(name: str, state: dict) -> str:
     """Return what a state changed, in a line."""
     said = (str(state.get("comment") or "").splitlines() or [""])[0]
-    return cut(f"  {name:<24} {said or ', '.join(map(str, state['changes']))}")
+    if not said or said.endswith(":"):
+        said = ", ".join(map(str, state["changes"]))
+    return cut(f"  {name:<24} {said}")
 
 
 def reason(errors: str) -> str:
@@ -151,15 +155,32 @@ def behaviour(changes: dict) -> list[str]:
         if top in NAMED and rest:
             names.setdefault((top, rest.partition(":")[0]), []).append(option)
         elif old.get(option) != new.get(option):
-            ends = [_value(values[option]) if option in values else None for values in (old, new)]
-            plain.append(f"{option}: {ends[0] or 'default'} -> {ends[1] or 'default'}")
+            plain.append(_differs(option, old, new))
     kinds = {"goes": [], "comes": [], "changes": []}
     for (top, name), options in names.items():
         in_old, in_new = ([each in values for each in options] for values in (old, new))
         kind = "changes" if any(in_old) and any(in_new) else "goes" if any(in_old) else "comes"
-        kinds[kind].append(f"{NAMED[top]} {name} {kind}")
+        what = ", ".join(_differs(option, old, new, short=True) for option in options)
+        kinds[kind].append(f"{NAMED[top]} {name} {kind}" + f" ({what})" * (kind == "changes"))
     found = [line for kind in ("goes", "comes", "changes") for line in kinds[kind]]
     return [*found, *files, *plain]
+
+
+def _differs(option: str, old: dict, new: dict, short: bool = False) -> str:
+    """Return what becomes of an option; of a list, what goes and comes."""
+    before, after = (values.get(option) for values in (old, new))
+    name = option.split(":", 2)[-1] if short else option
+    if before == after:
+        # Both are hidden.
+        return name if option.count(":") > 1 else "password"
+    if isinstance(before, list) and isinstance(after, list):
+        kinds = {"goes": [each for each in before if each not in after]}
+        kinds["comes"] = [each for each in after if each not in before]
+        said = [f"{_value(each)} {kind}" for kind, some in kinds.items() for each in some]
+        if said:
+            return f"{name}: {', '.join(said)}"
+    ends = [_value(values[option]) if option in values else "default" for values in (old, new)]
+    return f"{name}: {' -> '.join(ends)}"
 
 
 def _value(value) -> str:

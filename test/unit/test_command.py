@@ -228,6 +228,19 @@ def test_a_run_is_told_in_a_line_for_each_change():
     assert lines[4:] == ["", "To be thought of:", "  - the first", "  - the second"]
 
 
+def test_a_line_of_a_run_says_what_is_about_to_be_done():
+    lines = told.Run(
+        returned(
+            orthanc_enabled=(None, "Service orthanc set to be enabled", None),
+            orthanc_access=(None, "The following files will be changed:", {"/a": 1, "/b": 1}),
+            orthanc_other=(True, "The service runs", None),
+        )
+    ).lines()
+    assert lines[0] == "3 states: 2 would change something."
+    assert lines[1].split(maxsplit=1) == ["orthanc-enabled", "Service orthanc set to be enabled"]
+    assert lines[2].split(maxsplit=1) == ["orthanc-access", "/a, /b"]
+
+
 def test_of_a_refused_run_only_what_counts_is_told():
     run = told.Run(
         returned(
@@ -275,12 +288,33 @@ def test_what_is_different_begins_with_who_is_lost():
         "user bob goes",
         "modality ct comes",
         "user anna comes",
-        "modality mr changes",
-        "user carl changes",
+        "modality mr changes (Port: 104 -> 105)",
+        "user carl changes (password)",
         "what the users may do",
         "HttpPort: 8042 -> 8043",
         'Name: "Orthanc" -> default',
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"LuaScripts": {"old": ["/a"], "new": ["/a", "/b"]}}, 'LuaScripts: "/b" comes'),
+        ({"Plugins": {"old": ["/a"], "new": ["/b"]}}, 'Plugins: "/a" goes, "/b" comes'),
+        ({"Plugins": {"old": [1, 2], "new": [2, 1]}}, "Plugins: [1, 2] -> [2, 1]"),
+        ({"Plugins": {"old": [1]}}, "Plugins: [1] -> default"),
+        (
+            {"OrthancPeers:b:Password": {"old": "(hidden)", "new": "(hidden)"}},
+            "peer b changes (Password)",
+        ),
+        (
+            {"DicomModalities:ct": {"old": ["CT", "h", 1], "new": ["CT", "h", 2]}},
+            "device ct changes (ct: 1 goes, 2 comes)",
+        ),
+    ],
+)
+def test_what_a_change_is_about_is_told(options, line):
+    assert told.behaviour({"/etc/orthanc/orthanc.json": options}) == [line]
 
 
 @pytest.mark.parametrize(("before", "told_of"), [("stopped", False), ("running", True)])
