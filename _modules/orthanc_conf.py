@@ -118,7 +118,7 @@ def diff(saltenv=None, pillarenv=None):
     """
     given = of_pillar(_environments(saltenv, pillarenv))
     if given["problems"] or given["configuration"] is None:
-        raise CommandExecutionError("\n".join([REFUSED, *given["problems"]]))
+        raise CommandExecutionError("\n".join([REFUSED, *_validate_pillar(given)["problems"]]))
     try:
         case, *_ = _judged(given["name"], given["configuration"])
     except SaltInvocationError as err:

@@ -55,6 +55,9 @@ APPLY = ("state.apply", "orthanc")
 # These make a pillar, and need none.
 MAKING = ("orthanc_conf.to_pillar", "orthanc_conf.from_role")
 PROGRAM = str(places.NAME)
+NEXT = """\
+The pillar is in {file}. Read its comments, and see what it would change:
+{program} test {file}"""
 # These ask the server, and need no pillar: they are called when something is wrong.
 ASKING = {
     *(f"orthanc.{name}" for name in ("access", "answers", "backend", "echo", "errors", "health")),
@@ -264,11 +267,20 @@ def _call(salt: call.Salt, chosen: words.Chosen, verbose: bool) -> int:
     value = answer.value
     if chosen.what == "status" and isinstance(value, dict):
         print(_spoken("\n".join([value["verdict"], *told.value(value["reasons"] or "")]).strip()))
+    elif value is not None and not answer.code and _is_new_file(chosen):
+        print(NEXT.format(file=value, program=PROGRAM))
+    elif chosen.function == "orthanc.restart" and value is True:
+        print(f"Orthanc was restarted. Whether it serves: {PROGRAM} status")
     elif value is not None:
         print(_spoken("\n".join(told.value(value))))
     if value is None and chosen.function in VERDICTS:
         return UNKNOWN
     return _code(answer.code)
+
+
+def _is_new_file(chosen: words.Chosen) -> bool:
+    """Return whether a pillar was asked for as a file."""
+    return chosen.function in MAKING and any(each.startswith("file=") for each in chosen.arguments)
 
 
 def _spoken(text: str) -> str:

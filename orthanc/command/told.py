@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 WIDTH = 100
 # How wide a column of a table is at most; what is longer stands out of it.
@@ -190,7 +191,8 @@ def _value(value) -> str:
 def value(found, indent: str = "") -> list[str]:
     """Return the lines of what a function has returned."""
     if isinstance(found, dict) and found:
-        return [line for key, each in found.items() for line in _entry(f"{key}:", each, indent)]
+        pairs = [(key, _moment(each) if key == "time" else each) for key, each in found.items()]
+        return [line for key, each in pairs for line in _entry(f"{key}:", each, indent)]
     if isinstance(found, list) and found:
         rows = _rows(found)
         if rows:
@@ -199,6 +201,13 @@ def value(found, indent: str = "") -> list[str]:
     words = {True: "yes", False: "no", None: "none"}
     text = "none" if found in ({}, []) else words.get(found, found) if _is_word(found) else found
     return [f"{indent}{line}" for line in str(text).splitlines() or [""]]
+
+
+def _moment(found):
+    """Return a time in seconds since 1970 as people read it, and all else as it is."""
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        return found
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found))
 
 
 def _rows(found: list) -> list[str]:

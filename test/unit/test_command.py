@@ -113,6 +113,8 @@ ANSWERS = """case "$*" in
 *pillar_file.check*broken.sls) echo '{"local": ["line 3: a tab"]}'; exit 1;;
 *pillar_file.check*) echo '{"local": []}';;
 *orthanc_server.paths*) echo '{"local": {"config": "/srv/o"}}';;
+*to_pillar*) echo '{"local": "/root/x.sls"}';;
+*orthanc.restart*) echo '{"local": true}';;
 *orthanc.jobs*) echo 'Passed invalid arguments: limit must be less.' >&2; exit 1;;
 *orthanc.nagios*) echo broken >&2; exit 1;;
 *) echo '{"local": {"verdict": "ok", "reasons": ["see orthanc.errors"]}}'; exit 2;;
@@ -136,6 +138,13 @@ def test_what_asks_the_server_needs_no_pillar(tmp_path, monkeypatch, capfd, pill
     assert command.main(program, "jobs") == 2
     assert command.main(program, "validate") == 1
     assert why in capfd.readouterr().err
+    for word, said in (
+        ("to-pillar file=/root/x.sls", f"{places.NAME} test /root/x.sls"),
+        ("to-pillar", "/root/x.sls"),
+        ("restart", f"Orthanc was restarted. Whether it serves: {places.NAME} status"),
+    ):
+        assert command.main(program, *word.split()) == 0
+        assert capfd.readouterr().out.splitlines()[-1] == said
 
 
 @pytest.mark.parametrize(
@@ -354,6 +363,8 @@ def test_what_a_function_returns_is_told_without_brackets():
     assert told.value({"x": rows}) == ["x:", "  host  images", "  b     2", "        none"]
     for others in ({"host": [], "images": 1}, {"host": "two\nlines", "images": 1}):
         assert "- host: b" in told.value([*rows, others])
+    assert told.value({"time": 1796062072}) == ["time: 2026-11-30T18:07:52Z"]
+    assert told.value({"time": "soon"}) == ["time: soon"]
     assert told.value(False) == ["no"]
     assert told.value(0) == ["0"]
 
