@@ -55,7 +55,13 @@ def paths():
     """
     Part of the formula. Return the paths that the pillar gives, by their names; nothing of secrets.
     """
-    return (__pillar__.get("orthanc") or {}).get("paths") or {}
+    found = __pillar__
+    for key in ("orthanc", "paths"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    # Of a pillar that is about to be refused, nothing is known.
+    if not isinstance(found, Mapping):
+        return {}
+    return {name: path for name, path in found.items() if path is None or isinstance(path, str)}
 
 
 def _compile(environments: dict):

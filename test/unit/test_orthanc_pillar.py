@@ -146,3 +146,22 @@ def test_it_is_found_in_what_salt_ssh_hands_over(key):
 def test_a_reference_that_is_none_is_refused(path):
     with pytest.raises(SaltInvocationError, match="must be a list of keys of the pillar"):
         resolve({"__pillar__": path}, {"orthanc": {}})
+
+
+@pytest.mark.parametrize(
+    ("pillar", "known"),
+    [
+        (
+            {"orthanc": {"paths": {"config": "/a", "log": None, "other": 5}}},
+            {"config": "/a", "log": None},
+        ),
+        *(
+            ({"orthanc": wrong}, {})
+            for wrong in (None, [], "x", 5, {}, {"paths": "x"}, {"paths": [1]})
+        ),
+        ({}, {}),
+    ],
+)
+def test_of_a_pillar_that_is_about_to_be_refused_no_path_is_known(monkeypatch, pillar, known):
+    monkeypatch.setattr(orthanc_pillar, "__pillar__", pillar, raising=False)
+    assert orthanc_pillar.paths() == known
