@@ -233,11 +233,11 @@ def test_who_did_what_is_written_down(whole, users, ca):
         ("rita", "GET", "/patients/*/*", "allowed", None),
         ("anna", "GET", "/changes", "allowed", None),
     ]
-    formula = {
-        one["path"] for one in ask(whole, "log all=True") if one["account"] == "Salt as anna"
-    }
-    assert formula >= {"/system", "/jobs"}
-    assert "Salt as" not in str(ask(whole, "log"))
+    looks = [
+        {one["path"] for one in ask(whole, f"log 9999{more}") if one["account"] == "Salt as anna"}
+        for more in (" all=True", "")
+    ]
+    assert looks[0] - looks[1] >= {"/system", "/jobs"}
     assert {one["account"] for one in ask(whole, "log account=rita")} == {"rita"}
     assert len(ask(whole, f"log study={study}")) == 2
     files = "/var/log/orthanc/access-*.log"
