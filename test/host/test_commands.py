@@ -121,7 +121,10 @@ def call_what_salt_call_would(machine: Machine):
     assert wrong.code == 1
     assert "orthanc:prot" in wrong.out
     machine.run(f"rm {other}")
-    gone = machine.program("access", check=False)
+    asked = machine.program("access")
+    assert "users: admin\n" in asked.out
+    assert f"{other}, is gone" in asked.err
+    gone = machine.program("validate", check=False)
     assert (gone.code, gone.out) == (1, "")
     assert gone.err.startswith(f"The pillar of the last run, {other}, is gone.")
     machine.write("/var/lib/orthanc-formula/pillar", last)
