@@ -71,7 +71,7 @@ ASKING = {
 # Of these the exit code is a verdict; this is that of none.
 VERDICTS, UNKNOWN = ("orthanc.health", "orthanc.nagios"), 3
 WITHOUT = """\
-The pillar cannot be taken; this is told without it, of the server as it is.
+There is no pillar to go by; this is told of the server as it is.
 {why}
 """
 
@@ -195,9 +195,9 @@ def _provide(salt: call.Salt, function: str) -> None:
             return _take(salt, pillar)
     except call.Failed as err:
         why = str(err)
-        if function in ASKING:
-            print(WITHOUT.format(why=why), file=sys.stderr, flush=True)
-    if function not in ASKING and function not in MAKING:
+    if function in ASKING:
+        print(WITHOUT.format(why=why), file=sys.stderr, flush=True)
+    elif function not in MAKING:
         raise call.Failed(why)
     _write(pathlib.Path(salt.work, "none.sls"), "orthanc: {}\n")
     _take(salt, f"{salt.work}/none.sls")
