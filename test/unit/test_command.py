@@ -318,7 +318,7 @@ def test_what_is_different_begins_with_who_is_lost():
         ),
         (
             {"DicomModalities:ct": {"old": ["CT", "h", 1], "new": ["CT", "h", 2]}},
-            "device ct changes (ct: 1 goes, 2 comes)",
+            "modality ct changes (ct: 1 goes, 2 comes)",
         ),
     ],
 )
