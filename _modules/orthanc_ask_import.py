@@ -4,12 +4,15 @@ The pillar of a server that is there already, or was to be made by Ansible.
 
 from __future__ import annotations
 
+import copy
 import os
 
 from salt.exceptions import SaltInvocationError
 
 # One of the files of which Salt makes the module ``orthanc_conf``.
 __virtualname__ = "orthanc_conf"
+# Settings with secrets that are one option.
+OPTIONS = {"modalities": "DicomModalities", "peers": "OrthancPeers"}
 
 
 def __virtual__():
@@ -94,7 +97,7 @@ def _pillar_text(found: dict, secrets: bool, file) -> str:
             " file=/root/orthanc.sls"
         )
     if not secrets:
-        settings = __salt__["orthanc_import.without_secrets"](settings)
+        settings = _without_secrets(settings)
         if settings != found["settings"]:
             sentence = "Put each secret in its place, or let secrets=True give them."
             remarks = [*remarks, (sentence, [])]
@@ -106,3 +109,30 @@ def _pillar_text(found: dict, secrets: bool, file) -> str:
     with __salt__["orthanc_files.failing"](f"writing {file}"):
         __salt__["orthanc_files.write"](str(file), text, 0o600)
     return file
+
+
+def _without_secrets(settings: dict) -> dict:
+    """Return settings with a placeholder in the place of each secret."""
+    found, placeholder = copy.deepcopy(settings), __salt__["orthanc_passwords.placeholder"]
+    for name, user in found.get("users", {}).items():
+        user["password"] = placeholder(f"orthanc:users:{name}:password")
+    database = found.get("postgresql", {})
+    for key in {"uri", "password"} & {*database}:
+        database[key] = placeholder(f"orthanc:postgresql:{key}")
+    for setting, option in OPTIONS.items():
+        if setting in found:
+            found[setting] = _masked(option, found[setting])
+    if "config" in found:
+        found["config"] = {o: _masked(o, value) for o, value in found["config"].items()}
+    return found
+
+
+def _masked(name: str, value):
+    """Return a value with a placeholder in the place of each text that may be secret."""
+    if isinstance(value, dict):
+        return {key: _masked(f"{name}:{key}", item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(f"{name}:{number}", item) for number, item in enumerate(value)]
+    hidden = __salt__["orthanc_options.redact"](name, value) != value
+    is_secret = hidden and isinstance(value, (str, int)) and value not in ("", True, False)
+    return __salt__["orthanc_passwords.placeholder"](name) if is_secret else value

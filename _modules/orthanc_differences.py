@@ -30,6 +30,8 @@ DEPENDENT = (
     *("StorageDirectory", "IndexDirectory", "AuthenticationEnabled", "RegisteredUsers"),
     "SslTrustedClientCertificates",
 )
+# What has no effect without the other, which is false where it is not set.
+WITHOUT_EFFECT = {"SslTrustedClientCertificates": "SslVerifyPeers"}
 # What is named first when it goes, by its option.
 NAMED = {
     "RegisteredUsers": "user",
@@ -129,6 +131,9 @@ def in_force(options, name, here):
     found = {o: v for o, v in defaults.items() if o not in DEPENDENT}
     found.update({o: v for o, v in options.items() if not _is_idle(o, v)})
     found.setdefault("AuthenticationEnabled", found["RemoteAccessAllowed"])
+    for option, switch in WITHOUT_EFFECT.items():
+        if not found.get(switch):
+            found.pop(option, None)
     found.update(entries(found))
     found = __salt__["orthanc_options.adapt"](found, here.get("version"))
     return __salt__["orthanc_folder.with_places"](found, name)

@@ -103,17 +103,52 @@ def said_again(name, owned, options):
     name, owned, options
         See ``others``.
     """
+    found = contents(name).items()
+    return [
+        entry
+        for entry, content in found
+        if entry not in owned and content and not unsaid(content, options)
+    ]
+
+
+def unsaid(content, options):
+    """
+    Part of the formula. Return the names of the options of a file that the formula does not set, or
+    otherwise: without these, it takes the place of the file.
+
+    content
+        The options of the file, a mapping from option name to value.
+
+    options
+        See ``others``.
+    """
     said, own = dict(options), __salt__["orthanc_files.is_own_name"]
     if isinstance(said.get("LuaScripts"), list):
         said["LuaScripts"] = [path for path in said["LuaScripts"] if not own(str(path))]
 
-    def is_said(content: dict) -> bool:
-        same = {option: said[option] for option in content if option in said}
-        return json.dumps(content, sort_keys=True) == json.dumps(same, sort_keys=True)
+    def text(values: dict, option: str) -> str:
+        return json.dumps({o: value for o, value in values.items() if o == option}, sort_keys=True)
 
-    found = contents(name).items()
+    return sorted(option for option in content if text(content, option) != text(said, option))
+
+
+def in_part(path, content, options):
+    """
+    Part of the formula. Say of a file, some of whose options the formula sets alike, how it goes as
+    a whole: a list of sentences, none for another file.
+
+    path
+        The path of the file.
+
+    content, options
+        See ``unsaid``.
+    """
+    rest = unsaid(content, options)
+    if len(rest) in (0, len(content)):
+        return []
     return [
-        entry for entry, content in found if entry not in owned and content and is_said(content)
+        f"{path}: where the pillar sets {', '.join(rest)} as this file does, the formula takes the"
+        " place of all of it, and nothing is lost meanwhile"
     ]
 
 
@@ -132,7 +167,7 @@ def options(name, without=()):
     return __salt__["orthanc_json.merge"](layers)
 
 
-def read(path):
+def read(path, named=False):
     """
     Part of the formula. Return what Orthanc would read, secrets included: the ``options``, the
     ``owners``, which is the path of the file that each is in, and the paths of all ``files`` that
@@ -141,6 +176,9 @@ def read(path):
 
     path
         The path of a folder, or of one file.
+
+    named
+        See ``orthanc_json.read``.
     """
     entries = [path]
     if os.path.isdir(path):
@@ -148,7 +186,7 @@ def read(path):
     found = {"options": {}, "owners": {}, "files": [], "problems": [], "warnings": []}
     for place in entries:
         try:
-            text = __salt__["orthanc_json.read"](_text(place))
+            text = __salt__["orthanc_json.read"](_text(place), named)
         except OSError as err:
             found["problems"].append(f"{place} cannot be read: {err}")
             continue
@@ -271,10 +309,55 @@ def in_use(name, service):
         The name of the service.
     """
     for shown in __salt__["orthanc_host.unit"](service, "ExecStart"):
-        found = re.search(r"argv\[\]=\S.* (/[^ ;]*) ;", shown)
-        if found:
-            return found.group(1).rstrip("/")
+        found = re.search(r"argv\[\]=(.*?) ;", shown)
+        named = _named(found.group(1)) if found else ""
+        if named:
+            return named
     return name
+
+
+def _named(command: str) -> str:
+    """Return the configuration that a command of Orthanc names; an empty text where it does not."""
+    words = [word.strip("\"'").rstrip("/") for word in command.split()[1:]]
+    # Behind another program, Orthanc's own one.
+    paths = [w for w in words if w.startswith("/") and not w.lower().endswith("bin/orthanc")]
+    return paths[-1] if paths else ""
+
+
+def elsewhere(name, wanted):
+    """
+    Part of the formula. Say why the service would be started with another configuration than that
+    of the folder, a list of sentences: none where it is not, or will not be.
+
+    name
+        The path of the folder.
+
+    wanted
+        What ``orthanc_layers.complete`` returned.
+    """
+    ask, service, path = __salt__["orthanc_host.ask"], wanted["service"], ""
+    shown = ask(["systemctl", "cat", "--no-pager", f"{service}.service"]) or ""
+    own = next((text for text in wanted["texts"] if f"/{service}.service.d/" in text), "")
+    # That of the formula as it will be, and not as it is.
+    starts = {own: name} if "\nExecStart=/" in (wanted["texts"].get(own) or "") else {}
+    for line in re.sub(r"\\\n", " ", shown).splitlines():
+        row, _, value = (part.strip() for part in line.partition("="))
+        if line.startswith("# /"):
+            path = line[2:]
+        elif row == "ExecStart" and value and path != own:
+            starts[path] = _named(value) or name
+    # The last one holds: the unit itself stands before its drop-ins.
+    last = max(
+        starts, key=lambda path: (path.endswith(".conf"), os.path.basename(path)), default=""
+    )
+    if not last or os.path.realpath(starts[last]) == os.path.realpath(name):
+        return []
+    return [
+        f"orthanc:paths:config: {last} starts Orthanc with {starts[last]}, and not with {name}:"
+        " nothing that is written there would be in force. Take over what it reads"
+        f" (orthanc_conf.to_pillar), then write {name} there in its place, and call"
+        " `systemctl daemon-reload`"
+    ]
 
 
 def options_in_use(name, service):

@@ -34,7 +34,16 @@ NO_DEFAULT_USER = {True: "1.12.9", False: "1.13.0"}
 DEFAULT_USER = "orthanc"
 # A key of a section that is not there is the same.
 SWITCHED_OFF = ("EnableIndex", "EnableStorage")
-ROLE = "admin"
+# Of these, what Orthanc lets each user do without a filter is the last; the strictest comes first.
+ROLES = ("monitor", "reader", "writer", "admin")
+# The formula's filter, and the rules of one user in it.
+FILTER = "{}-users.lua"
+RULES = re.compile(r'^  \["([^"]*)"\] = \{\n(.*?)^  \},$', re.MULTILINE | re.DOTALL)
+ESCAPED = re.compile(rb"\\(\d{3})")
+OWN_FILES = (
+    "They are the formula's own: look for its pillar first. What is no option of Orthanc is not in"
+    " this one, and would end with it: backups, HTTPS by nginx, retention, monitoring."
+)
 NO_UTF_8 = re.compile("[\ud800-\udfff]")
 MISSING = object()
 
@@ -47,6 +56,7 @@ class Server(NamedTuple):
     version: str | None  # of the installed Orthanc
     defaults: dict  # what it does where an option is not set
     formula: dict  # see orthanc/map.py
+    rules: dict | None  # by user, the rules of the formula's own filter; None where there is none
 
     def value(self, option: str, options: dict):
         """Return the value that an option has; None where nobody can tell."""
@@ -99,7 +109,7 @@ def pillar(path, formula):
 
     Raises CommandExecutionError where Orthanc would not start.
     """
-    read = __salt__["orthanc_folder.read"](path)
+    read = __salt__["orthanc_folder.read"](path, named=True)
     if not read["files"] and not read["problems"]:
         read["problems"].append(f"{path} holds no *.json; name the folder of a configuration")
     if read["problems"]:
@@ -120,12 +130,17 @@ def pillar(path, formula):
         "allowed": unset["wanted"]["sections"],
     }
     passed, wrong = _judge(options, options, checked_for)
-    server = Server(name, _located(options, name), version, defaults, formula)
+    rules = _rules(options, name)
+    server = Server(name, _located(options, name), version, defaults, formula, rules)
     settings = {**_settings(server, unset), **stored}
     made = _reproduced(server, settings)
     # What stands beside its own default may be told to be ignored only without that.
     if _judge(made["options"], settings.get("config", {}), checked_for)[0]:
         _judge(made["options"], server.options, checked_for)
+        made = _outcome(name, settings, formula)
+    beside = _of_other_files(server, made)
+    if beside:
+        settings.setdefault("config", {}).update(beside)
         made = _outcome(name, settings, formula)
     remarks = [
         *_remarks(server, settings, made),
@@ -134,8 +149,8 @@ def pillar(path, formula):
         ("Wrong where it stands; put it right first:", wrong),
     ]
     head = f"The options of Orthanc in {path}, but for its own defaults."
-    if __salt__["orthanc_files.written"](name):
-        head += " They are the formula's own already, and its pillar says more than this one."
+    if rules is not None or __salt__["orthanc_files.written"](name):
+        head += f" {OWN_FILES}"
     return {"settings": settings, "remarks": [(head, []), *(pair for pair in remarks if pair[1])]}
 
 
@@ -237,7 +252,11 @@ def _settings(server: Server, unset: dict) -> dict:
         found["packages"] = [unset["wanted"]["service"], *packages]
     users = _users(server)
     if users:
-        found["users"] = {n: {"password": password, "role": ROLE} for n, password in users.items()}
+        roles = _roles(server, users)
+        found["users"] = {
+            n: {"password": password, **({"role": roles[n]} if roles[n] else {})}
+            for n, password in users.items()
+        }
     of_standard = options.get("DeidentifyLogs", True) is True
     if of_standard and server.differs("DeidentifyLogsDicomVersion", {}):
         found["deidentify_logs"] = options["DeidentifyLogsDicomVersion"]
@@ -289,6 +308,39 @@ def _users(server: Server) -> dict:
     return users if isinstance(users, dict) else {}
 
 
+def _rules(options: dict, name: str) -> dict | None:
+    """Return what the formula's own filter lets each user do; of one that is gone, nothing."""
+    file, scripts = __salt__["orthanc_files.own"](FILTER), options.get("LuaScripts")
+    if not isinstance(scripts, list) or file not in [os.path.basename(str(s)) for s in scripts]:
+        return None
+    text = __salt__["orthanc_files.read_if_there"](os.path.join(name, file)) or ""
+    return {_plain(user): rules for user, rules in RULES.findall(text)}
+
+
+def _plain(text: str) -> str:
+    """Return a text that was escaped for Lua."""
+    return ESCAPED.sub(lambda match: bytes([int(match[1])]), text.encode()).decode(errors="replace")
+
+
+def _roles(server: Server, users: dict) -> dict:
+    """Return the role of each user; None where the rules of the formula's filter are of no role."""
+    if server.rules is None:
+        return dict.fromkeys(users, ROLES[-1])
+    config, known = {k: v for k, v in server.options.items() if k == "DicomWeb"}, {}
+    for role in reversed(ROLES):
+        asked = {"users": {"x": {"password": "of nobody", "role": role}}, "config": config}
+        texts = _outcome(server.name, asked, server.formula)["wanted"]["texts"]
+        known.update({r: role for r in _of_filter(texts)})
+    return {user: known.get(server.rules.get(user)) for user in users}
+
+
+def _of_filter(texts: dict) -> list:
+    """Return the rules of each user in the filter among texts of files."""
+    file = __salt__["orthanc_files.own"](FILTER)
+    found = [text or "" for path, text in texts.items() if os.path.basename(path) == file]
+    return [rules for text in found for _, rules in RULES.findall(text)]
+
+
 def _asks_for_users(server: Server) -> bool:
     remote = server.value("RemoteAccessAllowed", server.options)
     return server.options.get("AuthenticationEnabled", remote) is True
@@ -323,6 +375,28 @@ def _reproduced(server: Server, settings: dict) -> dict:
         settings["config"] = config
         made = _outcome(server.name, settings, server.formula)
     return made
+
+
+def _of_other_files(server: Server, made: dict) -> dict:
+    """
+    Return the options with Orthanc's own defaults that stand in a file beside what the formula
+    sets: it takes the place of that file where it says all of it.
+    """
+    return {
+        option: server.options[option]
+        for content in _in_the_way(server, made).values()
+        for option in content
+        if option in server.options and option not in {*made["options"], *OWN_WAY}
+    }
+
+
+def _in_the_way(server: Server, made: dict) -> dict:
+    """Return the files that set what the formula sets too, and that would stay, as mappings."""
+    owned = __salt__["orthanc_layers.place"](made["wanted"], {})
+    others = __salt__["orthanc_folder.others"](server.name, owned, made["options"])
+    return {
+        entry: found for entry, found in others.items() if {*(found or {})} & {*made["options"]}
+    }
 
 
 def _of_option(option: str, server: Server, made: dict) -> dict:
@@ -369,11 +443,14 @@ def _remarks(server: Server, settings: dict, made: dict) -> list:
         "LuaScripts: one is added that refuses images while the disk is nearly full"
         " (storage_reserve), and one that lets each user do what the role allows"
     ]
-    if settings.get("users"):
+    if server.rules is not None:
+        changed = []
+    elif settings.get("users"):
         changed.append(
             "users: Orthanc lets each of them do everything, as the role admin does; choose reader,"
             " writer or monitor where that is enough"
         )
+    if settings.get("users"):
         if not _asks_for_users(server):
             changed.append("AuthenticationEnabled: nobody was asked for a password up to now")
         if not server.options.get("RegisteredUsers"):
@@ -402,52 +479,22 @@ def _remarks(server: Server, settings: dict, made: dict) -> list:
             continue
         shown = {kind: _json(value) for kind, value in values.items()}
         changed.append(f"{option}: {shown.get('old', 'not set')} -> {shown.get('new', 'not set')}")
-    owned = __salt__["orthanc_layers.place"](made["wanted"], {})
-    others = __salt__["orthanc_folder.others"](server.name, owned, made["options"])
-    twice = {entry: {*(content or {})} & {*made["options"]} for entry, content in others.items()}
+    main = os.path.join(server.name, made["wanted"]["main_file"])
+    unsaid = __salt__["orthanc_folder.unsaid"]
+    rest = {e: unsaid(o, made["options"]) for e, o in _in_the_way(server, made).items()}
     return [
         ("The formula changes on purpose:", changed),
         (
-            "Files in the way, because the formula sets some of their options; take these out of"
-            " them before the first run:",
-            [
-                f"{os.path.join(server.name, e)}: {', '.join(sorted(o))}"
-                for e, o in twice.items()
-                if o
-            ],
+            "Files in the way, because they set more than the formula, or otherwise; move this of"
+            f" them to {main} before the first run, which changes nothing:",
+            [f"{os.path.join(server.name, e)}: {', '.join(rows)}" for e, rows in rest.items()],
         ),
-        ("The formula refuses this as it stands; change it first:", made["problems"]),
+        (
+            "The formula refuses this as it stands; change it first:",
+            [*made["problems"], *_started_elsewhere(made)],
+        ),
     ]
 
 
-def without_secrets(settings):
-    """
-    Part of the formula. Return settings with a placeholder in the place of each secret; see
-    ``orthanc_passwords.placeholder``.
-
-    settings
-        What stands below ``orthanc:``.
-    """
-    found, placeholder = copy.deepcopy(settings), __salt__["orthanc_passwords.placeholder"]
-    for name, user in found.get("users", {}).items():
-        user["password"] = placeholder(f"orthanc:users:{name}:password")
-    database = found.get("postgresql", {})
-    for key in {"uri", "password"} & {*database}:
-        database[key] = placeholder(f"orthanc:postgresql:{key}")
-    for setting, option in STRICTER.items():
-        if setting in found:
-            found[setting] = _masked(option, found[setting])
-    if "config" in found:
-        found["config"] = {o: _masked(o, value) for o, value in found["config"].items()}
-    return found
-
-
-def _masked(name: str, value):
-    """Return a value with a placeholder in the place of each text that may be secret."""
-    if isinstance(value, dict):
-        return {key: _masked(f"{name}:{key}", item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_masked(f"{name}:{number}", item) for number, item in enumerate(value)]
-    hidden = __salt__["orthanc_options.redact"](name, value) != value
-    is_secret = hidden and isinstance(value, (str, int)) and value not in ("", True, False)
-    return __salt__["orthanc_passwords.placeholder"](name) if is_secret else value
+def _started_elsewhere(made: dict) -> list:
+    return __salt__["orthanc_folder.elsewhere"](made["settings"]["paths"]["config"], made["wanted"])

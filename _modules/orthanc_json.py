@@ -84,7 +84,7 @@ def parse(text: str) -> dict:
     return read(text)["options"]
 
 
-def read(text: str) -> dict:
+def read(text: str, named: bool = False) -> dict:
     """
     Part of the formula. Read JSON as Orthanc does: with comments, trailing commas, a byte order
     mark, and environment variables. In the place of a variable comes its default; one without a
@@ -93,13 +93,21 @@ def read(text: str) -> dict:
     text
         The content of a file.
 
+    named
+        True takes a variable with a default for one without: the environment decides there too.
+
     Returns ``options``, a mapping from option name to value, and ``remarks``, sentences about what
     Orthanc passes over: it takes the last of two values for one key, and does not read what stands
     behind the closing brace. An integer that 64 bits do not hold becomes a float.
 
     Raises ValueError where Orthanc would refuse the file.
     """
-    reader = _Reader(WITH_DEFAULT.sub(lambda match: match[match.lastgroup], text))
+    reader = _Reader(
+        WITH_DEFAULT.sub(
+            lambda match: f"{match[0].partition(':-')[0]}}}" if named else match[match.lastgroup],
+            text,
+        )
+    )
     try:
         options = reader.value()
     except RecursionError:

@@ -167,7 +167,8 @@ def _advice(case: Case) -> tuple[list, list]:
 
 def _strangers(case: Case) -> tuple[list, list]:
     """Judge the files that are of nobody here: Orthanc would not start with some of them."""
-    wanted, problems = case.wanted, []
+    wanted = case.wanted
+    problems = __salt__["orthanc_folder.elsewhere"](case.name, wanted)
     owned = __salt__["orthanc_layers.place"](wanted, case.options)
     others = __salt__["orthanc_folder.others"](case.name, owned, case.options)
     for entry, content in others.items():
@@ -183,10 +184,9 @@ def _strangers(case: Case) -> tuple[list, list]:
                 f" without it; let its group do so: chgrp {wanted['group']} {path};"
                 f" chmod g+r {path}"
             )
-        problems += [
-            _set_twice(case, path, option)
-            for option in sorted({*(content or {})} & {*case.options}.union(*owned.values()))
-        ]
+        twice = sorted({*(content or {})} & {*case.options}.union(*owned.values()))
+        problems += [_set_twice(case, path, option) for option in twice]
+        problems += __salt__["orthanc_folder.in_part"](path, content or {}, case.options)
     return problems, []
 
 

@@ -525,9 +525,9 @@ CASES = (
     ),
     Case(
         "variables of the environment",
-        '{"Name": "${SITE}", "HttpPort": ${PORT:-8043}, "DicomAet": "${AET:-WARD}"}',
-        {"port": 8043, "dicom:aet": "WARD"},
-        told=("Name: contains ${",),
+        '{"Name": "${SITE:-St. Anna} A", "HttpPort": ${PORT:-8043}, "DicomAet": "${AET:-WARD}"}',
+        told=("Name: contains ${", "HttpPort: contains ${", "DicomAet: contains ${"),
+        refused="orthanc:port",
     ),
     Case(
         "tags of an own maker",

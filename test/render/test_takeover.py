@@ -39,3 +39,31 @@ def test_a_file_of_its_own(conf, tmp_path):
         conf("to_pillar", str(tmp_path), file=str(path))
     with pytest.raises(Exception, match="does not exist"):
         conf("to_pillar", str(tmp_path / "none"))
+
+
+def test_the_roles_of_the_formula_come_back(conf, loaders, tmp_path):
+    roles = {"rita": "reader", "wim": "writer", "Mona L.": "monitor", "ädmin": "admin"}
+    users = {name: {"password": f"a word of {name}", "role": role} for name, role in roles.items()}
+    rules = [{"methods": ["GET"], "paths": ["/studies"]}]
+    users["own"] = {"password": "a word of her own", "rules": rules}
+    render, name = loaders.modules["slsutil.renderer"], "orthanc-formula-users.lua"
+    filters = render("salt://orthanc/lua_filter.py", default_renderer="py")
+    filters["lua_filter"].__globals__["__salt__"] = loaders.modules
+    text = filters["lua_filter"](users, {}, render("salt://orthanc/roles.yaml"))
+    options = {
+        "RegisteredUsers": {name: user["password"] for name, user in users.items()},
+        "RemoteAccessAllowed": True,
+        "LuaScripts": [f"/etc/orthanc/{name}"],
+    }
+    (tmp_path / "orthanc.json").write_text(json.dumps(options))
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    told = conf("to_pillar", str(tmp_path), secrets=True)
+    found = read(told)["users"]
+    assert {name: user.get("role") for name, user in found.items()} == {**roles, "own": None}
+    assert "orthanc:users:own: needs either role" in told
+    assert "do everything" not in told
+    assert "backups" in told
+    # Where the filter is gone, nobody is made more than was said.
+    (tmp_path / name).unlink()
+    found = read(conf("to_pillar", str(tmp_path), secrets=True))["users"]
+    assert [user.get("role") for user in found.values()] == [None] * 5

@@ -131,6 +131,8 @@ def changed(old, new, others=None, version="1.12.7"):
             {"RemoteAccessAllowed": True, "AuthenticationEnabled": True},
         ),
         ({"AuthenticationEnabled": False}, {"Name": ""}),
+        # Nobody is asked for a certificate, as in Debian's files.
+        ({"SslTrustedClientCertificates": "trusted.pem", "Name": "x"}, {"Name": "x"}),
         # The same place.
         ({"StorageDirectory": "x"}, {"StorageDirectory": f"{FOLDER}/x"}),
         ({"StorageDirectory": "/x"}, {"StorageDirectory": "/x", "IndexDirectory": "/x"}),

@@ -5,6 +5,7 @@ import json
 import os
 
 import configurations
+import orthanc_ask_import
 import orthanc_files
 import orthanc_folder
 import orthanc_import
@@ -125,7 +126,10 @@ def test_a_configuration_that_people_have(server, folder, case):
     for path, value in case.settings.items():
         assert look_up(pillar, path) == value
     if case.config is not None:
-        assert pillar.get("config", {}) == case.config
+        # Beside what is set too, a file's own defaults come along: it goes as a whole.
+        config = pillar.get("config", {}).items()
+        config = {o: v for o, v in config if o in case.config or DEFAULTS.get(o) != v}
+        assert config == case.config
     for words in case.told:
         assert words in " ".join(comments.split())
     options, problems = made_of(pillar, server, name)
@@ -259,7 +263,7 @@ def test_secrets_are_shown_by_their_names(server, folder):
         "HttpPort": words[8],
     }
     found = orthanc_import.pillar(folder({"a.json": json.dumps(options)}), server)
-    shown = orthanc_import.without_secrets(found["settings"])
+    shown = orthanc_ask_import._without_secrets(found["settings"])
     text = orthanc_pillar_file.text(shown, found["remarks"])
     # What is no secret by its name may be shown where it stands.
     assert [word for word in words[:7] if word in text] == []
@@ -313,6 +317,60 @@ def test_whatever_stands_in_the_place_of_another_kind(server, folder, value):
     for config in (options, *alone):
         _, comments = taken_over(folder({"a.json": json.dumps(config)}), server)
         assert "The options of Orthanc in" in comments
+
+
+def test_a_file_goes_as_a_whole_with_the_defaults_in_it(server, folder):
+    files = {"dicom.json": {"DicomAet": "WARD", "DicomAlwaysAllowStore": True, "StableAge": 60}}
+    pillar, comments = taken_over(folder({n: json.dumps(o) for n, o in files.items()}), server)
+    assert pillar["config"].items() >= {"DicomAlwaysAllowStore": True, "StableAge": 60}.items()
+    assert "in the way" not in comments
+    # What Orthanc passes over is named, and not what it needs until then.
+    files["dicom.json"]["Nonsense"] = 1
+    name = folder({n: json.dumps(o) for n, o in files.items()})
+    told = " ".join(taken_over(name, server)[1].split())
+    assert "before the first run, which changes nothing: - " in told
+    assert "/dicom.json: Nonsense Left out" in told
+    made, _ = made_of(pillar, server, name)
+    (sentence,) = orthanc_folder.in_part("/x", files["dicom.json"], made)
+    assert "where the pillar sets Nonsense as this file does" in sentence
+    assert orthanc_folder.in_part("/x", {"StableAge": 70}, made) == []
+
+
+UNIT = "# /lib/systemd/system/orthanc.service\n[Service]\nExecStart={}\n"
+OWN = "/etc/systemd/system/orthanc.service.d/formula.conf"
+START = "/usr/sbin/Orthanc --logdir=/var/log/orthanc "
+
+
+@pytest.mark.parametrize(
+    ("unit", "own", "names"),
+    [
+        (START + "/etc/orthanc", None, None),
+        (START + "/etc/orthanc/", None, None),
+        (START + "\\\n  /etc/orthanc --verbose", None, None),
+        ("/etc/init.d/orthanc start", None, None),
+        ("/bin/nice /usr/sbin/Orthanc '/etc/orthanc'", None, None),
+        (START + "/srv/oc/all.json", None, "/srv/oc/all.json"),
+        (START + "/etc/orthanc/orthanc.json --verbose", None, "/etc/orthanc/orthanc.json"),
+        # What the formula is about to write holds, unless it stands before another file.
+        (START + "/srv/oc", START + "/etc/orthanc", None),
+        (START + f"/x\n# {OWN}\nExecStart=\nExecStart={START}/y", START + "/etc/orthanc", None),
+        (
+            START + f"/etc/orthanc\n# {OWN[:-12]}z.conf\nExecStart=\nExecStart={START}/y",
+            START + "/etc/orthanc",
+            "/y",
+        ),
+        # What it wrote before, and will not any more, does not count.
+        (START + f"/etc/orthanc\n# {OWN}\nExecStart=\nExecStart={START}/y", "", None),
+    ],
+)
+def test_a_unit_that_starts_another_configuration_is_named(monkeypatch, unit, own, names):
+    known = {"orthanc_host.ask": lambda _: UNIT.format(unit)}
+    monkeypatch.setattr(orthanc_folder, "__salt__", {**orthanc_folder.__salt__, **known})
+    text = f"[Service]\nExecStart=\nExecStart={own}\n" if own else "[Service]\n"
+    wanted = {"service": "orthanc", "texts": {OWN: text, "x.lua": None}}
+    found = orthanc_folder.elsewhere("/etc/orthanc", wanted)
+    assert len(found) == bool(names)
+    assert all(f"starts Orthanc with {names}, and not with /etc/orthanc:" in line for line in found)
 
 
 def test_a_file_alone_can_be_taken_over(server, folder):

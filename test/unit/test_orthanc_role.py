@@ -1,7 +1,6 @@
 """The variables of the Ansible role become a pillar."""
 
 import orthanc_ask_import
-import orthanc_import
 import orthanc_pillar_file
 import orthanc_role
 import pytest
@@ -128,7 +127,7 @@ def test_secrets_of_ansible_are_named(pillar):
 
 def test_a_secret_is_shown_only_when_asked_for(pillar):
     settings, _ = pillar("or_psql_domain: db\nor_psql_pw: own-word")
-    shown = orthanc_import.without_secrets(settings)
+    shown = orthanc_ask_import._without_secrets(settings)
     assert shown["postgresql"]["password"] == "<secret of orthanc:postgresql:password>"
     assert settings["postgresql"]["password"] == "own-word"
 
