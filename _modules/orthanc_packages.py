@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import hashlib
 import operator
 import os
 import re
@@ -17,6 +18,7 @@ import tempfile
 import urllib.parse
 from xml.etree import ElementTree
 
+import salt.utils.files
 from salt.exceptions import CommandExecutionError
 
 # How the programs of a family of systems are called, and what unpacks the package $1 into $2.
@@ -114,6 +116,35 @@ def held(name):
     locks = __salt__["orthanc_files.read_if_there"](LOCKS) or ""
     pinned = re.search(rf"(?m)^solvable_name: *{re.escape(name)}$", locks)
     return {"version": version, "pinned": int(bool(pinned))} if version else None
+
+
+def edited(paths, name):
+    """
+    Part of the formula. Return those files that are not as a package has brought them: somebody
+    has written or changed them.
+
+    paths
+        A list of the paths of files.
+
+    name
+        How the names of the packages begin.
+    """
+    ask, packages = __salt__["orthanc_host.ask"], f"{name}*"
+    shown = ask(["dpkg-query", "--show", "--showformat=${Conffiles}\n", packages])
+    # Path and digest; or path, size, time and digest.
+    rows = [line.split()[:2] for line in (shown or "").splitlines()]
+    if shown is None:
+        shown = ask(["rpm", "--query", "--all", "--configfiles", "--dump", packages])
+        rows = [line.split()[:4:3] for line in (shown or "").splitlines()]
+    known = {row[0]: row[1] for row in rows if len(row) == 2}
+
+    def is_changed(path: str) -> bool:
+        digest = known.get(path, "")
+        with salt.utils.files.fopen(path, "rb") as file:
+            found = hashlib.new("md5" if len(digest) == 32 else "sha256", file.read())
+        return found.hexdigest() != digest
+
+    return [path for path in paths if is_changed(path)]
 
 
 def judge(upgraded, name, pinned):

@@ -95,6 +95,24 @@ def access(config):
     }
 
 
+def by_hand(config, service):
+    """
+    Part of the formula. Return the files by which somebody has configured the server: a list of the
+    paths of those that are not as the packages brought them.
+
+    config
+        The path of the folder of the configuration.
+
+    service
+        The name of the service, and of its package.
+    """
+    used = __salt__["orthanc_folder.in_use"](config, service)
+    if not os.path.isdir(used):
+        return [used] if os.path.exists(used) else []
+    files = [os.path.join(used, e) for e in __salt__["orthanc_folder.json_files"](used)]
+    return __salt__["orthanc_packages.edited"](files, service)
+
+
 def restart(service):
     """
     Part of the formula. Restart Orthanc; see ``orthanc.restart``.

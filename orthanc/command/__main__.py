@@ -51,6 +51,7 @@ DICOM       {dicom}
 Edit next   {pillar}, then: {program} apply
             All keys with their meaning: {formula}/pillar.example
 Ask it      {program} status, errors, access, validate, test, … (all words: {program} help)"""
+CONFIG, SERVICE = "/etc/orthanc", "orthanc"
 APPLY = ("state.apply", "orthanc")
 # These make a pillar, and need none.
 MAKING = ("orthanc_conf.to_pillar", "orthanc_conf.from_role")
@@ -244,7 +245,9 @@ def _make(salt: call.Salt, tries: bool) -> str:
     elif access["reachable from"] == "other hosts":
         has = "serves other hosts already, without users"
     else:
-        has = ""
+        # Devices, a name of its own: nobody else can say what of it may go.
+        by_hand = salt.ask("orthanc_server.by_hand", CONFIG, SERVICE).value
+        has = f"was configured by hand ({', '.join(by_hand)})" if by_hand else ""
     if has:
         raise call.Failed(LOST.format(has=has, program=PROGRAM))
     path = pathlib.Path(salt.work, "trial.sls") if tries else places.PILLAR

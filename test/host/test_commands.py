@@ -88,7 +88,13 @@ def fail_the_first_run(machine: Machine, start: str):
     assert machine.pid() == 0
     assert machine.ask("GET", "/system").code == 0
     machine.run("rm /var/lib/orthanc-formula/pillar")
-    assert "there was none" in machine.command("orthanc.access", check=False).err
+    assert "there was none" in machine.command("orthanc.verify", check=False).err
+    # What somebody has set up goes unasked no more than users do.
+    file = machine.run("ls /etc/orthanc/*.json").out.split()[0]
+    text = machine.read(file)
+    machine.run(f"echo >> {file}")
+    assert f"was configured by hand ({file})" in machine.command(check=False).err
+    machine.write(file, text)
 
 
 def hold_what_salt_cannot_read(machine: Machine):

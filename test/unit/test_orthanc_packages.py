@@ -1,5 +1,8 @@
 """Which versions the package manager can bring."""
 
+import hashlib
+import pathlib
+
 import orthanc_packages
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -158,3 +161,19 @@ def test_what_a_package_manager_would_change(packages, monkeypatch, family, said
     answer.update(retcode=100, stderr="W: of no matter\nE: No packages found")
     with pytest.raises(CommandExecutionError, match="says: E: No packages found"):
         packages.plan(["orthanc"])
+
+
+@pytest.mark.parametrize("manager", ["dpkg", "rpm"])
+def test_a_file_that_no_package_has_brought_so_is_edited(monkeypatch, tmp_path, manager):
+    paths = [str(tmp_path / name) for name in ("own.json", "edited.json", "added.json")]
+    for path in paths:
+        pathlib.Path(path).write_text("{}")
+    md5, sha256 = (hashlib.new(form, b"{}").hexdigest() for form in ("md5", "sha256"))
+    shown = {
+        "dpkg": f"\n {paths[0]} {md5}\n {paths[1]} {md5[::-1]}\n /gone {md5} obsolete\n",
+        "rpm": f"{paths[0]} 2 17 {sha256} 0100640 root root 1 0 0 X\n{paths[1]} 2 17 {md5} 0 r r\n",
+    }
+    pathlib.Path(paths[1]).write_text("{ }")
+    ask = {"orthanc_host.ask": lambda words: shown[manager] if manager in words[0] else None}
+    monkeypatch.setattr(orthanc_packages, "__salt__", ask)
+    assert orthanc_packages.edited(paths, "orthanc") == paths[1:]
