@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -51,6 +52,7 @@ names={names}
 {purge}
 left=
 for each in $names; do {is_there} && left="$left $each"; done
+{keep}
 rm -rf -- {paths}
 {note}
 [ -z "$left" ] || echo "Packages that stay, because others need them, or the manager failed:$left"
@@ -60,12 +62,20 @@ rm -f -- {program}
 DPKG = {
     "purge": '[ -z "$names" ] || dpkg --purge $names >/dev/null 2>&1',
     "is_there": "dpkg-query -Wf '${db:Status-Status}' \"$each\" 2>/dev/null | grep -qx installed",
+    # Otherwise the next one who asks for what is selected takes them away.
+    "keep": 'for each in $left; do echo "$each install"; done | dpkg --set-selections',
 }
 # All of them at once, or none: one after the other, as long as some can go.
 RPM = {
     "purge": 'go=$names; rpm -e $names 2>/dev/null && go=\nwhile [ -n "$go" ]; do\n  go=\n'
     '  for each in $names; do rpm -e "$each" 2>/dev/null && go=on; done\ndone',
     "is_there": 'rpm -q "$each" >/dev/null 2>&1',
+    "keep": "",
+}
+# Each tries a removal; and what it says of a package that stays, or of what is needed of it.
+TRIES = {
+    True: (["dpkg", "--no-act", "--purge"], re.compile(r"error processing package ([^ :]+)")),
+    False: (["rpm", "--erase", "--test"], re.compile(r"(\S+)(?: \S+ \S+)? is needed by")),
 }
 
 
@@ -106,6 +116,40 @@ def going(came: list, here: set, keep: set) -> list:
     return sorted(name for name in names if not any(re.match(each, name) for each in patterns))
 
 
+def free(names: list, also=()) -> list:
+    """
+    Return those of packages that nobody else needs: the manager itself would let them go.
+
+    names
+        The names of the packages.
+
+    also
+        Those that will be gone by then.
+    """
+    is_dpkg = bool(shutil.which("apt-get"))
+    command, stays = TRIES[is_dpkg]
+    trial, needed = [*names, *also], {""}
+    while trial and needed:
+        done = subprocess.run(
+            [*command, *trial],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        found = set(stays.findall(done.stderr)) if done.returncode else set()
+        needed = (found if is_dpkg else _brought(found)) & {*trial}
+        trial = [name for name in trial if name not in needed]
+    return [name for name in names if name in trial]
+
+
+def _brought(capabilities: set) -> set:
+    """Return which packages have what others need of them."""
+    query = ["rpm", "--query", "--queryformat", "%{NAME}\\n", "--whatprovides", *capabilities]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    return set(done.stdout.splitlines())
+
+
 def remove(salt: call.Salt, chosen, pillar: str) -> None:
     """
     Show what goes and what stays, ask, and take it away.
@@ -127,16 +171,20 @@ def remove(salt: call.Salt, chosen, pillar: str) -> None:
             f" Name it:\n{places.NAME} remove PILLAR-FILE"
         )
     units = _units() if keep else ([], [])
-    names = _packages(keep, units[1])
+    came = _packages(keep, units[1])
+    # Orthanc's own go before.
+    names = free(came, () if keep else _of_orthanc())
     paths = _paths(keep, pillar)
     print("\n".join(_list(clean, names, paths, units[0])))
     stays += _stays(keep, pillar, units[1])
+    needed = sorted({*came} - {*names})
+    stays += [f"packages that others need: {' '.join(needed)}"] if needed else []
     print("\n".join(["", "This stays:", *(f"  {line}" for line in stays)]), flush=True)
     _ask(chosen.arguments)
     if clean:
         print("\nTaking away what the formula did.", flush=True)
         _clean(salt, "Nothing else was removed. Call it again.")
-    _finish(names, paths, units[0], keep)
+    _finish(free(came), paths, units[0], keep)
 
 
 def _clean(salt: call.Salt, otherwise: str, *words: str) -> tuple:
@@ -196,6 +244,13 @@ def _packages(keep: bool, stay: list) -> list:
     return going(came, installed(), kept)
 
 
+def _of_orthanc() -> list:
+    """Return the packages of Orthanc's own that came, and go with the formula."""
+    noted = places.FOR_ORTHANC.read_text(encoding="utf-8") if places.FOR_ORTHANC.exists() else ""
+    names = {*noted.split()} & installed()
+    return sorted(name for name in names if re.match(KEEP["orthanc"], name))
+
+
 def _paths(keep: bool, pillar: str) -> list:
     """Return the paths of what is to go, the program but for."""
     found = [places.HOME, places.RUN]
@@ -235,9 +290,13 @@ def _of(path: pathlib.Path) -> str:
 def _stays(keep: bool, pillar: str, units: list) -> list:
     found = [f"{what}: {path}" for path, what in LEFT.items() if not keep and os.path.exists(path)]
     if not keep and os.path.isdir("/etc/orthanc"):
-        found.append("the account that owns the images, and /etc/orthanc as its package brought it")
+        found.append("the account that owns the images, and /etc/orthanc as it was before")
     if keep:
         found = ["Orthanc as it serves now, with its packages, configuration, users and images"]
+        if places.PILLAR.exists():
+            found.append(
+                "the passwords of its users: note them before, the pillar that has them goes"
+            )
         found += [f"{path.stem}, which needs nothing of what goes" for path in units]
         found += [f"{places.STATE}, with which a later run knows what was here before"]
     if pillar and pathlib.Path(pillar) != places.PILLAR:

@@ -160,6 +160,8 @@ def take_all_away(machine: Machine, before: set):
     assert machine.left() == []
     assert machine.pid() == 0
     assert machine.packages() == before
+    # Nor does anything go later on.
+    assert not machine.run("dpkg --get-selections | grep -w purge", check=False).ok
     assert not machine.run(f"grep -rsl {password} /etc /opt /root /run /usr/local /var", False).ok
     left = machine.run("find /var/lib/orthanc -type f | sort").out.split()
     assert {path for path in stored.split() if not path.endswith(("-wal", "-shm"))} <= set(left)

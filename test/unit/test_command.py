@@ -393,6 +393,30 @@ def test_which_packages_go(keep, left):
     assert removal.going(came, {*came, "bash"} - {"gone"}, keep | {"orthanc"}) == left
 
 
+# As the managers say it: somebody else needs python3.
+DPKG = """#!/bin/sh
+case "$* " in
+*" python3 "*) echo 'dpkg: error processing package python3:amd64 (--purge):' >&2; exit 1;;
+esac
+"""
+RPM = """#!/bin/sh
+case "$* " in
+*--whatprovides*libpython*) echo python3;;
+*" python3 "*) printf '\\tlibpython3.so()(64bit) is needed by (installed) x-1\\n' >&2; exit 1;;
+esac
+"""
+
+
+@pytest.mark.parametrize("programs", [{"apt-get": "", "dpkg": DPKG}, {"rpm": RPM}])
+def test_what_others_need_is_known_before(tmp_path, monkeypatch, programs):
+    for name, text in programs.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert removal.free(["cpp", "gcc", "python3"], ["orthanc"]) == ["cpp", "gcc"]
+    assert removal.free([]) == []
+
+
 @pytest.mark.parametrize("manager", [removal.DPKG, removal.RPM], ids=["dpkg", "rpm"])
 def test_the_rest_of_a_removal_is_a_script(manager):
     text = removal.REST.format(
