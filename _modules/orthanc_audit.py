@@ -36,8 +36,15 @@ LINES = {
     "DicomTlsMinimumProtocolVersion": "config:DicomTlsMinimumProtocolVersion: 4",
     "SslMinimumProtocolVersion": "config:SslMinimumProtocolVersion: 4",
 }
+# Where options with secrets stand in the pillar, and what comes behind the names there.
+SETTINGS = {
+    "RegisteredUsers": ("users", ("password",)),
+    "OrthancPeers": ("peers", ()),
+    "PostgreSQL": ("postgresql", ()),
+}
 # Storages of somebody else's.
 CLOUDS = ("AwsS3Storage", "AzureBlobStorage", "GoogleCloudStorage")
+LIMITS = ("MaximumStorageSize", "MaximumPatientCount")
 # What a unit has to say for it to be hardened.
 HARDENED = {"NoNewPrivileges": "yes", "ProtectSystem": "strict"}
 ALL = "everybody who reaches this host may read and delete all images without a password"
@@ -51,7 +58,7 @@ class Point(NamedTuple):
     check: Callable
     good: str  # what is said where nothing is wrong
     absent: str  # and where there is nothing to judge
-    pillar: str  # the line of the pillar that mends it
+    pillar: str | Callable  # the line of the pillar that mends it, or what it is by that answer
 
 
 def judge(answers):
@@ -71,7 +78,8 @@ def judge(answers):
             continue
         wrong = None if answer["found"] is None else point.check(answer["found"])
         if wrong:
-            found[FAIL][name] = {"why": wrong, "pillar": point.pillar}
+            line = point.pillar(answer["found"]) if callable(point.pillar) else point.pillar
+            found[FAIL][name] = {"why": wrong, "pillar": line}
         elif wrong is None:
             found[ABSENT][name] = point.absent
         else:
@@ -139,6 +147,25 @@ def _passwords(site) -> list | None:
     return _listed(secrets["failed"] + secrets["known"]) if site["has_secrets"] else None
 
 
+def _line_of_secrets(*kinds) -> Callable:
+    """Return what gives the places in the pillar of the secrets of these kinds."""
+
+    def line(site) -> str:
+        pairs = [pair for kind in kinds for pair in site["secrets"][kind]]
+        return ", ".join(dict.fromkeys(f"{_place(path)}: ..." for path, _ in pairs))
+
+    return line
+
+
+def _place(path: list) -> str:
+    """Return where a secret stands in the pillar."""
+    option, *names = map(str, path)
+    setting, behind = SETTINGS.get(option, (f"config:{option}", ()))
+    names = ["uri" if name == "ConnectionUri" else name for name in names]
+    names = [name.lower() for name in names] if setting == "postgresql" else names
+    return ":".join(["orthanc", setting, *names, *behind])
+
+
 def _weak(site) -> list | None:
     return _listed(site["secrets"]["weak"]) if site["has_secrets"] else None
 
@@ -204,11 +231,19 @@ def _colons(site) -> list | None:
 
 def _recycled(site) -> list:
     options = site["options"]
-    limits = [o for o in ("MaximumStorageSize", "MaximumPatientCount") if options.get(o)]
+    limits = [o for o in LIMITS if options.get(o)]
     sentence = "is reached, the images of the oldest patients are deleted without a word"
     if options.get("MaximumStorageMode") != "Recycle":
         return []
     return [f"once {option} {sentence}" for option in limits]
+
+
+def _room(site) -> str:
+    """Up to 1.11.1, Orthanc knows no other way than to delete."""
+    if not __salt__["orthanc_shapes.is_before"](site["version"] or "0", "1.11.2"):
+        return "orthanc:config:MaximumStorageMode: Reject"
+    limits = [o for o in LIMITS if site["options"].get(o)]
+    return ", ".join(f"orthanc:config:{option}: 0" for option in limits)
 
 
 def _overwritten(site) -> list:
@@ -269,6 +304,10 @@ def _is_fixed(row: dict, package: dict) -> bool:
     return backported or (bool(names) and all(name in package["fixes"] for name in names))
 
 
+NEWEST = (
+    "orthanc:version: the newest of the package sources, see orthanc.try_upgrade; while that has it"
+    " too, let only those reach the server who need it"
+)
 POINTS = {
     "account": Point(
         *("process", _account, "Orthanc does not run as root", ""),
@@ -292,11 +331,11 @@ POINTS = {
     ),
     "known passwords": Point(
         *("site", _passwords, "no password is one that everybody knows"),
-        *("there is no password", "orthanc:users:NAME:password: ..."),
+        *("there is no password", _line_of_secrets("failed", "known")),
     ),
     "weak passwords": Point(
         *("site", _weak, "no password is empty, short or a common word"),
-        *("there is no password", "orthanc:users:NAME:password: ..."),
+        *("there is no password", _line_of_secrets("weak")),
     ),
     "roles": Point(
         *("site", _roles, "a filter is asked what each user may do"),
@@ -311,7 +350,7 @@ POINTS = {
         *("only this host reaches the server", "orthanc:https:enabled: true"),
     ),
     "other servers": Point(
-        *("site", _servers, "other servers are reached over HTTPS"),
+        *("site", _servers, "other servers are on this host, or reached over HTTPS"),
         *("no other server is known", "orthanc:peers:NAME:Url: https://..."),
     ),
     "database": Point(
@@ -320,7 +359,7 @@ POINTS = {
     ),
     "deleted for room": Point(
         *("site", _recycled, "no image is deleted to make room", ""),
-        "orthanc:config:MaximumStorageMode: Reject",
+        _room,
     ),
     "replaced images": Point(
         *("site", _overwritten, "an image that is there stays as it is", ""),
@@ -352,7 +391,7 @@ POINTS = {
     ),
     "vulnerabilities": Point(
         *("package", _vulnerabilities, "no vulnerability of this version is known here"),
-        *("this Orthanc tells no version", "orthanc:version: 1.13.0 (where there is one)"),
+        *("this Orthanc tells no version", NEWEST),
     ),
 }
 # What nobody can see from here.

@@ -163,6 +163,46 @@ def test_a_point_passes(point, changed, options):
     assert found["fail"] == {}
 
 
+@pytest.mark.parametrize(
+    ("point", "site", "options", "line"),
+    [
+        (
+            "deleted for room",
+            {"version": "1.10.1"},
+            {"MaximumStorageSize": 9, "MaximumPatientCount": 9},
+            "orthanc:config:MaximumStorageSize: 0, orthanc:config:MaximumPatientCount: 0",
+        ),
+        (
+            "deleted for room",
+            {"version": "1.11.2"},
+            {"MaximumStorageSize": 9},
+            "orthanc:config:MaximumStorageMode: Reject",
+        ),
+        (
+            "weak passwords",
+            {"secrets": {**WEAK, "weak": [[["OrthancPeers", "far", "Password"], "is short"]]}},
+            {},
+            "orthanc:peers:far:Password: ...",
+        ),
+        (
+            "known passwords",
+            {
+                "secrets": {
+                    "failed": [[["PostgreSQL", "Password"], "x"], [["DicomWeb", "Servers"], "x"]],
+                    "known": SECRET["known"],
+                    "weak": [],
+                }
+            },
+            {},
+            "orthanc:postgresql:password: ..., orthanc:config:DicomWeb:Servers: ...,"
+            " orthanc:users:anna:password: ...",
+        ),
+    ],
+)
+def test_the_line_mends_it_on_the_installed_version(point, site, options, line):
+    assert judge({"site": site}, options)["fail"][point]["pillar"] == line
+
+
 @pytest.mark.parametrize("option", tables.ADVISED_AGAINST)
 def test_each_option_that_is_advised_against_is_a_point(option):
     unsafe, reason = tables.ADVISED_AGAINST[option]
