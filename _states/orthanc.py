@@ -211,7 +211,8 @@ def stopped(name, config):
                 if not __opts__["test"]:
                     __salt__[function](name)
         if ret["changes"] and __opts__["test"]:
-            ret.update(result=None, comment=f"{name} would be stopped")
+            again = "" if came else "; where it ran before the formula, it does so again at the end"
+            ret.update(result=None, comment=f"{name} would be stopped{again}")
         elif ret["changes"]:
             if __salt__["service.status"](name):
                 raise CommandExecutionError("it still runs")

@@ -88,7 +88,8 @@ def packages_removed(name):
         known = __salt__["orthanc_first_run.known"]()
         if known["came"] and __opts__["test"]:
             ret["changes"] = {package: {"old": "installed", "new": ""} for package in known["came"]}
-            ret.update(result=None, comment="The packages would be removed")
+            names = ", ".join(known["came"])
+            ret.update(result=None, comment=f"The packages would be removed: {names}")
         elif known["came"]:
             ret["changes"] = __salt__["orthanc_first_run.remove_packages"](name)
             ret["comment"] = "The packages were removed"

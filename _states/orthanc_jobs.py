@@ -86,14 +86,16 @@ def absent(name, files):
         # What others need too goes with the last of them; without units of its own, it is theirs.
         left = __salt__["orthanc_jobs.left"](timers) if units else []
         ret["changes"] = {path: {"old": "there", "new": None} for path in [*left, *written]}
+        # Without the timer, there are notes of those who looked.
+        what = name if left else ", ".join(written)
         if ret["changes"] and __opts__["test"]:
-            ret.update(result=None, comment=f"{name} would be removed")
+            ret.update(result=None, comment=f"{what} would be removed")
         elif ret["changes"]:
             if units:
                 __salt__["orthanc_jobs.remove"](timers)
             for path in written:
                 os.unlink(path)
-            ret["comment"] = f"{name} was removed"
+            ret["comment"] = f"{what} was removed"
     except (CommandExecutionError, OSError) as err:
         ret.update(result=False, changes={}, comment=str(err))
     return ret

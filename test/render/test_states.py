@@ -677,6 +677,17 @@ def test_a_retention_is_announced_and_says_that_it_is_dry(states, tmp_path):
     assert "only listed" not in ret.comment
 
 
+@TEST_MODES
+def test_what_a_timer_has_not_written_is_not_called_by_its_name(states, tmp_path, test):
+    note = tmp_path / "orthanc-formula-health.json"
+    note.touch()
+    name = "orthanc-no-such-timer"
+    result = states.orthanc_jobs.absent(name, files=[str(note), "/gone"], test=test)
+    assert result.comment == f"{note} {'would be' if test else 'was'} removed"
+    assert note.exists() is test
+    assert "is not there" in states.orthanc_jobs.absent(name, files=["/gone"], test=test).comment
+
+
 def test_a_log_of_what_was_deleted_stays(states, tmp_path):
     log = tmp_path / "log"
     ret = states.orthanc_retention.absent(str(log))
