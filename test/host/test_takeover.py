@@ -74,7 +74,8 @@ def by_hand(minion) -> None:
     main = minion.run("cd /etc/orthanc; ls -d orthanc.json Conf*.json; true").out.strip()
     minion.run("rm -f /etc/orthanc/credentials.json")
     given = orthanc_json.parse(minion.read(f"/etc/orthanc/{main}"))
-    given.pop("OrthancPeers", None)
+    for option in ("OrthancPeers", "DicomAlwaysAllowStore"):
+        given.pop(option, None)
     given.update(
         Name="By hand",
         DicomAet="BYHAND",
@@ -90,7 +91,9 @@ def by_hand(minion) -> None:
     )
     files = {
         main: "// by hand\n" + json.dumps(given, indent=1)[:-1] + ",}",
-        "peers.json": '{"OrthancPeers": {"a": ["http://192.0.2.1:8042/"]}}',
+        # With a default of Orthanc's own, it goes as a whole all the same.
+        "peers.json": '{"OrthancPeers": {"a": ["http://192.0.2.1:8042/"]},'
+        ' "DicomAlwaysAllowStore": true}',
         "own.lua": SCRIPT,
     }
     for name, text in files.items():
@@ -109,7 +112,21 @@ def answers(minion, image) -> list:
     return found
 
 
-def test_a_server_is_taken_over(minion, image):
+def hold_another_start(minion) -> None:
+    """Where the unit starts Orthanc with another file, a run does not say that all is well."""
+    drop_in, other = "/etc/systemd/system/orthanc.service.d/site.conf", "/srv/oc/all.json"
+    minion.run(f"mkdir /srv/oc; echo '{{}}' > {other}")
+    minion.write(drop_in, f"[Service]\nExecStart=\nExecStart=/usr/sbin/Orthanc {other}\n")
+    minion.run("systemctl daemon-reload")
+    words = f"{drop_in} starts Orthanc with {other}"
+    run = minion.state(test=True)
+    assert not run.ok
+    assert words in str(run)
+    assert words in " ".join(minion.call("orthanc_conf.to_pillar").out.replace("#", "").split())
+    minion.run(f"rm -r {drop_in} /srv/oc; systemctl daemon-reload")
+
+
+def test_a_server_is_taken_over(minion, system, image):
     minion.call("saltutil.sync_modules")
     settings = described(minion)
     assert settings.items() >= PRISTINE.items()
@@ -121,6 +138,8 @@ def test_a_server_is_taken_over(minion, image):
     files = minion.run("cd /etc/orthanc; sha256sum *.json own.lua").out
 
     described(minion)
+    if system == "bookworm":
+        hold_another_start(minion)
     run = minion.state()
     assert run.ok, str(run)
     assert differing(before, options(minion)) <= ON_PURPOSE
