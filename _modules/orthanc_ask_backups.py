@@ -106,7 +106,7 @@ def drill():
     return __salt__["orthanc_backup.now"]("drill")
 
 
-def restore(snapshot="latest", target=None, study=None, host=None, overwrite=False):
+def restore(snapshot="latest", target=None, study=None, host=None, overwrite=False, again=False):
     """
     Restore a backup: all of it into this server, which has no images yet, or into a folder; or the
     images of one study.
@@ -129,6 +129,10 @@ def restore(snapshot="latest", target=None, study=None, host=None, overwrite=Fal
 
     overwrite
         True puts the backup in the place of images that the server has. They are kept.
+
+    again
+        True does that too, and restores only what is new: a file that an earlier restore has
+        brought, known by its name and size, is taken as it is. For the second pass of a move.
 
     Returns a list of paths in ``target``; or a mapping: where what the server had is ``kept``, and
     for how many seconds it was ``away``.
@@ -154,4 +158,4 @@ def restore(snapshot="latest", target=None, study=None, host=None, overwrite=Fal
     if target is not None or study is not None:
         return __salt__["orthanc_extract.into_folder"](job, chosen, options, target, study)
     address = __salt__["orthanc_server.url"](name)
-    return __salt__["orthanc_restore.whole"](job, chosen, options, address, overwrite)
+    return __salt__["orthanc_restore.whole"](job, chosen, options, address, overwrite, again)

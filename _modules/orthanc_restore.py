@@ -39,6 +39,8 @@ FAR = (
 BEFORE = ".before-restore-{}"
 FOLDER = re.compile("[0-9a-f]{2}")
 INDEX = ("index", "index-journal", "index-shm", "index-wal")
+# How many paths restic is told at once.
+WORDS = 5000
 # The databases while a restore lasts, and who may make them.
 NEW, OLD, SUPERUSER = "{}_restored", "{}_before_{}", "postgres"
 
@@ -145,7 +147,7 @@ def _own(paths: list, config: str) -> None:
             os.chmod(path, mode | (mode & 0o070) >> 3)
 
 
-def whole(job, backup, options, address, overwrite=False):
+def whole(job, backup, options, address, overwrite=False, again=False):
     """
     Part of the formula. Let a backup take the place of what the server has.
 
@@ -161,7 +163,7 @@ def whole(job, backup, options, address, overwrite=False):
     address
         The URL at which Orthanc answers then.
 
-    overwrite
+    overwrite, again
         See ``prepare``.
 
     Returns a mapping: where what the server had is ``kept``, None where it had nothing, and how
@@ -172,7 +174,7 @@ def whole(job, backup, options, address, overwrite=False):
     account = __salt__["orthanc_backup_job.account"](job)
     server, place = __salt__["orthanc_tables.get"]("SERVER"), "putting the backup in place"
     with __salt__["orthanc_backup_job.alone"](job["folder"], BUSY):
-        manifest = prepare(job, backup, options, account, overwrite)
+        manifest = prepare(job, backup, options, account, overwrite, again)
         began = time.monotonic()
         # First: whatever becomes of it, what was proven was of other images.
         __salt__["orthanc_backup_note.restored"](job["config"])
@@ -190,7 +192,7 @@ def whole(job, backup, options, address, overwrite=False):
     return {"kept": kept, "away": round(time.monotonic() - began, 1)}
 
 
-def prepare(job, backup, options, account, overwrite=False):
+def prepare(job, backup, options, account, overwrite=False, again=False):
     """
     Part of the formula. Restore all of a backup aside, and see to it that it may take the place of
     what the server has.
@@ -210,6 +212,10 @@ def prepare(job, backup, options, account, overwrite=False):
     overwrite
         True lets it take the place of images that the server has.
 
+    again
+        True lets it too, and takes files that an earlier restore has brought, which are known by
+        their names and sizes, as they are.
+
     Returns what is where in the backup; see ``orthanc_restic.manifest``.
 
     Raises CommandExecutionError if the server has images, or if something else is in the way.
@@ -224,7 +230,7 @@ def prepare(job, backup, options, account, overwrite=False):
         )
     aside = os.path.join(options["StorageDirectory"], ASIDE)
     marker = os.path.join(aside, WHOLE)
-    if not overwrite and not interrupted(options):
+    if not (overwrite or again or interrupted(options)):
         _refuse_images(options, account)
     if __salt__["orthanc_files.read_if_there"](marker) == backup["id"]:
         return manifest
@@ -235,26 +241,47 @@ def prepare(job, backup, options, account, overwrite=False):
     shutil.rmtree(aside, ignore_errors=True)
     needed = dict(tag.partition("=")[::2] for tag in backup["tags"]).get("bytes", 0)
     free = shutil.disk_usage(options["StorageDirectory"]).free
-    if int(needed) > free:
+    if int(needed) > free and not again:
         raise CommandExecutionError(
             f"the backup has {int(needed) >> 20} MB of images, and {options['StorageDirectory']}"
             f" {free >> 20} MB of free space; make room first"
         )
     os.mkdir(aside, 0o700)
     __salt__["orthanc_files.write"](os.path.join(aside, CHOSEN), backup["id"], 0o600)
-    wanted = [manifest["aside"], *([manifest["storage"]] if manifest["files"] else [])]
-    __salt__["orthanc_restic.restore"](job, backup["id"], aside, wanted)
+    restore = __salt__["orthanc_restic.restore"]
+    images = [manifest["storage"]] if manifest["files"] else []
+    restore(job, backup["id"], aside, [manifest["aside"], *([] if again else images)])
+    opened = __salt__["orthanc_index.of_copy"](f"{aside}{manifest['aside']}/index")
     if is_database:
-        dump = f"{aside}{manifest['aside']}/database.dump"
-        _fill_database(options, account, dump)
-    else:
-        with __salt__["orthanc_index.of_copy"](f"{aside}{manifest['aside']}/index") as index:
-            index.images()
+        section = _fill_database(options, account, f"{aside}{manifest['aside']}/database.dump")
+        opened = __salt__["orthanc_index.opened"]({**options, "PostgreSQL": section}, account)
+    with opened as index:
+        index.images()
+        known = index.files() if again and images else {}
+    lacking = _lacking(known, options["StorageDirectory"], aside, manifest["storage"])
+    # A command takes no more words than that.
+    for first in range(0, len(lacking), WORDS):
+        restore(job, backup["id"], aside, lacking[first : first + WORDS])
     _give(aside + manifest["storage"], __salt__["orthanc_host.account"](account["user"]))
     # What takes the place of images has to be on the disk itself.
     os.sync()
     __salt__["orthanc_files.write"](marker, backup["id"], 0o600)
     return manifest
+
+
+def _lacking(known: dict, storage: str, aside: str, place: str) -> list:
+    """Take along what is here of the files of a backup, and return the paths of the others."""
+    path_of, lacking = __salt__["orthanc_images.path_of"], []
+    for uuid, (size, _, _) in known.items():
+        here, there = path_of(storage, uuid), path_of(place, uuid)
+        try:
+            if os.path.getsize(here) != size:
+                raise OSError(f"{here} has another size")
+            os.makedirs(os.path.dirname(aside + there), mode=0o700, exist_ok=True)
+            os.link(here, aside + there)
+        except OSError:
+            lacking.append(there)
+    return lacking
 
 
 def _give(folder: str, owner) -> None:
@@ -384,15 +411,17 @@ def _keep(storage: str, folder: str, aside: str) -> str:
     return known
 
 
-def _fill_database(options: dict, account: dict, dump: str) -> None:
+def _fill_database(options: dict, account: dict, dump: str) -> dict:
+    """Restore a dump into a new database, and return its section."""
     section = __salt__["orthanc_postgresql.section_of"](options)
     parameters = __salt__["orthanc_postgresql.parameters_of"](section) or {}
     name = parameters.get("dbname", account["user"])
     new = NEW.format(name)
     _sql(parameters, f'DROP DATABASE IF EXISTS "{new}"')
     _sql(parameters, f'CREATE DATABASE "{new}" OWNER "{account["user"]}"')
-    other = {**parameters, "dbname": new}
-    __salt__["orthanc_postgresql.restore"](_section(other), dump, **account)
+    restored = _section({**parameters, "dbname": new})
+    __salt__["orthanc_postgresql.restore"](restored, dump, **account)
+    return restored
 
 
 def _section(parameters: dict) -> dict:

@@ -60,8 +60,8 @@ def hash_of(file) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def delete(server, image: str) -> None:
-    assert server.ask("DELETE", f"/instances/{image}", *server.anna).code == 200
+def delete(server, image: str, **given) -> None:
+    assert server.ask("DELETE", f"/instances/{image}", *server.anna, **given).code == 200
 
 
 def called(server, function: str, *words: str):
@@ -467,6 +467,10 @@ def test_with_postgresql(salt_version, users, image):
         assert server.ask("GET", f"/instances/{later}", *server.anna).code == 404
         assert all(content(server, known) == wanted for known, wanted in kept.items())
         assert back["away"] < 60
+        # Of what is here already, what is lost comes back alone.
+        server.run(f"cd '{ODD}' && rm $(find ?? -type f | head -1)")
+        called(server, "restore", "again=True")
+        assert all(content(server, known) == wanted for known, wanted in kept.items())
         server.run(f"systemctl stop orthanc; cp {FOLDER}/password /root; rm -rf '{ODD}'")
         server.run("dropdb orthanc; createdb -O orthanc orthanc", user="postgres")
         restore = f"restic -r {REPOSITORY} --password-file /root/password restore latest --target /"
@@ -523,3 +527,31 @@ def test_the_same_server_on_an_empty_machine_of_another_system(salt_version, use
                 assert "ID: orthanc-config" not in again.out
                 refused = new.run(f"{formula} && {command}", check=False)
                 assert "This machine has a pillar already" in refused.err
+                if system == "leap":
+                    a_second_pass_brings_what_is_new(old, new, pillar, [image(), image()])
+
+
+def a_second_pass_brings_what_is_new(old, new, pillar, files):
+    """As documented for a move with little time away."""
+    delete(old, old.ask("GET", "/instances", *old.anna, port=8050).json[0], port=8050)
+    for file in files:
+        answer = old.ask("POST", "/instances", *old.anna, data=f"@{file}", port=8050)
+        assert answer.code == 200
+    wanted = set(old.ask("GET", "/instances", *old.anna, port=8050).json)
+    old.write("/root/pacs.sls", yaml.safe_dump({"orthanc": {**pillar["orthanc"], "users": {}}}))
+    masterless = "cd /srv/formulas/orthanc-formula && bash orthanc/masterless.sh"
+    old.run(f"{masterless} /root/pacs.sls && {masterless} orthanc.backup")
+    shutil.rmtree(new.path(REPOSITORY))
+    shutil.copytree(old.path(REPOSITORY), new.path(REPOSITORY))
+    files_of = f"find {STORAGE['leap']} -path '*/.*' -prune -o -type f -path '*/??/??/*'"
+    listed = f"{files_of} -printf '%f-%i\\n'"
+    before = set(new.run(listed).out.split())
+    new.run(f"{masterless} orthanc.restore host=testhost again=True")
+    assert set(new.ask("GET", "/instances", *old.anna, port=8050).json) == wanted
+    # What was here already was not restored once more.
+    after = new.run(listed).out.split()
+    assert len(after) - len({*after} & before) == len(files)
+    for one in wanted:
+        path = f"/instances/{one}/file"
+        answers = [host.ask("GET", path, *old.anna, port=8050).body for host in (old, new)]
+        assert answers[0] == answers[1]

@@ -77,6 +77,18 @@ def test_it_goes_on_where_it_was_interrupted(server, tmp_path, monkeypatch, step
     assert is_in_place(tmp_path, os.path.relpath(kept, tmp_path))
 
 
+def test_what_an_earlier_restore_has_brought_is_taken_along(tmp_path):
+    known = {name * 8: (3, "md5", "resource") for name in ("aaaa", "bbbb", "cccc")}
+    storage, aside = tmp_path / "storage", tmp_path / "aside"
+    for folder, text in (("aa/aa", "one"), ("bb/bb", "other")):
+        path = storage / folder / (folder.replace("/", "") * 8)
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    lacking = orthanc_restore._lacking(known, str(storage), str(aside), "/srv/db")
+    assert lacking == [f"/srv/db/bb/bb/{'bbbb' * 8}", f"/srv/db/cc/cc/{'cccc' * 8}"]
+    assert texts(aside) == {f"srv/db/aa/aa/{'aaaa' * 8}": "one"}
+
+
 def test_an_empty_server_has_nothing_to_keep(server, tmp_path):
     options, manifest = server
     for path in ("storage/ab/cd/old", "index/index", "index/index-wal"):
