@@ -190,6 +190,11 @@ def test_a_version_is_pinned_and_held(leap, users):
     leap.run("zypper -n -q modifyrepo --enable update")
     assert "lock" in leap.run("zypper -n -q update orthanc", check=False).out
     assert leap.run(release).out == version
+    # The lock is not in the way of who only tries.
+    found = json.loads(leap.call("orthanc.try_upgrade", "--out=json").out)["local"]
+    assert (found["version"]["old"], found["problems"]) == (version, [])
+    assert found["packages"] == {"orthanc": f"{version} -> {found['version']['new']}"}
+    assert leap.run(release).out == version
     assert leap.apply(users=users, version=version).changes == {}
     leap.apply(users=users)
     leap.run("zypper -n -q update orthanc")
