@@ -328,6 +328,11 @@ def _retention(case: dict) -> dict | None:
     return None if found is None else {"warning": found}
 
 
+def _routes(case: dict) -> dict | None:
+    found = __salt__["orthanc_routes.warnings"]()
+    return None if found is None else {"warning": found}
+
+
 def _images(case: dict) -> dict | None:
     noted = __salt__["orthanc_images.noted"](case["config"])
     if not noted:
@@ -376,6 +381,7 @@ ASKED = {
     "refused": _refused,
     "backup": _backup,
     "retention": _retention,
+    "routes": _routes,
     "images": _images,
     "restart": _restart,
     "package": _package,

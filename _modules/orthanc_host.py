@@ -235,10 +235,14 @@ def _listening(port):
     found = []
     for table in glob.glob("/proc/net/tcp*"):
         with salt.utils.files.fopen(table) as file:
-            rows = [line.split() for line in file.read().splitlines()[1:]]
-        for row in rows:
-            if row[3] == LISTEN and port in (None, int(row[1].partition(":")[2], 16)):
-                found.append(row)
+            next(file, "")
+            for line in file:
+                row = line.split()
+                # The kernel has these first; of others there may be very many.
+                if row[3] != LISTEN:
+                    break
+                if port in (None, int(row[1].partition(":")[2], 16)):
+                    found.append(row)
     return found
 
 

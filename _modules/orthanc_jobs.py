@@ -79,7 +79,8 @@ def pending(timers):
         when it has ``ended``, if there is one; the ``schedule``, None for none, and its ``place``
         in the pillar; ``persistent``, ``no`` where a night that was missed is not made up for;
         ``delay``, how much later than that it begins at most; ``after``, lines of the unit that say
-        what comes before it; and the paths in ``mounts``, whose disks it needs.
+        what comes before it; the paths in ``mounts``, whose disks it needs; and the ``unit`` of one
+        that is no timer's, but goes on.
 
     Raises CommandExecutionError if systemd does not take a schedule, or no Python of this host can
     run the program.
@@ -119,7 +120,8 @@ def _units(timers: list) -> dict:
         if timer["function"]:
             values = {**timer, "command": " ".join(command()), "mounts": _mounts(timer["mounts"])}
             values["stop"] = STOP.format(**values) if timer.get("ended") else ""
-            texts[service] = SERVICE.format(**{"after": AFTER, **values})
+            unit = timer.get("unit", SERVICE)
+            texts[service] = unit.format(**{"after": AFTER, **values})
         if timer["function"] and timer["schedule"]:
             _check(timer)
             values = {"persistent": "yes", "delay": "30min", **timer}

@@ -1,6 +1,6 @@
 """
-Timers of systemd, the units that they start, and the programs of these: what is done by the host
-itself, also where no minion runs.
+Timers of systemd, the units that they start, services that go on, and the programs of these: what
+is done by the host itself, also where no minion runs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ MODE = 0o644
 # Where systemd notes when a timer last elapsed.
 STAMP = "/var/lib/systemd/timers/stamp-{}"
 GOOD = ["active", "enabled"]
+# Where a unit says when it is started.
+INSTALL = "\n[Install]\n"
 
 
 def pending(files):
@@ -24,8 +26,8 @@ def pending(files):
     "removed", and from the name of a timer to "started".
 
     files
-        A mapping from path to text, None for one that is not to be there. Each timer among them is
-        to run, and to be started at boot.
+        A mapping from path to text, None for one that is not to be there. Each unit among them that
+        says when it is started, as timers do, is to run, and to be started at boot.
 
     Raises CommandExecutionError if a file cannot be read.
     """
@@ -38,8 +40,8 @@ def pending(files):
             if (os.path.lexists(path) if text is None else read(path) != text)
         }
     words = {path: "removed" if text is None else "written" for path, text in other.items()}
-    timers = [os.path.basename(path) for path in _timers(files, True)]
-    idle = [unit for unit in timers if _booted() and _state(unit) != GOOD]
+    units = [os.path.basename(path) for path in _kept(files, True)]
+    idle = [unit for unit in units if _booted() and _state(unit) != GOOD]
     return {**words, **dict.fromkeys(idle, "started")}
 
 
@@ -47,12 +49,15 @@ def _booted() -> bool:
     return salt.utils.systemd.booted(__context__)
 
 
-def _timers(files: dict, wanted: bool) -> list:
-    """Return the paths of the timers that are to be there, or not to be there."""
+def _kept(files: dict, wanted: bool) -> list:
+    """Return the paths of the units that are to be kept running, or are no longer."""
+    read = __salt__["orthanc_files.read_if_there"]
     return [
         path
         for path, text in files.items()
-        if path.endswith(".timer") and (text is not None) == wanted
+        if path.endswith((".timer", ".service")) and (text is not None) == wanted
+        # What is on the disk may be anything, also a link that leads nowhere.
+        if path.endswith(".timer") or INSTALL in ((text if wanted else read(path)) or "")
     ]
 
 
@@ -62,7 +67,7 @@ def _state(unit: str):
 
 def put(files):
     """
-    Part of the formula. Write and remove files, and start and stop the timers among them.
+    Part of the formula. Write and remove files, and start and stop the units among them.
 
     files
         See ``pending``.
@@ -70,7 +75,7 @@ def put(files):
     Raises CommandExecutionError if that failed.
     """
     todo = pending(files)
-    for path in _timers(files, False):
+    for path in _kept(files, False):
         if _booted() and path in todo:
             _systemctl("disable", "--now", os.path.basename(path))
     with __salt__["orthanc_files.failing"]("writing the units"):
@@ -79,19 +84,19 @@ def put(files):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
             __salt__["orthanc_files.sweep"](path)
             __salt__["orthanc_files.write"](path, files[path], MODE)
-        for path in _timers(files, False):
+        for path in [path for path in files if path.endswith(".timer") and files[path] is None]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(STAMP.format(os.path.basename(path)))
     if not _booted():
         return
     if any(path.endswith((".service", ".timer")) for path in todo):
         _systemctl("daemon-reload")
-    for path in _timers(files, True):
+    for path in _kept(files, True):
         unit = os.path.basename(path)
         if unit in todo:
             _systemctl("enable", unit)
-        if unit in todo or path in todo:
-            # With its schedule as it is now.
+        # With its schedule as it is now; a service, with its program.
+        if unit in todo or path in todo or (path.endswith(".service") and todo):
             _systemctl("restart", unit)
 
 

@@ -54,6 +54,7 @@ CHECKS = {
     "refused": Check("the log of Orthanc", WARNING),
     "backup": Check("what is noted of backups", WARNING),
     "retention": Check("what became of the last night's retention", WARNING),
+    "routes": Check("what of the images has not been sent on", WARNING),
     "images": Check("what orthanc.verify has found", WARNING),
     "restart": Check("whether Orthanc runs with its configuration as it is", WARNING, ("process",)),
     "package": Check("the package of Orthanc", WARNING),

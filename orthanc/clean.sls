@@ -10,8 +10,8 @@ def run():
 
 def states(orthanc):
     settings = orthanc["settings"]
-    parts = ["monitoring", "retention", "backup", "https", "service", "links", "config", "plugins"]
-    parts += ["logs", "database", "packages", "first_run"]
+    parts = ["monitoring", "routes", "retention", "backup", "https", "service", "links", "config"]
+    parts += ["plugins", "logs", "database", "packages", "first_run"]
     if settings["backup_key"]["enabled"]:
         parts.append("backup_key")
     # Before anything is stopped or taken away.

@@ -9,7 +9,7 @@ and with it all states that require it, which are all others.
 
 PARTS = (
     *("database", "packages", "plugins", "config", "service", "links", "plugins.unused", "https"),
-    *("backup_key", "backup", "retention", "monitoring", "logs"),
+    *("backup_key", "backup", "retention", "routes", "monitoring", "logs"),
 )
 
 

@@ -30,6 +30,7 @@ PARTS = (
     "directives",
     "retention_keys",
     "clinical_network",
+    "routing",
     "scripts",
     "viewers",
     "backup_checks",
@@ -305,6 +306,7 @@ def run() -> dict:
             "settings": settings,
             "problems": problems,
             "configuration": lambda: copy.deepcopy(configuration()),
+            "routes_job": lambda: files["parts"]["routes_job"](settings),
             "proxy": lambda site=True: copy.deepcopy(proxy(site)),
         }
 

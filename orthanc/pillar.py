@@ -252,6 +252,7 @@ SHAPE = {
         "viewers": {"items": "viewer"},
         "lua_scripts": "scripts",
         "python_scripts": "scripts",
+        "routes": {"names": "anything", "each": "route"},
         "ca_source": "source",
         "links": {
             "keys": {
@@ -361,6 +362,7 @@ MEANT = {
             *("modality", "aets", "nodes", "scanners", "dicommodalities", "dicomnodes"),
         ],
         "orthanc:peers": ["orthancpeers", "peer"],
+        "orthanc:routes": ["route", "routing", "autorouting", "forward", "forwarding"],
         "orthanc:users": [
             *("password", "admin", "adminpassword", "auth", "authentication"),
             *("authenticationenabled", "registeredusers", "credentials", "accounts"),

@@ -92,6 +92,7 @@ SECRETS = {
     },
 }
 PILLARS = {
+    "routes": {"peers": FULL["peers"], "routes": {"ct": {"to": "x", "modality": ["CT"]}}},
     "empty": {},
     "secrets": SECRETS,
     "secrets for orthanc": {
@@ -182,7 +183,7 @@ REFUSED = {
     ),
 }
 # What a host cannot have where systemd does not run.
-NEEDS_SYSTEMD = ("moved", "local database")
+NEEDS_SYSTEMD = ("moved", "local database", "routes")
 # With a Salt that is not the newest, and where each SLS is compiled alone, these two are enough.
 PAIRS = (("Debian", "systemd"), ("Suse", "unknown"))
 HOSTS = [
@@ -246,6 +247,7 @@ def test_the_states_come_in_the_order_of_the_road(render, family):
         "orthanc-backup-key",
         "orthanc-backup",
         "orthanc-retention",
+        "orthanc-routes",
         "orthanc-monitoring",
     ]
     assert sorted(ids, key=ids.index) == ids

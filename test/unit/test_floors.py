@@ -31,7 +31,7 @@ PEOPLE = {
         *("access", "answers", "backend", "backup", "backup_key", "backups", "errors", "health"),
         "security",
         *("drill", "move_index", "nagios", "repair", "restart"),
-        *("restore", "retention", "try_upgrade", "verify"),
+        *("restore", "retention", "routes", "try_upgrade", "verify"),
         *(
             "check_network",
             "echo",

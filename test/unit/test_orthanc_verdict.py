@@ -24,6 +24,7 @@ FINE = {
     "refused": {"associations": 0, "last": ""},
     "backup": {"age_hours": 20, "drill_age_days": 6, "warning": []},
     "retention": {"warning": []},
+    "routes": {"warning": []},
     "images": {"damaged": 0, "verified_days": 3},
     "restart": {"waits": 0, "why": "", "strayed": 0},
     "package": {"version": "1.12.7", "pinned": 1},

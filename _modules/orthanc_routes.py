@@ -1,0 +1,375 @@
+"""
+Images of the server sent on, by a service of its own that asks Orthanc for its changes.
+
+What has come in is a matter of :py:mod:`orthanc_routes_intake`, what is sent of
+:py:mod:`orthanc_routes_delivery`, and what is to be remembered of
+:py:mod:`orthanc_routes_queue`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sqlite3
+import threading
+import time
+
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+# What the pillar says, and the folder of the queue, which is root's alone.
+JOB, FOLDER = "/etc/orthanc-routes.json", "/var/lib/orthanc-routes"
+# What is wrong now: no part of the queue, whose disk may be full.
+ERRORS = "/run/orthanc-routes/errors.json"
+NAME = "orthanc-routes"
+# The file of the queue, and what is behind its name where nobody could read it.
+QUEUE, BROKEN = "queue.db", ".broken"
+# What reads the changes, among the names of the routes.
+READING = "the changes of Orthanc"
+UNIT = """\
+# Managed by Salt
+[Unit]
+Description={description}
+{after}StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart={command} {function} {argument}
+Restart=always
+RestartSec=2
+StateDirectory={name}
+StateDirectoryMode=0700
+RuntimeDirectory={name}
+RuntimeDirectoryMode=0700
+CPUWeight=50
+# Rather this than the server.
+OOMScoreAdjust=500
+UMask=0077
+# It reads Orthanc's configuration, looks who listens at Orthanc's port, and writes to its folder.
+CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_SYS_PTRACE
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+LockPersonality=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+MemoryDenyWriteExecute=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+# What systemd keeps running; see ``orthanc_jobs.pending``.
+SERVICE = {
+    "name": NAME,
+    "description": "Images of Orthanc sent on",
+    "function": "orthanc_routes.run",
+    "argument": JOB,
+    "schedule": None,
+    "mounts": [],
+    "unit": UNIT,
+}
+# How often changes are asked for, how long to wait where something fails, and for how long that is
+# no reason for a warning. In seconds.
+SOON, PAUSE, GRACE = 1, 5, 60
+DENIED = (401, 403)
+
+
+def _job(name: str = JOB) -> dict:
+    missing = "there are no routes on this host; set orthanc:routes and apply the formula"
+    return __salt__["orthanc_backup_job.read"](name, missing)
+
+
+def run(name):
+    """
+    Part of the formula. Send on what comes into Orthanc, until this process is ended, or the file
+    changes.
+
+    name
+        The path of the file with what the pillar says.
+
+    Raises CommandExecutionError if it runs already.
+    """
+    job, written = _job(name), os.stat(name).st_mtime_ns
+    with __salt__["orthanc_backup_job.alone"](FOLDER, "the service of the routes"):
+        _mend(job)
+        errors: dict = {}
+        parts = [(READING, None), *job["routes"].items()]
+        threads = [
+            threading.Thread(target=_go_on, args=(job, errors, *part), daemon=True)
+            for part in parts
+        ]
+        for thread in threads:
+            thread.start()
+        while all(thread.is_alive() for thread in threads):
+            time.sleep(SOON)
+            # systemd starts it anew, with what is there now.
+            if not os.path.exists(name) or os.stat(name).st_mtime_ns != written:
+                return
+    raise CommandExecutionError("a part of it has ended")
+
+
+def _mend(job: dict) -> None:
+    """Put a queue aside that cannot be read, and let all be looked for that may have been in it."""
+    opened, path = __salt__["orthanc_routes_queue.opened"], os.path.join(FOLDER, QUEUE)
+    try:
+        with opened(FOLDER) as queue:
+            queue.check()
+    except sqlite3.OperationalError as err:
+        # Such as of a disk that is full: it is not the file.
+        raise CommandExecutionError(f"{path} cannot be opened: {err}") from None
+    except sqlite3.DatabaseError as err:
+        log.error("%s is damaged, and was put aside: %s", path, err)
+        longest = max((route["keep_trying"] for route in job["routes"].values()), default=0)
+        last = os.stat(path).st_mtime
+        for end in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path + end, path + BROKEN + end)
+        with opened(FOLDER) as queue:
+            __salt__["orthanc_routes_intake.rescan"](queue, last - longest)
+
+
+def _go_on(job: dict, errors: dict, name: str, route) -> None:
+    """Read changes, or send what there is for a route, again and again, whatever comes between."""
+    ask = _asker(job["config"])
+    while True:
+        try:
+            with __salt__["orthanc_routes_queue.opened"](FOLDER) as queue:
+                while True:
+                    if route is None:
+                        more = __salt__["orthanc_routes_intake.look"](queue, job["routes"], ask)
+                        wait = 0 if more else SOON
+                    else:
+                        wait = __salt__["orthanc_routes_delivery.send"](queue, name, route, ask)
+                    _say(errors, name, None)
+                    time.sleep(wait)
+        # Whatever it is, the next time may be better.
+        except Exception as err:
+            said = str(err) if isinstance(err, CommandExecutionError) else repr(err)
+            _say(errors, name, said)
+        time.sleep(PAUSE)
+
+
+def _say(errors: dict, name: str, why) -> None:
+    """Tell what is wrong, once, and that it is over."""
+    known = errors.get(name)
+    if (why is None and known is None) or (known and known["why"] == why):
+        return
+    if why is None:
+        log.info("%s: it goes on", name)
+        del errors[name]
+    else:
+        log.error("%s: %s", name, why)
+        errors[name] = {"since": (known or {"since": time.time()})["since"], "why": why}
+    with contextlib.suppress(OSError):
+        __salt__["orthanc_files.write"](ERRORS, json.dumps(dict(errors)), 0o600)
+
+
+def _asker(config: str):
+    """
+    Return a function that sends a request to Orthanc, in the name of the first of its users who may
+    ask that, and returns the code of the answer and what it holds.
+    """
+    known: dict = {}
+
+    def begin() -> None:
+        server = __salt__["orthanc_server.url"](config)
+        # Nobody else is told a password.
+        __salt__["orthanc_server.require_orthanc"](config)
+        users = __salt__["orthanc_folder.effective"](config).get("RegisteredUsers") or {}
+        known.update(url=server, port=__salt__["orthanc_server.port"](config))
+        known.update(accounts=[None, *sorted(users.items())], until=time.monotonic() + GRACE)
+        known.setdefault("chosen", {})
+
+    def ask(method, path, data=None, patience=60):
+        if time.monotonic() > known.get("until", 0):
+            begin()
+        body = None if data is None else json.dumps(data).encode()
+        kind = (method, path.split("/")[1])
+        last = known["chosen"].get(kind)
+        others = [one for one in known["accounts"] if one != last]
+        for account in [last, *others] if kind in known["chosen"] else others:
+            try:
+                __salt__["orthanc_server.require_account"](known["port"])
+                code, found = __salt__["orthanc_http.ask"](
+                    known["url"] + path, method, account, patience, body
+                )
+            except CommandExecutionError:
+                known.clear()
+                raise
+            if code not in DENIED:
+                known["chosen"][kind] = account
+                return code, _scrubbed(config, found) if code != 200 else found
+        known.clear()
+        raise CommandExecutionError(
+            __salt__["orthanc_rest.refusal"](code, None, f"{method} {path}")
+        )
+
+    return ask
+
+
+def _scrubbed(config: str, answer):
+    """Return the answer of a request that failed, without the secrets that may be in it."""
+    if not isinstance(answer, dict):
+        return answer
+    lines = __salt__["orthanc_folder.scrub"](config, [str(value) for value in answer.values()])
+    return dict(zip(answer, lines))
+
+
+@contextlib.contextmanager
+def _looked():
+    """Open the queue for who only looks; None where there is none yet, or it cannot be read."""
+    if not os.path.exists(os.path.join(FOLDER, QUEUE)):
+        yield None
+        return
+    try:
+        with __salt__["orthanc_routes_queue.opened"](FOLDER, True) as queue:
+            yield queue
+    except sqlite3.Error as err:
+        raise CommandExecutionError(f"{FOLDER}/{QUEUE} cannot be read: {err}") from None
+
+
+def _stamp(moment: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def listed(retry=False):
+    """
+    Part of the formula. Return what has not arrived, by route; see ``orthanc.routes``.
+
+    retry
+        Whether what was given up is tried anew, and what was deleted is told for the last time.
+
+    Raises CommandExecutionError where there are no routes, or that cannot be told.
+    """
+    job, found = _job(), {}
+    with _looked() as queue:
+        for name, route in job["routes"].items() if queue else ():
+            row = {"to": route["to"], **queue.figures(name)}
+            bad = queue.note(__salt__["orthanc_routes_delivery.failing"](name)) or {}
+            if bad.get("away"):
+                row["no answer since"] = _stamp(bad["since"])
+                row["why"] = [bad["why"], *row["why"]]
+            row["seconds"] = time.time() - row["oldest"] if row["oldest"] else 0
+            row["oldest"] = _stamp(row["oldest"]) if row["oldest"] else None
+            found[name] = row
+        if retry and queue:
+            queue.retry()
+    return {"routes": found, "problems": _problems()}
+
+
+def _problems() -> list:
+    """Return what is wrong with the service itself."""
+    found = []
+    state = __salt__["orthanc_host.unit"](NAME, "ActiveState")
+    if state != ["active"]:
+        found.append(f"the service {NAME} does not run; see journalctl -u {NAME}")
+    with contextlib.suppress(ValueError):
+        known = json.loads(__salt__["orthanc_files.read_if_there"](ERRORS) or "{}")
+        over = time.time() - GRACE
+        found += [f"{name}: {one['why']}" for name, one in known.items() if one["since"] < over]
+    with contextlib.suppress(OSError):
+        path = os.path.join(FOLDER, QUEUE + BROKEN)
+        when = _stamp(os.stat(path).st_ctime)
+        found.append(
+            f"the queue was damaged, and put aside at {when}: what may have been in it is sent"
+            f" again; look at the disk, and remove {path}"
+        )
+    return found
+
+
+def warnings():
+    """
+    Part of the formula. Return what there is to say of the routes, a list of sentences; None where
+    there are none.
+
+    Raises CommandExecutionError if that cannot be told.
+    """
+    if not os.path.exists(JOB):
+        return None
+    routes, told = _job()["routes"], listed()
+    found = list(told["problems"])
+    for name, row in told["routes"].items():
+        route, to = routes[name], f"the route {name} to {row['to']}"
+        if row["failed"]:
+            found.append(f"{to} has given up {row['failed']} images; see orthanc.routes")
+        if row["deleted"]:
+            found.append(f"{row['deleted']} images were deleted before {to} had sent them")
+        if row["waiting"] > route["warn_above"]:
+            found.append(f"{row['waiting']} images wait for {to}; see orthanc.routes")
+        elif row["seconds"] > route["warn_after"]:
+            found.append(f"{to} has not sent an image of {row['oldest']}; see orthanc.routes")
+    return found
+
+
+def _text(job: dict) -> str:
+    return json.dumps(job, indent=2, sort_keys=True) + "\n"
+
+
+def lacks(job):
+    """
+    Part of the formula. Return what ``make`` would do: a mapping from path or unit to a word.
+
+    job
+        A mapping: the ``routes``; ``config``, the path of the folder of the configuration; and the
+        names of Orthanc's ``user`` and ``group``.
+    """
+    there = __salt__["orthanc_files.read_if_there"](JOB) == _text(job)
+    found = {} if there else {JOB: "written"}
+    return {**found, **__salt__["orthanc_jobs.pending"]([SERVICE])}
+
+
+def make(job):
+    """
+    Part of the formula. Write what the pillar says, and let the service run.
+
+    job
+        See ``lacks``.
+
+    Raises CommandExecutionError if that failed.
+    """
+    with __salt__["orthanc_files.failing"]("setting up the routes"):
+        __salt__["orthanc_files.write"](JOB, _text(job), 0o600)
+        __salt__["orthanc_jobs.put"]([SERVICE])
+
+
+def left():
+    """
+    Part of the formula. Return the paths that ``remove`` would remove, and how many images would
+    not arrive.
+    """
+    own = [path for path in (JOB, FOLDER) if os.path.lexists(path)]
+    if not own:
+        return [], 0
+    waiting = 0
+    with contextlib.suppress(CommandExecutionError), _looked() as queue:
+        waiting = queue.total() if queue else 0
+    return [*own, *__salt__["orthanc_jobs.left"]([SERVICE])], waiting
+
+
+def remove():
+    """
+    Part of the formula. Let nothing be sent on any more, and forget what was sent.
+
+    Raises CommandExecutionError if that failed.
+    """
+    with __salt__["orthanc_files.failing"]("removing the routes"):
+        __salt__["orthanc_jobs.remove"]([SERVICE])
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(JOB)

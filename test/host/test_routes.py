@@ -1,0 +1,253 @@
+"""Images sent on: to whom, not twice, and none lost, whatever is killed or away meanwhile."""
+
+import json
+import threading
+import time
+
+import pydicom
+import pytest
+import testbed
+from minion import Minion
+
+UNIT, QUEUE = "orthanc-routes", "/var/lib/orthanc-routes"
+# What the target does not take.
+REFUSES = """
+local other = ReceivedInstanceFilter
+function ReceivedInstanceFilter(dicom, origin, info)
+  if dicom.PatientID == "REFUSED" then
+    error("not this one")
+  end
+  return other == nil or other(dicom, origin, info)
+end
+"""
+
+
+@pytest.fixture(scope="module")
+def sites(salt_version, users):
+    """Two sites that send each other what they get, on the oldest and the newest Orthanc."""
+    layers = [testbed.deployed(suite, salt_version) for suite in ("bookworm", "trixie")]
+    with Minion(layers[0]) as here, Minion(layers[1]) as there:
+        here.write("/srv/salt/.keep", "")
+        there.write("/srv/refuses.lua", REFUSES)
+        peer = {
+            "Url": f"http://{there.address}:8042/",
+            "Username": "anna",
+            "Password": users["anna"]["password"],
+        }
+        common = {
+            "users": users,
+            "remote_access": True,
+            # Then what comes back would be new each time.
+            "overwrite_instances": True,
+            "config": {"StableAge": 2},
+        }
+        here.settings = {
+            **common,
+            "dicom": {"enabled": True, "aet": "HERE"},
+            "modalities": {"there": {"AET": "THERE", "Host": there.address, "Port": 4242}},
+            "peers": {"peer": peer},
+            "routes": {
+                "CT": {"to": "there", "modality": ["CT"]},
+                "Großes Haus": {
+                    "to": "peer",
+                    "tags": {"StudyDescription": ["*knie*"]},
+                    "when": "stable",
+                },
+            },
+        }
+        there.settings = {
+            **common,
+            "config": {"StableAge": 2, "LuaScripts": ["/srv/refuses.lua"]},
+            "dicom": {"enabled": True, "aet": "THERE"},
+            "modalities": {"here": {"AET": "HERE", "Host": here.address, "Port": 4242}},
+            "routes": {"back": {"to": "here"}},
+        }
+        for host in (here, there):
+            host.anna = ("anna", users["anna"]["password"])
+            host.first = host.apply(**host.settings)
+        yield here, there
+
+
+def store(host, file) -> str:
+    answer = host.ask("POST", "/instances", *host.anna, data=f"@{file}")
+    assert answer.code == 200, answer
+    return answer.json["ID"]
+
+
+def instances(host) -> set:
+    return set(host.ask("GET", "/instances", *host.anna).json)
+
+
+def until(what, limit: float = 40) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + limit
+    while not what():
+        assert time.monotonic() < end, what
+        time.sleep(0.2)
+
+
+def arrived(host, *wanted):
+    return lambda: set(wanted) <= instances(host)
+
+
+def routes(host) -> dict:
+    return json.loads(host.call("orthanc.routes", "--out=json", check=False).out)["local"]
+
+
+def waiting(host) -> int:
+    return sum(row["waiting"] for row in routes(host)["routes"].values())
+
+
+def kill(host, unit: str) -> None:
+    host.run(f"systemctl kill --kill-who=main -s KILL {unit}")
+
+
+def test_what_a_route_is_for_arrives_and_nothing_else(sites, image):
+    here, there = sites
+    assert here.first.changes.keys() >= {"orthanc-routes"}
+    ct, mr = store(here, image(Modality="CT")), store(here, image(Modality="MR"))
+    # A study of which more comes: it is waited for.
+    study = {"StudyInstanceUID": "1.2.826.0.1.3680043.8.498.9", "PatientID": "K"}
+    knees = [image(StudyDescription="Linkes KNIE", **study) for _ in range(2)]
+    first = store(here, knees[0])
+    until(arrived(there, ct))
+    time.sleep(1)
+    second = store(here, knees[1])
+    assert first not in instances(there)
+    until(arrived(there, first, second))
+    assert mr not in instances(there)
+    assert there.ask("GET", f"/instances/{first}/file", *there.anna).body == knees[0].read_bytes()
+
+
+def test_a_lost_place_or_queue_loses_nothing(sites, image):
+    here, there = sites
+    here.run(f"systemctl stop {UNIT}")
+    first = store(here, image(Modality="CT"))
+    assert here.ask("DELETE", "/changes", *here.anna).code == 200
+    before = there.ask("GET", "/changes?last", *there.anna).json["Last"]
+    here.run(f"systemctl start {UNIT}")
+    until(arrived(there, first))
+    # And nothing else is sent again.
+    changes = there.ask("GET", f"/changes?since={before}", *there.anna).json["Changes"]
+    assert {one["ID"] for one in changes if one["ChangeType"] == "NewInstance"} == {first}
+    here.run(f"systemctl stop {UNIT}; rm -f {QUEUE}/queue.db-*; echo rubbish > {QUEUE}/queue.db")
+    second = store(here, image(Modality="CT"))
+    here.run(f"systemctl start {UNIT}")
+    until(arrived(there, second))
+    assert "the queue was damaged" in str(routes(here)["problems"])
+    here.run(f"rm {QUEUE}/queue.db.broken")
+    command = here.run(f"grep -oP '(?<=ExecStart=).*' /etc/systemd/system/{UNIT}.service").out
+    assert "runs already" in here.run(command, check=False).err
+
+
+def test_nothing_is_lost_whatever_dies(sites, image):
+    """The target is away, and Orthanc and the service are killed under a load of images."""
+    here, there = sites
+    there.run("systemctl stop orthanc")
+    sent, over = {}, threading.Event()
+
+    def load():
+        while not over.is_set():
+            file = image(Modality="CT", PatientComments="x" * 5000)
+            answer = here.ask("POST", "/instances", *here.anna, data=f"@{file}")
+            if answer.code == 200:
+                sent[answer.json["ID"]] = file
+
+    loads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in loads:
+        thread.start()
+    for unit in (UNIT, "orthanc", UNIT):
+        time.sleep(2)
+        kill(here, unit)
+    here.wait_for_port()
+    time.sleep(1)
+    there.run("systemctl start orthanc")
+    there.wait_for_port()
+    for unit in ("orthanc", UNIT):
+        time.sleep(2)
+        kill(here, unit)
+    here.wait_for_port()
+    time.sleep(1)
+    over.set()
+    for thread in loads:
+        thread.join()
+    assert len(sent) > 50
+    until(arrived(there, *sent), 60)
+    for identifier, file in list(sent.items())[::10]:
+        got = there.ask("GET", f"/instances/{identifier}/file", *there.anna).body
+        there.got = dicom_of(got)
+        assert there.got == pydicom.dcmread(file)
+    assert routes(here)["routes"]["CT"]["waiting"] == 0
+
+
+def dicom_of(content: bytes):
+    return pydicom.dcmread(pydicom.filebase.DicomBytesIO(content))
+
+
+def test_what_is_refused_holds_up_nobody(sites, image):
+    here, there = sites
+    refused = [store(here, image(Modality="CT", PatientID="REFUSED")) for _ in range(7)]
+    good = [store(here, image(Modality="CT")) for _ in range(5)]
+    began = time.monotonic()
+    until(arrived(there, *good))
+    assert time.monotonic() - began < 15
+    found = routes(here)
+    assert found["routes"]["CT"]["waiting"] == 7
+    assert "0xA700" in found["routes"]["CT"]["why"][0]
+    # As after a week.
+    here.run(f"systemctl stop {UNIT}")
+    week = "UPDATE waiting SET since = since - 700000, tries = 9, due = 0"
+    here.run(
+        f"""python3 -c 'import sqlite3; base = sqlite3.connect("{QUEUE}/queue.db");"""
+        f""" base.execute("{week}"); base.commit()'"""
+    )
+    here.run(f"systemctl start {UNIT}")
+    until(lambda: routes(here)["routes"]["CT"]["failed"] == 7)
+    told = here.call("orthanc.routes", check=False)
+    assert told.code == 1
+    health = here.call("orthanc.health", check=False).out
+    assert "the route CT to there has given up 7 images" in health
+    for identifier in refused:
+        assert here.ask("DELETE", f"/instances/{identifier}", *here.anna).code == 200
+    here.call("orthanc.routes", "retry=True", check=False)
+    until(lambda: routes(here)["routes"]["CT"]["deleted"] == 7)
+    here.call("orthanc.routes", "retry=True")
+    assert routes(here)["routes"]["CT"]["deleted"] == 0
+
+
+def test_two_sites_make_no_loop(sites, image):
+    """There, all is sent back; and each that comes again is new to Orthanc."""
+    here, there = sites
+    own = store(there, image(Modality="CT"))
+    knee = store(here, image(StudyDescription="Knie"))
+    until(arrived(here, own))
+    until(arrived(there, knee))
+    until(lambda: not any(waiting(host) for host in sites))
+
+    def last():
+        return [host.ask("GET", "/changes?last", *host.anna).json["Last"] for host in sites]
+
+    # Longer than it takes to become stable, which is a change too.
+    time.sleep(4)
+    before = last()
+    time.sleep(4)
+    assert last() == before
+
+
+def test_no_secret_is_shown(sites, users):
+    here, _ = sites
+    shown = here.run(f"journalctl -u {UNIT}; ps axww; cat /etc/orthanc-routes.json").out
+    assert users["anna"]["password"] not in shown
+    assert here.run(f"stat -c %a {QUEUE} /etc/orthanc-routes.json").out.split() == ["700", "600"]
+
+
+def test_it_goes_again(sites):
+    """Last: it takes the routes away."""
+    here, _ = sites
+    assert here.state().changes == {}
+    run = here.apply(**{**here.settings, "routes": {}})
+    assert {"/etc/orthanc-routes.json", QUEUE} <= run.changes["orthanc-routes"].keys()
+    left = "ls /etc/systemd/system | grep routes; ls /usr/local/lib/orthanc-formula/*.py"
+    assert not here.run(left, check=False).ok
+    assert not here.run("pgrep -f orthanc_route[s]", check=False).ok
+    assert here.state().changes == {}
