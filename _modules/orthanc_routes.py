@@ -146,7 +146,7 @@ def _mend(job: dict) -> None:
 
 def _go_on(job: dict, errors: dict, name: str, route) -> None:
     """Read changes, or send what there is for a route, again and again, whatever comes between."""
-    ask = _asker(job["config"])
+    ask, failed = _asker(job["config"]), 0
     while True:
         try:
             with __salt__["orthanc_routes_queue.opened"](FOLDER) as queue:
@@ -157,12 +157,19 @@ def _go_on(job: dict, errors: dict, name: str, route) -> None:
                     else:
                         wait = __salt__["orthanc_routes_delivery.send"](queue, name, route, ask)
                     _say(errors, name, None)
+                    failed = 0
                     time.sleep(wait)
         # Whatever it is, the next time may be better.
         except Exception as err:
+            if isinstance(err, sqlite3.DatabaseError) and type(err) is not sqlite3.OperationalError:
+                # But a file that is damaged, which is looked at when all begins anew.
+                _say(errors, name, repr(err))
+                return
             said = str(err) if isinstance(err, CommandExecutionError) else repr(err)
             _say(errors, name, said)
-        time.sleep(PAUSE)
+            failed += 1
+        # What was sent and cannot be noted is sent again each time.
+        time.sleep(min(GRACE, PAUSE * failed))
 
 
 def _say(errors: dict, name: str, why) -> None:

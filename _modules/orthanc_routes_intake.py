@@ -23,6 +23,9 @@ from salt.exceptions import CommandExecutionError
 CHANGES = 100
 # How much of what was read before is looked through again where the place is lost, in seconds.
 MARGIN = 3600
+# For how many seconds a number that is left out may still come: where several connections write to
+# the index, one may be done before another that has a smaller number.
+LATE = 5
 TIME = "%Y%m%dT%H%M%S"
 # Notes in the queue: the place, and since when images are looked for among the studies.
 PLACE, SINCE = "place", "since"
@@ -58,13 +61,23 @@ def look(queue, routes, ask):
     if known and (not changes or _place(changes[0]) != place):
         queue.put(**{PLACE: _last(ask), SINCE: _stamp(_moment(place["date"]) - MARGIN)})
         return True
-    changes = changes[known:]
+    changes = _in_order(changes[known:], place["seq"])
     if not changes:
         return False
     new = [change["ID"] for change in changes if change["ChangeType"] == "NewInstance"]
     rows = [row for one in dict.fromkeys(new) for row in judge(routes, one, ask)]
     queue.take(rows, **{PLACE: _place(changes[-1])})
     return not found.get("Done", True)
+
+
+def _in_order(changes: list, last: int) -> list:
+    """Return the changes up to the first of which one before it may still come."""
+    for number, change in enumerate(changes):
+        is_new = -1 <= time.time() - _moment(change["Date"]) < LATE
+        if change["Seq"] != last + 1 and is_new:
+            return changes[:number]
+        last = change["Seq"]
+    return changes
 
 
 def rescan(queue, moment):

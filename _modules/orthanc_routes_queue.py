@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS waiting (
     PRIMARY KEY (route, instance)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS due ON waiting (route, state, tries, due);
+CREATE INDEX IF NOT EXISTS oldest ON waiting (route, state, since);
+CREATE INDEX IF NOT EXISTS reasons ON waiting (route, why) WHERE why != '';
 CREATE INDEX IF NOT EXISTS which ON waiting (instance);
 """
 # What is to be sent, what was given up, and what was deleted before.
@@ -226,19 +228,22 @@ class Queue:
 
     def figures(self, route: str) -> dict:
         """Return how many images of a route wait, and since when; what failed, and why."""
-        rows = self.base.execute(
-            "SELECT state, count(*), min(since) FROM waiting WHERE route = ? GROUP BY state",
-            (route,),
+        found = dict(
+            self.base.execute(
+                "SELECT state, count(*) FROM waiting WHERE route = ? GROUP BY state", (route,)
+            )
         )
-        found = {state: (count, since) for state, count, since in rows}
+        oldest = self.base.execute(
+            "SELECT min(since) FROM waiting WHERE route = ? AND state = 'waiting'", (route,)
+        ).fetchone()[0]
         why = self.base.execute(
             "SELECT why, count(*) FROM waiting WHERE route = ? AND state != 'deleted'"
             " AND why != '' GROUP BY why ORDER BY 2 DESC LIMIT 5",
             (route,),
         )
         return {
-            **{state: found.get(state, (0,))[0] for state in STATES},
-            "oldest": found.get("waiting", (0, None))[1],
+            **{state: found.get(state, 0) for state in STATES},
+            "oldest": oldest,
             "why": [f"{text} ({count})" for text, count in why],
         }
 

@@ -39,6 +39,7 @@ def sites(salt_version, users):
             "remote_access": True,
             # Then what comes back would be new each time.
             "overwrite_instances": True,
+            "dicomweb": {"enabled": True},
             "config": {"StableAge": 2},
         }
         here.settings = {
@@ -46,8 +47,13 @@ def sites(salt_version, users):
             "dicom": {"enabled": True, "aet": "HERE"},
             "modalities": {"there": {"AET": "THERE", "Host": there.address, "Port": 4242}},
             "peers": {"peer": peer},
+            "dicomweb": {
+                "enabled": True,
+                "servers": {"web": {**peer, "Url": f"{peer['Url']}dicom-web/"}},
+            },
             "routes": {
                 "CT": {"to": "there", "modality": ["CT"]},
+                "US": {"to": "web", "modality": ["US"]},
                 "Großes Haus": {
                     "to": "peer",
                     "tags": {"StudyDescription": ["*knie*"]},
@@ -114,8 +120,12 @@ def test_what_a_route_is_for_arrives_and_nothing_else(sites, image):
     time.sleep(1)
     second = store(here, knees[1])
     assert first not in instances(there)
-    until(arrived(there, first, second))
+    us = store(here, image(Modality="US"))
+    until(arrived(there, first, second, us))
     assert mr not in instances(there)
+    # What came from here by DICOM is not sent back.
+    changes = here.ask("GET", "/changes?since=0&limit=1000", *here.anna).json["Changes"]
+    assert [one["ChangeType"] for one in changes if one["ID"] == ct] == ["NewInstance"]
     assert there.ask("GET", f"/instances/{first}/file", *there.anna).body == knees[0].read_bytes()
 
 

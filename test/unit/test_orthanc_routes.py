@@ -1,5 +1,6 @@
 """Images sent on: which, to whom, once, and none lost, whatever comes in whichever order."""
 
+import calendar
 import contextlib
 import itertools
 import sqlite3
@@ -469,6 +470,24 @@ def test_an_orthanc_that_says_nothing_changes_nothing(one):
         one.answer = answer
     one.work()
     assert one.target.has == [name(1)]
+
+
+def test_a_change_that_comes_late_is_not_passed_over(one, clock):
+    clock[0] = calendar.timegm((2026, 11, 30, 0, 0, 0))
+    one.store(name(1))
+    one.seq += 1
+    one.store(name(3))
+    one.work(1)
+    assert one.target.has == [name(1)]
+    one.images[name(2)] = {"ReceptionDate": one.images[name(3)]["ReceptionDate"]}
+    one.changes.insert(-1, {**one.changes[-1], "ID": name(2), "Seq": one.seq - 1})
+    one.work(1, 2)
+    assert sorted(one.target.has) == [name(1), name(2), name(3)]
+    # One that never comes is waited for only for a while.
+    one.seq += 1
+    one.store(name(4))
+    one.work(10, 2)
+    assert name(4) in one.target.has
 
 
 def test_a_clock_that_is_put_back_holds_up_nothing(one, clock):
