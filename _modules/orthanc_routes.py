@@ -88,6 +88,8 @@ SERVICE = {
 # no reason for a warning. In seconds.
 SOON, PAUSE, GRACE = 1, 5, 60
 DENIED = (401, 403)
+# By which number Orthanc says that it knows no such tag.
+NO_TAG = 27
 
 
 def _job(name: str = JOB) -> dict:
@@ -219,7 +221,8 @@ def _asker(config: str):
             except CommandExecutionError:
                 known.clear()
                 raise
-            if code not in DENIED:
+            # With words, it is the answer of the one that Orthanc has asked.
+            if code not in DENIED or isinstance(found, dict):
                 known["chosen"][kind] = account
                 return code, _scrubbed(config, found) if code != 200 else found
         known.clear()
@@ -328,6 +331,28 @@ def _text(job: dict) -> str:
     return json.dumps(job, indent=2, sort_keys=True) + "\n"
 
 
+def _check(job: dict) -> None:
+    """Raise an error for a tag that Orthanc does not know, if it answers at all."""
+    places = {
+        tag: f"orthanc:routes:{name}:tags:{tag}"
+        for name, route in job["routes"].items()
+        for tag in route.get("tags", {})
+        if "," not in tag
+    }
+    # No image has this number, so none is looked at.
+    queries = [{"Level": "Instance", "Query": {"SOPInstanceUID": "0", tag: "0"}} for tag in places]
+    answers: list = []
+    with contextlib.suppress(CommandExecutionError):
+        requests = [("POST", "/tools/find", query) for query in queries]
+        answers = __salt__["orthanc_rest.send_all"](job["config"], requests) if requests else []
+    for place, (_, found) in zip(places.values(), answers):
+        if isinstance(found, dict) and found.get("OrthancStatus") == NO_TAG:
+            raise CommandExecutionError(
+                f"{place}: Orthanc knows no tag of this name; correct it, or write its number, such"
+                " as '0008,1010'"
+            )
+
+
 def lacks(job):
     """
     Part of the formula. Return what ``make`` would do: a mapping from path or unit to a word.
@@ -335,7 +360,10 @@ def lacks(job):
     job
         A mapping: the ``routes``; ``config``, the path of the folder of the configuration; and the
         names of Orthanc's ``user`` and ``group``.
+
+    Raises CommandExecutionError for a tag that Orthanc does not know.
     """
+    _check(job)
     there = __salt__["orthanc_files.read_if_there"](JOB) == _text(job)
     found = {} if there else {JOB: "written"}
     return {**found, **__salt__["orthanc_jobs.pending"]([SERVICE])}

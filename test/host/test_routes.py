@@ -255,6 +255,11 @@ def test_it_goes_again(sites):
     """Last: it takes the routes away."""
     here, _ = sites
     assert here.state().changes == {}
+    wrong = {"CT": {"to": "there", "tags": {"StationName": ["x"], "StatonName": ["x"]}}}
+    here.pillar(**{**here.settings, "routes": wrong})
+    for test in (True, False):
+        said = here.state("orthanc.routes", test=test).failed["orthanc-routes"]
+        assert said.startswith("orthanc:routes:CT:tags:StatonName: Orthanc knows no tag")
     run = here.apply(**{**here.settings, "routes": {}})
     assert {"/etc/orthanc-routes.json", QUEUE} <= run.changes["orthanc-routes"].keys()
     left = "ls /etc/systemd/system | grep routes; ls /usr/local/lib/orthanc-formula/*.py"
