@@ -108,7 +108,9 @@ def run(name):
     Raises CommandExecutionError if it runs already.
     """
     job, written = _job(name), os.stat(name).st_mtime_ns
-    with __salt__["orthanc_backup_job.alone"](FOLDER, "the service of the routes"):
+    alone = __salt__["orthanc_backup_job.alone"](FOLDER, "the service of the routes")
+    # To be ended is no failure: it may be at any moment.
+    with contextlib.suppress(SystemExit), alone:
         _mend(job)
         errors: dict = {}
         parts = [(READING, None), *job["routes"].items()]
@@ -123,7 +125,7 @@ def run(name):
             # systemd starts it anew, with what is there now.
             if not os.path.exists(name) or os.stat(name).st_mtime_ns != written:
                 return
-    raise CommandExecutionError("a part of it has ended")
+        raise CommandExecutionError("a part of it has ended")
 
 
 def _mend(job: dict) -> None:
@@ -168,6 +170,7 @@ def _go_on(job: dict, errors: dict, name: str, route) -> None:
                 _say(errors, name, repr(err))
                 return
             said = str(err) if isinstance(err, CommandExecutionError) else repr(err)
+            said = f"{FOLDER}: {err}" if isinstance(err, sqlite3.Error) else said
             _say(errors, name, said)
             failed += 1
         # What was sent and cannot be noted is sent again each time.

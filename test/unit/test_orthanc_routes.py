@@ -76,6 +76,20 @@ def test_pauses_grow_up_to_an_end():
     assert (pauses[0], pauses[-1]) == (rules.FIRST, rules.LAST)
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"Details": "libCURL error: Couldn't connect to server"}, "nothing listens there: lib"),
+        ({"Details": "C-STORE SCU to AET has failed with DIMSE status 0xA700"}, "it has no room"),
+        ({"Message": "Error in the network protocol"}, "orthanc.check_network may tell why: Err"),
+        ({"Message": "Anything else"}, "Anything else"),
+        (None, "HTTP 500"),
+    ],
+)
+def test_why_it_was_not_sent_is_said_in_plain_words(answer, words):
+    assert rules.reason(500, answer).startswith(words)
+
+
 class Target:
     """Where images are sent: it has them, refuses some, or is away."""
 
