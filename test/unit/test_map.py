@@ -673,7 +673,8 @@ def places(pillar_files):
     return places(tables["SHAPE"])
 
 
-BELOW = (("each", "x"), ("items", "0"))
+# (The name is one that a DICOM tag may have, too.)
+BELOW = (("each", "Xx"), ("items", "0"))
 
 
 def test_what_may_be_a_secret_is_handed_on_as_a_reference(places, pillar_files):
@@ -700,9 +701,10 @@ def test_what_may_be_a_secret_is_handed_on_as_a_reference(places, pillar_files):
         *("packages:0", "version", "postgresql:database", "postgresql:user"),
         *(f"links:{name}:name" for name in ("config", "log", "data", "plugins")),
         # Each client gets it.
-        "https:headers:x",
+        "https:headers:Xx",
         # options.py does.
-        *("config:x", "config:PostgreSQL"),
+        *("config:Xx", "config:PostgreSQL"),
+        *("routes:Xx:to", "routes:Xx:tags:Xx:0"),
     }
     # salt-ssh brings along what it sees.
     for place in ("salt://tls/key.pem", "/srv/key.pem"):
