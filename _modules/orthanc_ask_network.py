@@ -92,3 +92,23 @@ def check_network(timeout=3, config=None):
     level = "ok" if not reasons else "critical" if len(reasons) == len(asked) else "warning"
     __context__["retcode"] = __salt__["orthanc_verdict.code"](level)
     return {"verdict": level, "reasons": reasons, "asked": asked}
+
+
+def card(config=None):
+    """
+    Return what this site tells the others of its group (``orthanc:network``) of itself, without any
+    secret: its ``group`` and ``role``; ``aet``, ``host``, ``port`` and ``tls`` if it answers over
+    DICOM; and its ``url``, if others reach it over HTTPS.
+
+    config
+        See ``orthanc.system``.
+
+    Raises SaltInvocationError if the pillar has it in no group.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' orthanc.card
+    """
+    return __salt__["orthanc_mine.card"](config)

@@ -21,6 +21,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # Where the REST API has them, and what one is called, by their option.
 ROUTES = {"DicomModalities": "modalities", "OrthancPeers": "peers"}
+# Who wants one, as orthanc_network_note has it.
+PILLAR, CARD, OTHERS = "pillar", "card", "others"
 NOUNS = {"DicomModalities": "modality", "OrthancPeers": "peer"}
 LOST = (
     "orthanc:modalities_in_database: only Orthanc itself knows {}, added over its REST API, and"
@@ -148,7 +150,7 @@ def check(option, name, settings):
         raise SaltInvocationError("\n".join(lines))
 
 
-def ensure_all(name, wanted, test=False):
+def ensure_all(name, wanted, site=None, test=False):
     """
     Part of the formula. Let Orthanc know the formula's modalities and peers, and those of the
     formula's no longer that have left it. Those of others stay.
@@ -159,26 +161,41 @@ def ensure_all(name, wanted, test=False):
     wanted
         What ``of`` returned.
 
+    site
+        What ``orthanc_cards.entries`` takes, with the ``sites`` of the pillar; None for no group.
+
     test
         True only says what would change.
 
-    Returns the changes, without a secret; and the ``others``, a list of words.
+    Returns the changes, without a secret; the ``others``, a list of words; and what of the cards of
+    other sites is left out, a list of sentences.
 
     Raises CommandExecutionError if Orthanc gives no answer or refuses one.
     """
     noted = __salt__["orthanc_network_note.read"](name)
-    own = {o: {one for one, row in noted[o].items() if row["formula"]} for o in ROUTES}
-    gone = {option: own[option] - {*wanted[option]} for option in ROUTES}
-    if test and _kept(name) != [*ROUTES]:
-        # They come after the restart with which Orthanc looks there.
-        return _differences({}, wanted), []
-    found = known(name)
-    others = [
-        f"{NOUNS[option]} {one}"
-        for option in ROUTES
-        for one in sorted({*found[option]} - {*wanted[option]} - own[option])
-    ]
-    return _ensure(name, (wanted, gone, found), test, formula=True), others
+    own = {o: {one: row for one, row in noted[o].items() if row["of"] != OTHERS} for o in ROUTES}
+    # Before the restart with which Orthanc looks there, all are to come.
+    fresh = test and _kept(name) != [*ROUTES]
+    found = {option: {} for option in ROUTES} if fresh else known(name)
+    theirs = {
+        o: {one: item for one, item in found[o].items() if one not in {*wanted[o], *own[o]}}
+        for o in ROUTES
+    }
+    cards, left_out = {option: {} for option in ROUTES}, []
+    if site:
+        told, left_out = __salt__["orthanc_mine.exchange"](name, site["sites"], test)
+        taken = {option: {**theirs[option], **wanted[option]} for option in ROUTES}
+        before = {
+            o: {one: row["wanted"] for one, row in own[o].items() if row["of"] == CARD}
+            for o in ROUTES
+        }
+        cards, why = __salt__["orthanc_cards.entries"](told, site, taken, before)
+        left_out = left_out + why
+    new = {option: {**cards[option], **wanted[option]} for option in ROUTES}
+    gone = {option: {*own[option]} - {*new[option]} for option in ROUTES}
+    of = {o: {one: CARD if one in cards[o] else PILLAR for one in new[o]} for o in ROUTES}
+    changed = _ensure(name, (new, gone, found), of, test)
+    return changed, [f"{NOUNS[o]} {one}" for o in ROUTES for one in sorted(theirs[o])], left_out
 
 
 def ensure(name, option, wanted, gone=(), test=False):
@@ -213,7 +230,7 @@ def ensure(name, option, wanted, gone=(), test=False):
             " true and apply the formula first"
         )
     sides = [{**{o: {} for o in ROUTES}, option: side} for side in (wanted, dict.fromkeys(gone))]
-    return _ensure(name, (*sides, known(name)), test, formula=False)
+    return _ensure(name, (*sides, known(name)), {o: {} for o in ROUTES}, test)
 
 
 def _kept(name: str) -> list[str]:
@@ -222,8 +239,13 @@ def _kept(name: str) -> list[str]:
     return __salt__["orthanc_network_note.kept"](options)
 
 
-def _ensure(name: str, sides: tuple, test: bool, formula: bool) -> dict:
-    """Let Orthanc know what is wanted, and no longer what is to be gone; return the changes."""
+def _ensure(name: str, sides: tuple, of: dict, test: bool) -> dict:
+    """
+    Let Orthanc know what is wanted, and no longer what is to be gone; return the changes.
+
+    of
+        Who wants it, by option and name, where that is the formula.
+    """
     wanted, gone, found = sides
     new = {
         option: {
@@ -250,7 +272,8 @@ def _ensure(name: str, sides: tuple, test: bool, formula: bool) -> dict:
     answers = __salt__["orthanc_rest.send_all"](name, requests) if requests else []
     done = [row for row, (code, _) in zip(rows, answers) if code == 200]
     same = [(o, one, wanted[o][one]) for o in ROUTES for one in wanted[o]]
-    _note(name, [row for row in same if row not in rows] + done, formula)
+    away = [(o, one, None) for o in ROUTES for one in gone[o] if one not in found[o]]
+    _note(name, [row for row in same if row not in rows] + away + done, of)
     for (method, path, _), (code, answer) in zip(requests, answers):
         if code != 200:
             why = __salt__["orthanc_rest.refusal"](code, answer, f"{method} {path}")
@@ -258,17 +281,17 @@ def _ensure(name: str, sides: tuple, test: bool, formula: bool) -> dict:
     return changed
 
 
-def _note(name: str, rows: list, formula: bool) -> None:
+def _note(name: str, rows: list, of: dict) -> None:
     """Note what is there now, and what Orthanc shows of it, where that is news."""
     noted = __salt__["orthanc_network_note.read"](name)
     before = json.dumps(noted, sort_keys=True)
     shown = _shown(name) if rows else {}
     for option, one, item in rows:
-        row = {"wanted": item, "shown": shown[option].get(one)}
-        row["formula"] = formula or noted[option].get(one, {}).get("formula", False)
-        noted[option][one] = row
-        if item is None:
-            del noted[option][one]
+        row = noted[option].pop(one, {})
+        if item is not None:
+            row = {**row, "wanted": item, "shown": shown[option].get(one)}
+            row["of"] = of[option].get(one) or row.get("of", OTHERS)
+            noted[option][one] = row
     if json.dumps(noted, sort_keys=True) != before:
         __salt__["orthanc_network_note.write"](name, noted)
 
@@ -288,7 +311,7 @@ def strayed(case):
     if not moving or not case.host:
         return []
     folder = __salt__["orthanc_folder.in_use"](case.name, case.wanted["service"])
-    filled = __salt__["orthanc_network_note.filled"](case.before, folder)
+    noted = __salt__["orthanc_network_note.read"](folder)
     try:
         found = _shown(folder)
     except CommandExecutionError:
@@ -298,6 +321,8 @@ def strayed(case):
         f"{NOUNS[option]} {one}"
         for option in moving
         for one in sorted({*found[option]} - {*case.options.get(option, ())})
-        if one not in (filled.get(option) or ())
+        # The formula's own go as they would otherwise.
+        if one not in (case.before.get(option) or ())
+        and noted[option].get(one, {"of": OTHERS})["of"] == OTHERS
     ]
     return [LOST.format(", ".join(lost))] if lost else []

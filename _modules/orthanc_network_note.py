@@ -17,24 +17,27 @@ SWITCHES = {
     "DicomModalities": "DicomModalitiesInDatabase",
     "OrthancPeers": "OrthancPeersInDatabase",
 }
-# Stands beside the folder of the configuration.
-NOTE = ".network"
+# Who wants one: this, the card of another site, or others.
+PILLAR = "pillar"
 
 
-def path(name):
+def path(name, what="network"):
     """
-    Part of the formula. Return the path of the note.
+    Part of the formula. Return the path of the note, which is beside the folder.
 
     name
         The path of the folder of the configuration.
+
+    what
+        What is noted: this, or the ``cards`` of other sites.
     """
-    return name + NOTE
+    return f"{name}.{what}"
 
 
 def read(name):
     """
     Part of the formula. Return what is noted, by option and by name: of each modality and peer what
-    was ``wanted``, what Orthanc has ``shown`` of it then, and whether it is the ``formula``'s own.
+    was ``wanted``, what Orthanc has ``shown`` of it then, and who wants it, ``of``.
 
     name
         See ``path``.
@@ -87,7 +90,8 @@ def filled(options, name):
     there = kept(options)
     noted = read(name) if there else {}
     own = {
-        o: {one: row["wanted"] for one, row in noted[o].items() if row["formula"]} for o in there
+        o: {one: row["wanted"] for one, row in noted[o].items() if row["of"] == PILLAR}
+        for o in there
     }
     return {**options, **own}
 

@@ -59,7 +59,7 @@ def _placed(name: str) -> dict:
 def notes(name):
     """
     Part of the formula. Return the paths of what is noted, which may be there: ``as_read``,
-    ``identity``, ``packages``, ``index_move``, ``network``, ``verified`` and ``backup``.
+    ``identity``, ``packages``, ``index_move``, ``network``, ``cards``, ``verified`` and ``backup``.
 
     name
         The path of the folder.
@@ -69,6 +69,7 @@ def notes(name):
     own = {"as_read": name + AS_READ, "identity": name + IDENTITY, "packages": name + PACKAGES}
     own["index_move"] = __salt__["orthanc_move_note.path"](name)
     own["network"] = __salt__["orthanc_network_note.path"](name)
+    own["cards"] = __salt__["orthanc_network_note.path"](name, "cards")
     return {**own, "verified": verified, "backup": backup}
 
 

@@ -111,6 +111,7 @@ def _modality(name: str, known: dict, own: str) -> dict:
     return {
         **{"name": name, "kind": "modality", "address": f"{aet} at {host}:{port}"},
         **{"aet": aet, "own": known.get("LocalAet") or own, "place": (host, port)},
+        "known": known,
         "request": ("POST", f"/modalities/{_quoted(name)}/echo", None),
     }
 

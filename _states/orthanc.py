@@ -260,7 +260,7 @@ def unlinked(name, links):
     return ret
 
 
-def connected(name, configuration=None):
+def connected(name, configuration=None, site=None):
     """
     Ensure that Orthanc knows the modalities and peers of a configuration, and those no longer that
     were of it before, without a restart. Those that others have added stay, and are named.
@@ -270,6 +270,10 @@ def connected(name, configuration=None):
 
     configuration
         See the execution module :py:mod:`orthanc_layers`; None where they are in its files.
+
+    site
+        What is made of the cards of other sites, see the execution module :py:mod:`orthanc_cards`;
+        None for none. What of them is of no use is a warning.
 
     .. code-block:: yaml
 
@@ -285,19 +289,25 @@ def connected(name, configuration=None):
                 in_database: true
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "They are in the configuration"}
-    if configuration is None:
-        return ret
     try:
-        configuration = __salt__["orthanc_pillar.resolve"](configuration)
-        wanted = __salt__["orthanc_connections.of"](name, configuration)
-        ensure = __salt__["orthanc_connections.ensure_all"]
-        ret["changes"], others = ensure(name, wanted, test=__opts__["test"])
+        left = not site and __salt__["orthanc_mine.leave"](name, __opts__["test"])
+        others, left_out = [], []
+        if configuration is not None:
+            configuration, site = __salt__["orthanc_pillar.resolve"]([configuration, site])
+            wanted = __salt__["orthanc_connections.of"](name, configuration)
+            ret["changes"], others, left_out = __salt__["orthanc_connections.ensure_all"](
+                name, wanted, site, test=__opts__["test"]
+            )
+            ret["comment"] = "Orthanc knows all modalities and peers"
+        if left:
+            ret["changes"]["card"] = {"old": "published", "new": None}
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
         return ret
-    ret["comment"] = "Orthanc knows all modalities and peers"
     if ret["changes"] and __opts__["test"]:
         ret.update(result=None, comment="Orthanc would be told modalities and peers")
+    if left_out:
+        ret["warnings"] = left_out
     if others:
         ret["comment"] += f"; it also knows, added by others: {', '.join(others)}"
     return ret

@@ -20,6 +20,8 @@ UNKNOWN = {
     "get": "DicomAlwaysAllowGet",
     "move": "DicomAlwaysAllowMove",
 }
+# What a site may be to the others of its group; ``orthanc_cards`` knows what each may do.
+ROLES = ["archive", "modality", "workstation"]
 # What the system is made of: whoever may write there may become root.
 SYSTEM = re.compile(r"/(bin|boot|etc|lib(32|64|x32)?|root|sbin|usr)/.*")
 KINDS = {
@@ -60,6 +62,36 @@ KINDS = {
         "type": "string",
         "pattern": r"/[^\s?#*]+",
     },
+    "network": {
+        "keys": {
+            "group": "some text",
+            "role": {"wanted": "archive, modality or workstation", "enum": ROLES},
+            "host": "address of this host",
+            "members": {"items": "some text"},
+            "accounts": {
+                "names": "some text",
+                "each": {"keys": {"username": "some text", "password": "password"}},
+            },
+            "sites": {
+                "names": "some text",
+                "each": {
+                    "keys": {
+                        "role": {"wanted": "archive, modality or workstation", "enum": ROLES},
+                        "aet": "aet",
+                        "host": "address of this host",
+                        "port": "port",
+                        "tls": "flag",
+                        "url": "some text",
+                    }
+                },
+            },
+        }
+    },
+    "address of this host": {
+        "wanted": "an IPv4 address, such as 192.0.2.5",
+        "type": "string",
+        "pattern": r"(?!127\.)[0-9]{1,3}(\.[0-9]{1,3}){3}",
+    },
     "worklists": {
         "keys": {"enabled": "flag", "folder": "folder", "writer": "account"},
     },
@@ -67,7 +99,7 @@ KINDS = {
 
 
 def run() -> dict:
-    functions = (check_network, made, moved, network_options)
+    functions = (check_network, made, moved, network_options, site_of_group)
     return {"KINDS": KINDS, **{function.__name__: function for function in functions}}
 
 
@@ -85,7 +117,7 @@ def check_network(settings: dict, of_others) -> list[str]:
         for section, key in (("DicomWeb", "dicomweb"), ("Worklists", "worklists"))
         if settings[key]["enabled"] and settings["config"].get(section, {}) is None
     ]
-    problems += check_in_database(settings)
+    problems += check_in_database(settings) + check_group(settings["network"], settings)
     folder, where = posixpath.normpath(asked["folder"]), "orthanc:worklists:folder"
     closed = [
         name
@@ -125,6 +157,51 @@ def check_in_database(settings: dict) -> list[str]:
             f"{key}: none of orthanc:users may tell Orthanc its modalities; give one the role admin"
         )
     return problems
+
+
+def check_group(network: dict, settings: dict) -> list[str]:
+    """Return what is wrong with the group of sites that this one is in."""
+    key = "orthanc:network"
+    if "group" not in network:
+        return [
+            f"{key}:group: missing; name the group, or take {key}:{other} out"
+            for other in ("accounts", "sites", "host")
+            if network.get(other)
+        ][:1]
+    problems = []
+    if not settings["modalities_in_database"]:
+        problems.append(
+            f"{key}: needs orthanc:modalities_in_database: true, so that a site that joins restarts"
+            " no other one"
+        )
+    for site, account in network["accounts"].items():
+        problems += [
+            f"{key}:accounts:{site}:{part}: missing"
+            for part in ("username", "password")
+            if part not in account
+        ]
+    problems += [
+        f"{key}:sites:{site}:role: missing; set archive, modality or workstation"
+        for site, card in network["sites"].items()
+        if "role" not in card
+    ]
+    return problems
+
+
+def site_of_group(settings: dict) -> dict | None:
+    """Return what ``orthanc_cards`` makes modalities and peers of; None for no group."""
+    network = settings["network"]
+    if "group" not in network or not settings["modalities_in_database"]:
+        return None
+    group = network["group"]
+    return {
+        **{"id": settings["system"]["id"], "group": group},
+        "aet": str(settings["config"].get("DicomAet", settings["dicom"]["aet"])),
+        "tls": "certificate" in settings["dicom"]["tls"],
+        "members": network["members"],
+        "accounts": network["accounts"],
+        "sites": {site: {**card, "group": group} for site, card in network["sites"].items()},
+    }
 
 
 def network_options(settings: dict) -> list[tuple]:

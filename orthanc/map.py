@@ -305,6 +305,7 @@ def run() -> dict:
         return {
             "settings": settings,
             "problems": problems,
+            "site": files["parts"]["site_of_group"](settings),
             "configuration": lambda: copy.deepcopy(configuration()),
             "routes_job": lambda: files["parts"]["routes_job"](settings),
             "proxy": lambda site=True: copy.deepcopy(proxy(site)),

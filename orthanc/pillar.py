@@ -247,6 +247,7 @@ SHAPE = {
         "modalities": {"names": "anything", "each": "entry"},
         "peers": {"names": "anything", "each": "entry"},
         "modalities_in_database": "flag",
+        "network": "network",
         "dicomweb": "dicomweb",
         "worklists": "worklists",
         "viewers": {"items": "viewer"},

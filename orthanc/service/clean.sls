@@ -18,4 +18,6 @@ def states(orthanc):
                 {"config": settings["paths"]["config"]},
             ],
         },
+        # The other sites of its group forget it.
+        "orthanc-network": {"orthanc.connected": [{"name": settings["paths"]["config"]}]},
     }

@@ -41,6 +41,7 @@ def states(orthanc):
             "orthanc.connected": [
                 {"name": paths["config"]},
                 {"configuration": orthanc["configuration"]() if in_database else None},
+                {"site": orthanc["site"]},
                 {"require": [{"orthanc": "orthanc-serving"}]},
             ]
         },

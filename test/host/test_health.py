@@ -203,6 +203,17 @@ def test_whom_the_server_reaches_and_why_not_the_others(whole, users):
         assert whole.ask("DELETE", f"/{path}", *anna, port=18042).code == 200
 
 
+def test_modalities_in_postgresql_hold_after_a_restart(whole):
+    with settings(whole, modalities_in_database=True):
+        assert set(ask(whole, "modalities")) == {"away", "self"}
+        whole.run("systemctl restart orthanc")
+        whole.wait_for_port(18042)
+        assert not whole.state().changes
+        assert ask(whole, "echo self")["answers"]
+        assert ask(whole, "echo twin")["answers"]
+    assert set(ask(whole, "modalities")) == {"away", "self"}
+
+
 def test_who_did_what_is_written_down(whole, users, ca):
     """Also through nginx; whoever asks, from wherever he says to come, in whatever words."""
     anna, rita = ((name, users[name]["password"]) for name in ("anna", "rita"))

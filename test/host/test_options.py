@@ -158,9 +158,9 @@ def test_peers(minion, users, admin):
 
 
 @contextlib.contextmanager
-def asked_all_the_time(minion, admin):
-    """Let somebody ask for the modalities until the end; and return the codes of the answers."""
-    codes, over = [], threading.Event()
+def not_interrupted(minion, admin):
+    """Let somebody ask for the modalities meanwhile, of one and the same process."""
+    codes, over, pid = [], threading.Event(), minion.pid()
 
     def ask():
         while not over.is_set():
@@ -169,10 +169,15 @@ def asked_all_the_time(minion, admin):
     thread = threading.Thread(target=ask)
     thread.start()
     try:
-        yield codes
+        yield
     finally:
         over.set()
         thread.join()
+    assert set(codes) == {200}
+    assert minion.pid() == pid
+
+
+WEST = {"role": "archive", "aet": "WEST", "host": "192.0.2.30", "port": 104}
 
 
 def put(minion, admin, path, data):
@@ -238,17 +243,19 @@ def test_modalities_and_peers_without_a_restart(minion, users, admin):
 
     here["modalities"] = {"ct": {**ct, "AllowFind": False}, "mr": {**ct, "AET": "MR"}}
     here["peers"] = {"far": {**far, "Password": "another word for it"}}
+    here["network"] = {"group": "hospital", "sites": {"west": WEST, "east": {**WEST, "aet": "CT"}}}
     minion.pillar(**here)
-    pid, tried = minion.pid(), minion.state(test=True)
-    with asked_all_the_time(minion, admin) as codes:
+    tried = minion.state(test=True)
+    with not_interrupted(minion, admin):
         run = minion.apply(**here)
-    assert set(codes) == {200}
-    assert minion.pid() == pid
     assert run.changes == tried.changes
     assert set(run.changes["orthanc-network"]) == {
         *("DicomModalities:ct:AllowFind", "DicomModalities:mr", "OrthancPeers:far:Password"),
+        "DicomModalities:west",
     }
-    assert "by others: modality theirs" in run.states["orthanc-network"]["comment"]
+    told = str(run.states["orthanc-network"])
+    assert "by others: modality theirs" in told
+    assert "site east: its AET CT is that of the modality ct" in told
     assert "another word" not in str(run)
     assert minion.run("stat -c %a /etc/orthanc.network").out == "600\n"
     assert not minion.state().changes
@@ -258,13 +265,13 @@ def test_modalities_and_peers_without_a_restart(minion, users, admin):
     who_asks_is_told(minion)
     minion.run("systemctl restart orthanc")
     minion.wait_for_port()
-    assert known() == ["ct", "mr", "theirs", "x"]
+    assert known() == ["ct", "mr", "theirs", "west", "x"]
 
-    here["modalities_in_database"] = False
+    del here["modalities_in_database"], here["network"]
     minion.pillar(**here)
     refused = minion.state().failed["orthanc-pillar"]
     assert "knows modality theirs, modality x, added" in refused
-    assert known() == ["ct", "mr", "theirs", "x"]
+    assert known() == ["ct", "mr", "theirs", "west", "x"]
     here["modalities"].update({"theirs": {**ct, "AET": "THEIRS"}, "x": {**ct, "AET": "X"}})
     minion.apply(**here)
     assert (known(), known("peers")) == (["ct", "mr", "theirs", "x"], ["far"])

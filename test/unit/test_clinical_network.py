@@ -2,6 +2,7 @@
 
 import re
 
+import orthanc_cards
 import pytest
 
 OF_OTHERS = re.compile("/(srv|var)?")
@@ -22,7 +23,7 @@ def settings(**given):
         "dicomweb": {"enabled": False, "servers": {}},
         "worklists": {"enabled": False, "folder": "/var/lib/orthanc-worklists"},
         **{"paths": PATHS, "config": {}, "asked": [], "users": {}},
-        **{"modalities_in_database": False, "postgresql": {"enabled": False}},
+        **{"modalities_in_database": False, "postgresql": {"enabled": False}, "network": {}},
         **given,
     }
 
@@ -130,3 +131,39 @@ def test_modalities_in_the_database_are_told_by_somebody_and_said_once(network, 
     found = network["check_network"](settings(**asked, **given), OF_OTHERS)
     assert bool(found) is bool(words)
     assert words in str(found)
+
+
+NETWORK = {"group": "hospital", "role": "archive", "members": ["*"], "accounts": {}, "sites": {}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "orthanc:network: needs orthanc:modalities_in_database: true"),
+        ({"accounts": {"north-1": {"username": "u"}}}, "accounts:north-1:password: missing"),
+        ({"sites": {"north-1": {"aet": "N"}}}, "orthanc:network:sites:north-1:role: missing"),
+    ],
+)
+def test_what_a_group_lacks_is_said(network, change, words):
+    asked = settings(network={**NETWORK, **change}, modalities_in_database=bool(change))
+    assert words in str(network["check_network"](asked, OF_OTHERS))
+    alone = {key: value for key, value in NETWORK.items() if key != "group"}
+    (problem,) = network["check_network"](
+        settings(network={**alone, "host": "192.0.2.1"}), OF_OTHERS
+    )
+    assert problem.startswith("orthanc:network:group: missing")
+
+
+def test_what_is_made_of_the_cards_of_a_group(network):
+    card = {"role": "modality", "aet": "N", "host": "192.0.2.9", "port": 104}
+    given = {"network": {**NETWORK, "sites": {"north-1": card}}, "modalities_in_database": True}
+    host = {"system": {"id": "south-1"}, "dicom": {"aet": "SOUTH", "tls": {"certificate": "/x"}}}
+    site = network["site_of_group"](settings(**given, **host))
+    assert (site["id"], site["aet"], site["tls"]) == ("south-1", "SOUTH", True)
+    assert site["sites"] == {"north-1": {**card, "group": "hospital"}}
+    assert network["site_of_group"](settings(**host)) is None
+
+
+def test_each_role_of_the_pillar_is_one_of_the_cards(network, pillar_files):
+    kinds = pillar_files["tables"]["KINDS"]["network"]["keys"]
+    assert kinds["role"]["enum"] == sorted(orthanc_cards.ROLES)

@@ -33,6 +33,7 @@ PEOPLE = {
         *("drill", "move_index", "nagios", "repair", "restart"),
         *("restore", "retention", "routes", "try_upgrade", "verify"),
         *(
+            "card",
             "check_network",
             "echo",
             "jobs",

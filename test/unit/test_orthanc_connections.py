@@ -83,7 +83,7 @@ def test_what_the_pillar_says_is_put_once(orthanc):
     assert connections.ensure_all("/x", asked) == told
     assert set(told[0]) == {"DicomModalities:ct", "DicomModalities:mr", "OrthancPeers:far"}
     assert "her word" not in json.dumps(told)
-    assert connections.ensure_all("/x", asked) == ({}, [])
+    assert connections.ensure_all("/x", asked) == ({}, [], [])
     assert connections.known("/x")["OrthancPeers"]["far"] == FAR
 
 
@@ -92,7 +92,7 @@ def test_what_the_pillar_says_is_put_once(orthanc):
 )
 def test_what_orthanc_does_not_show_is_a_change_as_well(orthanc, change):
     connections.ensure_all("/x", wanted({}, {"far": FAR}))
-    changed, _ = connections.ensure_all("/x", wanted({}, {"far": {**FAR, **change}}), test=True)
+    changed, *_ = connections.ensure_all("/x", wanted({}, {"far": {**FAR, **change}}), test=True)
     (key,) = change
     assert [path.split(":")[2] for path in changed] == [key]
     assert "another" not in str(changed)
@@ -102,7 +102,7 @@ def test_what_others_added_stays_and_is_named(orthanc):
     orthanc.kept["modalities"]["theirs"] = CT
     connections.ensure_all("/x", wanted({"ct": CT}))
     connections.ensure("/x", "DicomModalities", {"mr": CT})
-    changed, others = connections.ensure_all("/x", wanted())
+    changed, others, _ = connections.ensure_all("/x", wanted())
     assert [*changed] == ["DicomModalities:ct"]
     assert others == ["modality mr", "modality theirs"]
     assert set(orthanc.kept["modalities"]) == {"mr", "theirs"}
@@ -111,7 +111,7 @@ def test_what_others_added_stays_and_is_named(orthanc):
 def test_what_is_said_in_another_form_is_no_change(orthanc):
     orthanc.kept["modalities"]["ct"] = CT
     same = {**CT, "Port": "104", "AllowStorageCommitment": True, "Timeout": 0}
-    assert connections.ensure_all("/x", wanted({"ct": same})) == ({}, [])
+    assert connections.ensure_all("/x", wanted({"ct": same})) == ({}, [], [])
     assert orthanc.sent == []
 
 
@@ -131,7 +131,7 @@ def test_where_orthanc_would_forget_it_nothing_is_put(orthanc):
         connections.ensure("/x", "DicomModalities", {"ct": {**CT, "Port": 0}})
     assert orthanc.sent == []
     # Before the first run with the setting, all are to come.
-    changed, _ = connections.ensure_all("/x", wanted({"ct": CT}), test=True)
+    changed, *_ = connections.ensure_all("/x", wanted({"ct": CT}), test=True)
     assert [*changed] == ["DicomModalities:ct"]
 
 
@@ -156,10 +156,10 @@ def test_whatever_the_pillar_holds_nothing_of_others_is_lost(theirs, runs):
         ever: set = set()
         for run in runs:
             ever |= {*run}
-            before, _ = connections.ensure_all("/x", wanted(run), test=True)
-            changed, others = connections.ensure_all("/x", wanted(run))
+            before, *_ = connections.ensure_all("/x", wanted(run), test=True)
+            changed, others, _ = connections.ensure_all("/x", wanted(run))
             assert before == changed
-            assert connections.ensure_all("/x", wanted(run)) == ({}, others)
+            assert connections.ensure_all("/x", wanted(run)) == ({}, others, [])
             stay = {name: item for name, item in theirs.items() if name not in ever}
             assert server.kept["modalities"] == {**stay, **run}
             assert others == [f"modality {name}" for name in sorted(stay)]
