@@ -6,6 +6,9 @@ https://orthanc.uclouvain.be/book/users/rest.html
 
 from __future__ import annotations
 
+import functools
+import os
+
 from salt.exceptions import SaltInvocationError
 
 # One of the files of which Salt makes the module ``orthanc``.
@@ -92,6 +95,71 @@ def check_network(timeout=3, config=None):
     level = "ok" if not reasons else "critical" if len(reasons) == len(asked) else "warning"
     __context__["retcode"] = __salt__["orthanc_verdict.code"](level)
     return {"verdict": level, "reasons": reasons, "asked": asked}
+
+
+def map(form="table", file=None, ask=True, timeout=3, config=None):
+    """
+    Show whom the server knows, who may do what here, and who does not answer.
+
+    form
+        "table" for lines of text, or "dot" for a picture in the language of Graphviz, in which what
+        does not answer is red.
+
+    file
+        The path of a file to write the text to, in the place of one that is there; by default it is
+        returned.
+
+    ask
+        False asks nobody whether they answer.
+
+    timeout, config
+        See ``orthanc.check_network``.
+
+    Returns the text, or the path of the file.
+
+    Raises SaltInvocationError for another form or a path that is not absolute, and
+    CommandExecutionError if Orthanc itself gives no answer, or if writing failed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call orthanc.map
+        salt-call orthanc.map dot /tmp/network.dot
+    """
+    if form not in ("table", "dot"):
+        raise SaltInvocationError("form must be table or dot")
+    if file and not os.path.isabs(str(file)):
+        raise SaltInvocationError("file must be the absolute path of a file")
+    config, timeout = __salt__["orthanc_folder.chosen"](config), _seconds(timeout)
+    known = __salt__["orthanc_reach.targets"](config)
+    asked = __salt__["orthanc_reach.ask_all"](config, known, timeout) if ask else known
+    noted = __salt__["orthanc_network_note.read"](config)
+    sites = {one for names in noted.values() for one, row in names.items() if row["of"] == "card"}
+    rows = [
+        {
+            **{
+                key: row[key] for key in ("name", "kind", "address", "answers", "why") if key in row
+            },
+            "may": __salt__["orthanc_drawing.may"](target["known"])
+            if target["kind"] == "modality"
+            else [],
+            **({"kind": "site"} if target["kind"] == "modality" and row["name"] in sites else {}),
+        }
+        for target, row in zip(known, asked)
+    ]
+    options = __salt__["orthanc_folder.effective"](config)
+    name = options.get("Name") or options.get("DicomAet", "ORTHANC")
+    draw = {
+        "table": __salt__["orthanc_drawing.table"],
+        "dot": functools.partial(__salt__["orthanc_drawing.dot"], name),
+    }
+    text = draw[form](rows)
+    if not file:
+        return text
+    with __salt__["orthanc_files.failing"](f"writing {file}"):
+        __salt__["orthanc_files.write"](file, text, 0o644)
+    return file
 
 
 def card(config=None):

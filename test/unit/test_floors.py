@@ -38,6 +38,7 @@ PEOPLE = {
             "echo",
             "jobs",
             "log",
+            "map",
             "modalities",
             "peers",
             "plugins",
