@@ -94,7 +94,8 @@ def check_route(path: str, route: dict, known: dict, settings: dict) -> list[str
     if "to" not in route:
         return [f"{path}:to: missing; give the name of one in {places}"]
     problems, kinds = [], known.get(route["to"], [])
-    if not kinds:
+    # Which sites are in a group is not known before the host asks for their cards.
+    if not kinds and not settings["network"].get("group"):
         problems.append(
             f"{path}:to: {route['to']} is in none of {places}; put it there, or take one that is:"
             f" {', '.join(sorted(known)[:20]) or 'there is none'}"
@@ -125,7 +126,7 @@ def routes_job(settings: dict) -> dict:
     root = section.get("Root") if isinstance(section, dict) else None
     root = str(root or settings["dicomweb"].get("root", "/dicom-web/")).strip("/")
     for name, given in settings["routes"].items():
-        route = {**DEFAULTS, **given, "kind": known.get(str(given.get("to")), ["peers"])[0]}
+        route = {**DEFAULTS, **given, "kind": known.get(str(given.get("to")), ["modalities"])[0]}
         for key in ("keep_trying", "warn_after"):
             number, unit = route[key].split()
             route[key] = int(number) * UNITS[unit.rstrip("s")]

@@ -52,6 +52,14 @@ def test_what_does_not_go_together_is_named(load_settings, pillar, path, remedy)
     assert remedy in found
 
 
+def test_a_site_of_the_group_is_a_modality_that_the_host_comes_to_know(load_settings, pillar_files):
+    group = {"network": {"group": "hospital"}, "modalities_in_database": True}
+    settings, problems = load_settings({**group, "routes": {"all": {"to": "north-1"}}})
+    assert not [line for line in problems if "routes" in line]
+    found = pillar_files["parts"]["routes_job"](settings)["routes"]
+    assert found["all"]["kind"] == "modalities"
+
+
 def test_where_systemd_does_not_run_there_are_no_routes(load_settings):
     problems = load_settings({**TARGETS, "routes": {"all": {"to": "ct"}}}, booted=False)[1]
     assert any(line.startswith("orthanc:routes: systemd does not run") for line in problems)
