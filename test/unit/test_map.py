@@ -705,6 +705,8 @@ def test_what_may_be_a_secret_is_handed_on_as_a_reference(places, pillar_files):
         # options.py does.
         *("config:Xx", "config:PostgreSQL"),
         *("routes:Xx:to", "routes:Xx:tags:Xx:0"),
+        *("network:group", "network:members:0", "network:sites:Xx:url"),
+        "network:accounts:Xx:username",
     }
     # salt-ssh brings along what it sees.
     for place in ("salt://tls/key.pem", "/srv/key.pem"):
