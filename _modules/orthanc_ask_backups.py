@@ -138,7 +138,7 @@ def restore(snapshot="latest", target=None, study=None, host=None, overwrite=Fal
     for how many seconds it was ``away``.
 
     Raises CommandExecutionError if the server has images, or if there is no such backup, and
-    SaltInvocationError for a value of overwrite that is neither True nor False.
+    SaltInvocationError for a value of overwrite or again that is neither True nor False.
 
     CLI Example:
 
@@ -148,7 +148,7 @@ def restore(snapshot="latest", target=None, study=None, host=None, overwrite=Fal
         salt '*' orthanc.restore target=/srv/study study=1.2.840.113619.2.1
     """
     __salt__["orthanc_host.require_root"]()
-    __salt__["orthanc_host.require_flags"]({"overwrite": overwrite})
+    __salt__["orthanc_host.require_flags"]({"overwrite": overwrite, "again": again})
     name = __salt__["orthanc_folder.chosen"]()
     options = __salt__["orthanc_folder.located"](name)
     job = __salt__["orthanc_backup_job.job"]()

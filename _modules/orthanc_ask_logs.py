@@ -85,7 +85,7 @@ def log(count=50, account=None, study=None, config=None, all=False):
     gave no name to; its ``result``, denied where the user's role does not allow it; and the
     ``study``, where the path names one.
 
-    Raises SaltInvocationError for a count that is none, and CommandExecutionError where nothing is
+    Raises SaltInvocationError for a count or an all that is none, and CommandExecutionError where nothing is
     written down.
 
     CLI Example:
@@ -96,6 +96,7 @@ def log(count=50, account=None, study=None, config=None, all=False):
         salt '*' orthanc.log 20 account=anna
     """
     __salt__["orthanc_host.require_number"]("count", count)
+    __salt__["orthanc_host.require_flags"]({"all": all})
     options = __salt__["orthanc_folder.effective"](__salt__["orthanc_folder.chosen"](config))
     folder = __salt__["orthanc_requests.folder"](options)
     if not folder:

@@ -131,7 +131,9 @@ def map(form="table", file=None, ask=True, timeout=3, config=None):
         raise SaltInvocationError("form must be table or dot")
     if file and not os.path.isabs(str(file)):
         raise SaltInvocationError("file must be the absolute path of a file")
-    config, timeout = __salt__["orthanc_folder.chosen"](config), _seconds(timeout)
+    __salt__["orthanc_host.require_flags"]({"ask": ask})
+    __salt__["orthanc_host.require_number"]("timeout", timeout, 60)
+    config = __salt__["orthanc_folder.chosen"](config)
     known = __salt__["orthanc_reach.targets"](config)
     asked = __salt__["orthanc_reach.ask_all"](config, known, timeout) if ask else known
     noted = __salt__["orthanc_network_note.read"](config)

@@ -4,8 +4,6 @@ What people ask of the images that are sent on.
 
 from __future__ import annotations
 
-from salt.exceptions import SaltInvocationError
-
 # One of the files of which Salt makes the module ``orthanc``.
 __virtualname__ = "orthanc"
 
@@ -37,8 +35,7 @@ def routes(retry=False):
 
         salt '*' orthanc.routes
     """
-    if not isinstance(retry, bool):
-        raise SaltInvocationError("retry must be true or false")
+    __salt__["orthanc_host.require_flags"]({"retry": retry})
     __salt__["orthanc_host.require_root"]()
     found = __salt__["orthanc_routes.listed"](retry)
     for row in found["routes"].values():
