@@ -85,8 +85,8 @@ def log(count=50, account=None, study=None, config=None, all=False):
     gave no name to; its ``result``, denied where the user's role does not allow it; and the
     ``study``, where the path names one.
 
-    Raises SaltInvocationError for a count or an all that is none, and CommandExecutionError where nothing is
-    written down.
+    Raises SaltInvocationError for a count or an all that is none, and CommandExecutionError where
+    nothing is written down.
 
     CLI Example:
 
