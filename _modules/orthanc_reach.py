@@ -19,12 +19,6 @@ from salt.exceptions import CommandExecutionError
 OWN = 0.9
 # How many are asked at the same time. Orthanc answers 50 requests at a time, and its clients go on.
 AT_ONCE = 16
-# One of the studies of a DICOMweb server is enough to see that it answers.
-STUDY = {
-    "Uri": "/studies",
-    "Arguments": {"limit": "1"},
-    "HttpHeaders": {"Accept": "application/dicom+json"},
-}
 PORTS = {"http": 80, "https": 443}
 SILENT = "takes the connection and gives no answer within {timeout} seconds"
 # What Orthanc says of modalities (measured with 1.10.1, 1.12.7 and 1.13.0), and what it means.
@@ -66,27 +60,17 @@ def targets(config):
     modalities, peers, servers = (
         found or {} for found in __salt__["orthanc_rest.get"](config, paths)
     )
-
-    def server(kind: str, name: str, known: dict, request: tuple, path: str) -> dict:
-        url = public_url(known.get("Url", ""))
-        target = {"name": name, "kind": kind, "address": url, "request": request}
-        return {**target, "known": known, "web": _web(url, known, options), "path": path}
-
-    return [
-        *(_modality(name, known, own) for name, known in sorted(modalities.items())),
-        *(
-            server("peer", name, known, ("GET", f"/peers/{_quoted(name)}/system", None), "/system")
-            for name, known in sorted(peers.items())
-        ),
-        *(
-            server(
-                *("DICOMweb server", name, known),
-                ("POST", f"{web}/servers/{_quoted(name)}/get", STUDY),
-                "/studies?limit=1",
-            )
-            for name, known in sorted(servers.items())
-        ),
-    ]
+    found = [_modality(name, known, own) for name, known in sorted(modalities.items())]
+    for kind, there, place, path in (
+        ("peer", peers, ("", "peers"), "/system"),
+        ("DICOMweb server", servers, (web, "servers"), "/studies?limit=1"),
+    ):
+        for name, known in sorted(there.items()):
+            url = public_url(known.get("Url", ""))
+            target = {"name": name, "kind": kind, "address": url, "known": known, "path": path}
+            target.update(request=_request(*place, name), web=_web(url, known, options))
+            found.append(target)
+    return found
 
 
 def dicomweb(options):
@@ -102,8 +86,10 @@ def dicomweb(options):
     return f"/{root.strip('/')}" if isinstance(root, str) and root.strip("/") else "/dicom-web"
 
 
-def _quoted(name) -> str:
-    return urllib.parse.quote(str(name), safe="")
+def _request(root: str, word: str, name) -> tuple:
+    """Return the request by which Orthanc asks one that its REST API has below a word."""
+    method, question, data = __salt__["orthanc_tables.get"]("PINGS")[word]
+    return method, f"{root}/{word}/{urllib.parse.quote(str(name), safe='')}/{question}", data
 
 
 def _modality(name: str, known: dict, own: str) -> dict:
@@ -112,7 +98,7 @@ def _modality(name: str, known: dict, own: str) -> dict:
         **{"name": name, "kind": "modality", "address": f"{aet} at {host}:{port}"},
         **{"aet": aet, "own": known.get("LocalAet") or own, "place": (host, port)},
         "known": known,
-        "request": ("POST", f"/modalities/{_quoted(name)}/echo", None),
+        "request": _request("", "modalities", name),
     }
 
 

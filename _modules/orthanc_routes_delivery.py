@@ -23,12 +23,6 @@ SOON, STABLE, PATIENCE = 1, 2, 3600
 LONGEST = 60
 # For how many seconds it is said that images were deleted before they were sent.
 TOLD = 86400
-# One of the studies of a DICOMweb server is enough to see that it answers.
-STUDY = {
-    "Uri": "/studies",
-    "Arguments": {"limit": "1"},
-    "HttpHeaders": {"Accept": "application/dicom+json"},
-}
 UNREADABLE = "Orthanc cannot read it here; see orthanc.verify"
 
 
@@ -120,11 +114,7 @@ def _path(route: dict, word: str) -> str:
 
 def _answers(route: dict, ask) -> bool:
     """Return whether the target answers a question."""
-    method, word, data = {
-        "modalities": ("POST", "echo", {}),
-        "peers": ("GET", "system", None),
-        "servers": ("POST", "get", STUDY),
-    }[route["kind"]]
+    method, word, data = __salt__["orthanc_tables.get"]("PINGS")[route["kind"]]
     return ask(method, _path(route, word), data)[0] == 200
 
 

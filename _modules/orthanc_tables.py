@@ -1628,6 +1628,21 @@ NEW_FORMS = {"OverwriteInstances": ["1.13.0", [[False, "Never"], [True, "Always"
 # Options that some versions, from the first to the second one, read by another name only (M).
 OLD_NAMES = {"RejectedSopClasses": ["1.12.6", "1.12.7", "RejectSopClasses"]}
 
+# What one is asked to see that it answers, by the words of the REST API: the method, what is behind
+# its name, and what is sent. Of a DICOMweb server one of its studies is enough.
+PINGS = {
+    "modalities": ["POST", "echo", {}],
+    "peers": ["GET", "system", None],
+    "servers": [
+        *("POST", "get"),
+        {
+            "Uri": "/studies",
+            "Arguments": {"limit": "1"},
+            "HttpHeaders": {"Accept": "application/dicom+json"},
+        },
+    ],
+}
+
 # The value of HttpBindAddresses that older versions can do without.
 LOOPBACK = ["127.0.0.1"]
 
