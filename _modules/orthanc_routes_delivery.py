@@ -82,9 +82,9 @@ def _judged(queue, name: str, route: dict, one: dict, ask) -> bool:
         return True
     rows = __salt__["orthanc_routes_intake.judge"]({name: route}, _id(one), ask)
     if not rows:
-        queue.drop(name, [one["instance"]])
+        queue.drop(name, one["instance"])
     elif rows[0]["judged"]:
-        queue.change(name, [one["instance"]], judged=1, study=rows[0]["study"])
+        queue.change(name, one["instance"], judged=1, study=rows[0]["study"])
         one["study"] = rows[0]["study"]
         return True
     else:
@@ -138,14 +138,14 @@ def _send_one(queue, name: str, route: dict, one: dict, ask) -> float:
     if not why:
         return 0
     if ask("GET", f"/instances/{_id(one)}")[0] == 404:
-        queue.change(name, [one["instance"]], state="deleted", due=time.time())
+        queue.change(name, one["instance"], state="deleted", due=time.time())
         return 0
     if _answers(route, ask):
         _later(queue, name, route, one, why)
         return _failed(queue, name, route, why, False)
     # Another one is the next: it may be this one all the same.
     first = __salt__["orthanc_routes_rules.pause"](1)
-    queue.change(name, [one["instance"]], due=time.time() + first)
+    queue.change(name, one["instance"], due=time.time() + first)
     return _failed(queue, name, route, why, True)
 
 
@@ -160,7 +160,7 @@ def _later(queue, name: str, route: dict, one: dict, why: str) -> None:
     # Not where this host was off meanwhile.
     if tries > ROW and now - one["since"] > route["keep_trying"]:
         values["state"] = "failed"
-    queue.change(name, [one["instance"]], **values)
+    queue.change(name, one["instance"], **values)
 
 
 def _failed(queue, name: str, route: dict, why: str, away: bool) -> float:

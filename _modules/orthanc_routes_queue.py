@@ -173,19 +173,18 @@ class Queue:
         rows = [(route, instance) for instance in instances]
         self.base.executemany("DELETE FROM waiting WHERE route = ? AND instance = ?", rows)
 
-    def drop(self, route: str, instances: list) -> None:
-        """Forget images that a route is not for."""
+    def drop(self, route: str, instance) -> None:
+        """Forget an image that a route is not for."""
         with self.step():
-            self._drop(route, instances)
+            self._drop(route, [instance])
 
-    def change(self, route: str, instances: list, **values) -> None:
-        """Set columns of images that wait."""
+    def change(self, route: str, instance, **values) -> None:
+        """Set columns of an image that waits."""
         words = ", ".join(f"{name} = :{name}" for name in values)
-        rows = [{"of": route, "which": one, **values} for one in instances]
         with self.step():
-            self.base.executemany(
+            self.base.execute(
                 f"UPDATE waiting SET {words} WHERE route = :of AND instance = :which",  # noqa: S608
-                rows,
+                {"of": route, "which": instance, **values},
             )
 
     def hold(self, route: str, study, due: float) -> None:
@@ -196,15 +195,14 @@ class Queue:
                 (due, route, study),
             )
 
-    def give_up(self, route: str, before: float, why: str) -> int:
-        """Give up what has waited since before then, and return how many images that are."""
+    def give_up(self, route: str, before: float, why: str) -> None:
+        """Give up what has waited since before then."""
         with self.step():
-            done = self.base.execute(
+            self.base.execute(
                 "UPDATE waiting SET state = 'failed', why = ?, due = ? WHERE route = ?"
                 " AND state = 'waiting' AND since < ?",
                 (why, time.time(), route, before),
             )
-        return done.rowcount
 
     def forget_deleted(self, route: str, before: float) -> None:
         """Say no more of what was deleted before then."""
@@ -214,17 +212,16 @@ class Queue:
                 (route, before),
             )
 
-    def retry(self) -> int:
-        """Let what was given up be tried anew, and return how many images that are."""
+    def retry(self) -> None:
+        """Let what was given up be tried anew, and say no more of what was deleted."""
         now = time.time()
         with self.step():
-            done = self.base.execute(
+            self.base.execute(
                 "UPDATE waiting SET since = ?, due = ?, tries = 0, state = 'waiting' WHERE state ="
                 " 'failed'",
                 (now, now),
             )
             self.base.execute("DELETE FROM waiting WHERE state = 'deleted'")
-        return done.rowcount
 
     def figures(self, route: str) -> dict:
         """Return how many images of a route wait, and since when; what failed, and why."""
