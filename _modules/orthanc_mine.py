@@ -9,8 +9,6 @@ https://docs.saltproject.io/en/latest/topics/mine/
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
 
@@ -70,14 +68,12 @@ def exchange(name, sites, test=False):
     # Over salt-ssh and without a master there is no mine to ask.
     if __opts__["file_client"] != "local":
         found = _mine(test)
-        noted = _noted(name)
+        noted = __salt__["orthanc_network_note.load"](name, "cards")
         if __opts__["id"] not in found and not (test and found):
             found = noted
             doubts.append("the mine was not read; the cards that were seen last hold")
         elif found != noted and not test:
-            text = json.dumps(found, indent=2) + "\n"
-            with __salt__["orthanc_files.failing"]("noting the cards"):
-                __salt__["orthanc_files.write"](_path(name), text, 0o600)
+            __salt__["orthanc_network_note.write"](name, found, "cards")
     return {**found, **sites}, doubts
 
 
@@ -93,17 +89,6 @@ def _mine(test: bool) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def _path(name: str) -> str:
-    return __salt__["orthanc_network_note.path"](name, "cards")
-
-
-def _noted(name: str) -> dict:
-    found = {}
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(__salt__["orthanc_files.read_if_there"](_path(name)) or "{}")
-    return found if isinstance(found, dict) else {}
-
-
 def leave(name, test=False):
     """
     Part of the formula. Take the card of this site back, if it was published.
@@ -116,10 +101,11 @@ def leave(name, test=False):
 
     Returns whether there was one.
     """
-    if not os.path.exists(_path(name)):
+    path = __salt__["orthanc_network_note.path"](name, "cards")
+    if not os.path.exists(path):
         return False
     if not test:
         if __opts__["file_client"] != "local":
             __salt__["mine.delete"](CARD)
-        os.unlink(_path(name))
+        os.unlink(path)
     return True

@@ -17,6 +17,8 @@ SWITCHES = {
     "DicomModalities": "DicomModalitiesInDatabase",
     "OrthancPeers": "OrthancPeersInDatabase",
 }
+# What is noted, and what that is.
+NOTES = {"network": "modalities and peers", "cards": "cards"}
 # Who wants one: this, the card of another site, or others.
 PILLAR = "pillar"
 
@@ -42,28 +44,38 @@ def read(name):
     name
         See ``path``.
     """
-    found = {}
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(__salt__["orthanc_files.read_if_there"](path(name)) or "{}")
-    found = found if isinstance(found, dict) else {}
+    found = load(name)
     return {option: found.get(option) or {} for option in SWITCHES}
 
 
-def write(name, noted):
+def load(name, what="network"):
     """
-    Part of the formula. Note what ``read`` returns, for root alone: there are passwords in it.
+    Part of the formula. Return what is noted, a mapping, which is empty where that cannot be read.
 
-    name
+    name, what
+        See ``path``.
+    """
+    found = {}
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(__salt__["orthanc_files.read_if_there"](path(name, what)) or "{}")
+    return found if isinstance(found, dict) else {}
+
+
+def write(name, noted, what="network"):
+    """
+    Part of the formula. Note something for root alone: there are passwords in it.
+
+    name, what
         See ``path``.
 
     noted
-        What ``read`` returns.
+        What ``load`` is to return.
 
     Raises CommandExecutionError if that failed.
     """
-    with __salt__["orthanc_files.failing"]("noting the modalities and peers"):
+    with __salt__["orthanc_files.failing"](f"noting the {NOTES[what]}"):
         text = json.dumps(noted, indent=2) + "\n"
-        __salt__["orthanc_files.write"](path(name), text, 0o600)
+        __salt__["orthanc_files.write"](path(name, what), text, 0o600)
 
 
 def kept(options):
