@@ -65,7 +65,7 @@ KINDS = {
     "network": {
         "keys": {
             "group": "some text",
-            "role": {"wanted": "archive, modality or workstation", "enum": ROLES},
+            "role": "role of a site",
             "host": "address of this host",
             "members": {"items": "some text"},
             "accounts": {
@@ -76,7 +76,7 @@ KINDS = {
                 "names": "some text",
                 "each": {
                     "keys": {
-                        "role": {"wanted": "archive, modality or workstation", "enum": ROLES},
+                        "role": "role of a site",
                         "aet": "aet",
                         "host": "address of this host",
                         "port": "port",
@@ -87,6 +87,7 @@ KINDS = {
             },
         }
     },
+    "role of a site": {"wanted": "archive, modality or workstation", "enum": ROLES},
     "address of this host": {
         "wanted": "an IPv4 address, such as 192.0.2.5",
         "type": "string",
@@ -151,8 +152,8 @@ def check_in_database(settings: dict) -> list[str]:
         for option in ("DicomModalitiesInDatabase", "OrthancPeersInDatabase")
         if key in settings["asked"] and option in config
     ]
-    able = [user for user in users.values() if "rules" in user or user.get("role") == "admin"]
-    if settings["modalities_in_database"] and users and not able:
+    able = any("rules" in user or user.get("role") == "admin" for user in users.values())
+    if settings["modalities_in_database"] and users and not able and not settings["demo_users"]:
         problems.append(
             f"{key}: none of orthanc:users may tell Orthanc its modalities; give one the role admin"
         )

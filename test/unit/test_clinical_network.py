@@ -22,7 +22,7 @@ def settings(**given):
         "dicom": {"unknown": ["echo", "store"]},
         "dicomweb": {"enabled": False, "servers": {}},
         "worklists": {"enabled": False, "folder": "/var/lib/orthanc-worklists"},
-        **{"paths": PATHS, "config": {}, "asked": [], "users": {}},
+        **{"paths": PATHS, "config": {}, "asked": [], "users": {}, "demo_users": False},
         **{"modalities_in_database": False, "postgresql": {"enabled": False}, "network": {}},
         **given,
     }
@@ -123,6 +123,7 @@ def test_modalities_in_postgresql_belong_to_a_server_of_a_lasting_name(network):
         ({"users": {"rita": {"role": "reader"}}}, "give one the role admin"),
         ({"users": {"rita": {"role": "reader"}, "anna": {"role": "admin"}}}, ""),
         ({"users": {"own": {"rules": []}}}, ""),
+        ({"users": {"rita": {"role": "reader"}}, "demo_users": True}, ""),
         ({"config": {"OrthancPeersInDatabase": True}}, "set that alone"),
     ],
 )
@@ -165,5 +166,5 @@ def test_what_is_made_of_the_cards_of_a_group(network):
 
 
 def test_each_role_of_the_pillar_is_one_of_the_cards(network, pillar_files):
-    kinds = pillar_files["tables"]["KINDS"]["network"]["keys"]
-    assert kinds["role"]["enum"] == sorted(orthanc_cards.ROLES)
+    kinds = pillar_files["tables"]["KINDS"]
+    assert kinds["role of a site"]["enum"] == sorted(orthanc_cards.ROLES)
