@@ -6,7 +6,6 @@ https://orthanc.uclouvain.be/book/users/rest.html
 
 from __future__ import annotations
 
-import functools
 import os
 
 from salt.exceptions import SaltInvocationError
@@ -136,27 +135,19 @@ def map(form="table", file=None, ask=True, timeout=3, config=None):
     config = __salt__["orthanc_folder.chosen"](config)
     known = __salt__["orthanc_reach.targets"](config)
     asked = __salt__["orthanc_reach.ask_all"](config, known, timeout) if ask else known
-    noted = __salt__["orthanc_network_note.read"](config)
-    sites = {one for names in noted.values() for one, row in names.items() if row["of"] == "card"}
-    rows = [
-        {
-            **{
-                key: row[key] for key in ("name", "kind", "address", "answers", "why") if key in row
-            },
-            "may": __salt__["orthanc_drawing.may"](target["known"])
-            if target["kind"] == "modality"
-            else [],
-            **({"kind": "site"} if target["kind"] == "modality" and row["name"] in sites else {}),
-        }
-        for target, row in zip(known, asked)
-    ]
-    options = __salt__["orthanc_folder.effective"](config)
-    name = options.get("Name") or options.get("DicomAet", "ORTHANC")
-    draw = {
-        "table": __salt__["orthanc_drawing.table"],
-        "dot": functools.partial(__salt__["orthanc_drawing.dot"], name),
-    }
-    text = draw[form](rows)
+    noted = __salt__["orthanc_network_note.read"](config)["DicomModalities"]
+    rows = [{**row, "may": []} for row in asked]
+    for target, row in zip(known, rows):
+        if target["kind"] == "modality":
+            row["may"] = __salt__["orthanc_drawing.may"](target["known"])
+            is_site = noted.get(row["name"], {}).get("of") == "card"
+            row["kind"] = "site" if is_site else "modality"
+    if form == "dot":
+        options = __salt__["orthanc_folder.effective"](config)
+        name = options.get("Name") or options.get("DicomAet", "ORTHANC")
+        text = __salt__["orthanc_drawing.dot"](name, rows)
+    else:
+        text = __salt__["orthanc_drawing.table"](rows)
     if not file:
         return text
     with __salt__["orthanc_files.failing"](f"writing {file}"):
