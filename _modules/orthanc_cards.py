@@ -53,13 +53,8 @@ CARD = {
 DICOM = ("aet", "host", "port")
 
 
-def name(minion):
-    """
-    Part of the formula. Return the name of a site among modalities and peers.
-
-    minion
-        The ID of its minion.
-    """
+def _name(minion) -> str:
+    """Return the name that the site of a minion has among modalities and peers."""
     return NO_NAME.sub("-", str(minion)) or "-"
 
 
@@ -93,10 +88,10 @@ def entries(cards, site, taken, known):
     def is_news(minion) -> tuple:
         card = cards[minion]
         title = card.get("aet") if isinstance(card, dict) else None
-        return _title(before.get(name(minion))) != title or title is None, str(minion)
+        return _title(before.get(_name(minion))) != title or title is None, str(minion)
 
     for minion in sorted(cards, key=is_news):
-        card, one = cards[minion], name(minion)
+        card, one = cards[minion], _name(minion)
         if minion == site["id"] or not _is_of_group(minion, card, site):
             continue
         why = _wrong(card)

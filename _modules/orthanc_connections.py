@@ -21,9 +21,9 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # Where the REST API has them, and what one is called, by their option.
 ROUTES = {"DicomModalities": "modalities", "OrthancPeers": "peers"}
+NOUNS = {"DicomModalities": "modality", "OrthancPeers": "peer"}
 # Who wants one, as orthanc_network_note has it.
 PILLAR, CARD, OTHERS = "pillar", "card", "others"
-NOUNS = {"DicomModalities": "modality", "OrthancPeers": "peer"}
 LOST = (
     "orthanc:modalities_in_database: only Orthanc itself knows {}, added over its REST API, and"
     " with this change it would know them no longer; put them into the pillar (`salt-call"
@@ -128,20 +128,8 @@ def _differences(old: dict, new: dict) -> dict:
     return __salt__["orthanc_differences.differences"](*map(entries, sides))
 
 
-def check(option, name, settings):
-    """
-    Part of the formula. Raise SaltInvocationError, with all that is wrong, for a modality or peer
-    that Orthanc would not take as it is meant.
-
-    option
-        DicomModalities or OrthancPeers.
-
-    name
-        Its name.
-
-    settings
-        A mapping.
-    """
+def _check(option: str, name: str, settings) -> None:
+    """Raise an error, with all that is wrong, for what Orthanc would not take as it is meant."""
     command = __salt__["orthanc_options.command"]()
     version = __salt__["orthanc_options.installed"](command).get("version") if command else None
     found = __salt__["orthanc_options.check"]({option: {name: settings}}, version)
@@ -223,7 +211,7 @@ def ensure(name, option, wanted, gone=(), test=False):
     database, and CommandExecutionError if it gives no answer or refuses one.
     """
     for one, settings in wanted.items():
-        check(option, one, settings)
+        _check(option, one, settings)
     if option not in _kept(name):
         raise SaltInvocationError(
             "Orthanc would forget that at its next restart; set orthanc:modalities_in_database:"
