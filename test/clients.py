@@ -19,6 +19,26 @@ SEARCH = json.dumps({"Level": "Study", "Expand": True, "Query": {"PatientName": 
 REQUESTS = [("GET", "/system", None), ("GET", "/instances", None), ("POST", "/tools/find", SEARCH)]
 
 
+@contextlib.contextmanager
+def meanwhile(work, threads: int = 1):
+    """Do something again and again as long as the block lasts, in so many threads."""
+    over = threading.Event()
+
+    def go_on() -> None:
+        while not over.is_set():
+            work()
+
+    going = [threading.Thread(target=go_on) for _ in range(threads)]
+    for thread in going:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in going:
+            thread.join()
+
+
 class Connection(http.client.HTTPConnection):
     """A connection to a host of the tests, over TLS if there is an authority to trust."""
 

@@ -4,12 +4,12 @@ import contextlib
 import hashlib
 import json
 import shutil
-import threading
 
 import documentation
 import pytest
 import testbed
 import yaml
+from clients import meanwhile
 from minion import FORMULA, Minion, Server
 
 REPOSITORY = "/srv/backup/orthanc"
@@ -80,25 +80,19 @@ def note(server) -> dict:
 @contextlib.contextmanager
 def busy(server, image, doomed: list):
     """Let a client store images, and delete each second one and some that were there before."""
-    failed, over = [], threading.Event()
+    failed = []
 
     def work():
-        while not over.is_set():
-            try:
-                store(server, image())
-                delete(server, store(server, image()))
-                if doomed:
-                    delete(server, doomed.pop())
-            except AssertionError as err:
-                failed.append(err)
+        try:
+            store(server, image())
+            delete(server, store(server, image()))
+            if doomed:
+                delete(server, doomed.pop())
+        except AssertionError as err:
+            failed.append(err)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with meanwhile(work):
         yield
-    finally:
-        over.set()
-        thread.join()
     assert failed == []
 
 

@@ -2,12 +2,12 @@
 
 import contextlib
 import json
-import threading
 import time
 
 import documentation
 import pytest
 import testbed
+from clients import meanwhile
 from minion import Minion
 
 STORAGE = "/var/lib/orthanc/db-v6"
@@ -46,25 +46,19 @@ def called(server, function: str, *words: str) -> tuple[dict, bool]:
 @contextlib.contextmanager
 def busy(server, image):
     """Let a client store and delete images, and give those that it has kept."""
-    kept, failed, over = [], [], threading.Event()
+    kept, failed = [], []
 
     def work():
-        while not over.is_set():
-            try:
-                kept.append(store(server, image()))
-                gone = store(server, image())
-                path = f"/instances/{gone['ID']}"
-                assert server.ask("DELETE", path, *server.anna).code == 200
-            except AssertionError as err:
-                failed.append(err)
+        try:
+            kept.append(store(server, image()))
+            gone = store(server, image())
+            path = f"/instances/{gone['ID']}"
+            assert server.ask("DELETE", path, *server.anna).code == 200
+        except AssertionError as err:
+            failed.append(err)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with meanwhile(work):
         yield kept
-    finally:
-        over.set()
-        thread.join()
     assert failed == []
 
 

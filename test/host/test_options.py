@@ -2,10 +2,10 @@
 
 import contextlib
 import json
-import threading
 
 import dicom
 import pytest
+from clients import meanwhile
 
 
 @pytest.fixture
@@ -160,19 +160,9 @@ def test_peers(minion, users, admin):
 @contextlib.contextmanager
 def not_interrupted(minion, admin):
     """Let somebody ask for the modalities meanwhile, of one and the same process."""
-    codes, over, pid = [], threading.Event(), minion.pid()
-
-    def ask():
-        while not over.is_set():
-            codes.append(minion.ask("GET", "/modalities", *admin).code)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
+    codes, pid = [], minion.pid()
+    with meanwhile(lambda: codes.append(minion.ask("GET", "/modalities", *admin).code)):
         yield
-    finally:
-        over.set()
-        thread.join()
     assert set(codes) == {200}
     assert minion.pid() == pid
 

@@ -1,12 +1,12 @@
 """Images sent on: to whom, not twice, and none lost, whatever is killed or away meanwhile."""
 
 import json
-import threading
 import time
 
 import pydicom
 import pytest
 import testbed
+from clients import meanwhile
 from minion import Minion
 
 UNIT, QUEUE = "orthanc-routes", "/var/lib/orthanc-routes"
@@ -154,39 +154,32 @@ def test_nothing_is_lost_whatever_dies(sites, image):
     """The target is away, and Orthanc and the service are killed under a load of images."""
     here, there = sites
     there.run("systemctl stop orthanc")
-    sent, over = {}, threading.Event()
+    sent = {}
 
     def load():
-        while not over.is_set():
-            file = image(Modality="CT", PatientComments="x" * 5000)
-            answer = here.ask("POST", "/instances", *here.anna, data=f"@{file}")
-            if answer.code == 200:
-                sent[answer.json["ID"]] = file
+        file = image(Modality="CT", PatientComments="x" * 5000)
+        answer = here.ask("POST", "/instances", *here.anna, data=f"@{file}")
+        if answer.code == 200:
+            sent[answer.json["ID"]] = file
 
-    loads = [threading.Thread(target=load) for _ in range(2)]
-    for thread in loads:
-        thread.start()
-    for unit in (UNIT, "orthanc", UNIT):
-        time.sleep(2)
-        kill(here, unit)
-    here.wait_for_port()
-    time.sleep(1)
-    there.run("systemctl start orthanc")
-    there.wait_for_port()
-    for unit in ("orthanc", UNIT):
-        time.sleep(2)
-        kill(here, unit)
-    here.wait_for_port()
-    time.sleep(1)
-    over.set()
-    for thread in loads:
-        thread.join()
-    assert len(sent) > 50
+    with meanwhile(load, threads=2):
+        for unit in (UNIT, "orthanc", UNIT):
+            time.sleep(2)
+            kill(here, unit)
+        here.wait_for_port()
+        time.sleep(1)
+        there.run("systemctl start orthanc")
+        there.wait_for_port()
+        for unit in ("orthanc", UNIT):
+            time.sleep(2)
+            kill(here, unit)
+        here.wait_for_port()
+        time.sleep(1)
+        until(lambda: len(sent) > 50)
     until(arrived(there, *sent), 60)
     for identifier, file in list(sent.items())[::10]:
         got = there.ask("GET", f"/instances/{identifier}/file", *there.anna).body
-        there.got = dicom_of(got)
-        assert there.got == pydicom.dcmread(file)
+        assert dicom_of(got) == pydicom.dcmread(file)
     assert routes(here)["routes"]["CT"]["waiting"] == 0
 
 
