@@ -295,7 +295,7 @@ def _code(code: int) -> int:
     return code if code in range(4) else 1
 
 
-def _has_out(arguments: tuple) -> bool:
+def _has_out(arguments) -> bool:
     return any(each.startswith("--out") for each in arguments)
 
 
@@ -338,7 +338,7 @@ def _reached(salt: call.Salt, pillar: str) -> None:
 
 def _applied(salt: call.Salt, given: list, verbose: bool) -> tuple:
     """Apply states, print what came of it, and return whether that is all, and a change."""
-    if verbose:
+    if verbose or _has_out(given):
         return salt.show(*given, "--state-output=full") == 0, True
     answer = salt.ask(*given)
     if not isinstance(answer.value, dict):

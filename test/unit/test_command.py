@@ -113,9 +113,10 @@ ANSWERS = """case "$*" in
 *pillar_file.check*broken.sls) echo '{"local": ["line 3: a tab"]}'; exit 1;;
 *pillar_file.check*) echo '{"local": []}';;
 *orthanc_server.paths*) echo '{"local": {"config": "/srv/o"}}';;
+*state.apply*--out=yaml*) echo 'local: {}';;
 *to_pillar*) echo '{"local": "/root/x.sls"}';;
 *orthanc.restart*) echo '{"local": true}';;
-*orthanc.jobs*) echo 'Passed invalid arguments: limit must be less.' >&2; exit 1;;
+*orthanc.jobs*) printf '\nPassed invalid arguments: limit must be less.\n\nUsage:\n' >&2; exit 1;;
 *orthanc.nagios*) echo broken >&2; exit 1;;
 *) echo '{"local": {"verdict": "ok", "reasons": ["see orthanc.errors"]}}'; exit 2;;
 esac"""
@@ -145,6 +146,14 @@ def test_what_asks_the_server_needs_no_pillar(tmp_path, monkeypatch, capfd, pill
     ):
         assert command.main(program, *word.split()) == 0
         assert capfd.readouterr().out.splitlines()[-1] == said
+
+
+def test_a_run_is_shown_in_the_form_that_was_asked_for(tmp_path, monkeypatch, capfd):
+    program = salts(tmp_path, monkeypatch, ANSWERS)
+    pillar = tmp_path / "x.sls"
+    pillar.touch()
+    assert command.main(program, "test", str(pillar), "--out=yaml") == 0
+    assert "\nlocal: {}\n" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
