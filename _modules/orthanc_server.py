@@ -95,22 +95,16 @@ def access(config):
     }
 
 
-def by_hand(config, service):
+def by_hand():
     """
     Part of the formula. Return the files by which somebody has configured the server: a list of the
     paths of those that are not as the packages brought them.
-
-    config
-        The path of the folder of the configuration.
-
-    service
-        The name of the service, and of its package.
     """
-    used = __salt__["orthanc_folder.in_use"](config, service)
+    used = paths()["config"]
     if not os.path.isdir(used):
         return [used] if os.path.exists(used) else []
     files = [os.path.join(used, e) for e in __salt__["orthanc_folder.json_files"](used)]
-    return __salt__["orthanc_packages.edited"](files, service)
+    return __salt__["orthanc_packages.edited"](files, __salt__["orthanc_tables.get"]("SERVER"))
 
 
 def restart(service):

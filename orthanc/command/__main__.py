@@ -51,7 +51,6 @@ DICOM       {dicom}
 Edit next   {pillar}, then: {program} apply
             All keys with their meaning: {formula}/pillar.example
 Ask it      {program} status, errors, access, validate, test, … (all words: {program} help)"""
-CONFIG, SERVICE = "/etc/orthanc", "orthanc"
 APPLY = ("state.apply", "orthanc")
 # These make a pillar, and need none.
 MAKING = ("orthanc_conf.to_pillar", "orthanc_conf.from_role")
@@ -200,12 +199,9 @@ def _provide(salt: call.Salt, function: str) -> None:
         print(WITHOUT.format(why=why), file=sys.stderr, flush=True)
     elif function not in MAKING:
         raise call.Failed(why)
-    _write(pathlib.Path(salt.work, "none.sls"), "orthanc: {}\n")
-    _take(salt, f"{salt.work}/none.sls")
-    paths = salt.ask("orthanc_server.paths").value
-    if isinstance(paths, dict):
-        _write(pathlib.Path(salt.work, "none.sls"), json.dumps({"orthanc": {"paths": paths}}))
-        _take(salt, f"{salt.work}/none.sls")
+    path, paths = pathlib.Path(salt.work, "none.sls"), salt.ask("orthanc_server.paths").value
+    _write(path, json.dumps({"orthanc": {"paths": paths if isinstance(paths, dict) else {}}}))
+    _take(salt, str(path))
 
 
 def _take(salt: call.Salt, pillar: str) -> None:
@@ -246,7 +242,7 @@ def _make(salt: call.Salt, tries: bool) -> str:
         has = "serves other hosts already, without users"
     else:
         # Devices, a name of its own: nobody else can say what of it may go.
-        by_hand = salt.ask("orthanc_server.by_hand", CONFIG, SERVICE).value
+        by_hand = salt.ask("orthanc_server.by_hand").value
         has = f"was configured by hand ({', '.join(by_hand)})" if by_hand else ""
     if has:
         raise call.Failed(LOST.format(has=has, program=PROGRAM))

@@ -108,10 +108,8 @@ def reason(errors: str) -> str:
 
 
 def refusal(errors: str, function: str) -> str:
-    """Return what Salt says of a call that it refuses, without its own words around it."""
-    for words in (f"Error running '{function}': ", "Passed invalid arguments: "):
-        errors = errors.replace(words, "")
-    return errors.partition("\n\nUsage:")[0].strip()
+    """Return what Salt says of a call that failed, without its own words around it."""
+    return errors.replace(f"Error running '{function}': ", "")
 
 
 def spoken(text: str, known: dict, program: str) -> str:

@@ -26,13 +26,13 @@ FUNCTION = re.compile(r"(orthanc[a-z_]*|state|sys)\.[a-z_]+")
 # What a run may be told besides the pillar file.
 RUN = ("test", "pillar", "exclude", "queue", "saltenv", "pillarenv", "sync_mods")
 PILLAR = re.compile(r"\.(sls|ya?ml)$")
+REMOVAL = ("--yes", "--keep-orthanc")
 # How each word of the program's own is called.
 USAGE = {
     **dict.fromkeys(("apply", "test"), "[PILLAR-FILE]"),
-    "remove": "[--yes] [--keep-orthanc]",
+    "remove": " ".join(f"[{each}]" for each in ("PILLAR-FILE", *REMOVAL)),
     "help": "[WORD]",
 }
-REMOVAL = ("--yes", "--keep-orthanc")
 HELP = ("-h", "--help")
 # What Salt takes as an argument with a name, and which of its own options make sense here.
 NAMED = re.compile(r"([^\d\W]\w*)=(?!=)")
@@ -185,9 +185,11 @@ def _with_pillar(what: str, rest: tuple) -> Chosen:
     pillar = os.path.realpath(plain[0]) if plain else ""
     others = tuple(each for each in rest if each not in plain)
     wrong = [each for each in others if each not in REMOVAL]
-    if what == "remove" and wrong:
+    if what != "remove":
+        others = tuple(map(_argument, others))
+    elif wrong:
         raise Wrong(f"remove takes {' and '.join(REMOVAL)}, not {wrong[0]}")
-    return Chosen(what, "", pillar, tuple(map(_argument, others)) if what != "remove" else others)
+    return Chosen(what, "", pillar, others)
 
 
 def _argument(given: str) -> str:

@@ -138,7 +138,9 @@ def test_what_asks_the_server_needs_no_pillar(tmp_path, monkeypatch, capfd, pill
     assert command.main(program, "nagios") == 3
     assert command.main(program, "jobs") == 2
     assert command.main(program, "validate") == 1
-    assert why in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert why in said
+    assert "\nlimit must be less.\n" in said
     for word, said in (
         ("to-pillar file=/root/x.sls", f"{places.NAME} test /root/x.sls"),
         ("to-pillar", "/root/x.sls"),
@@ -275,9 +277,7 @@ def test_of_a_refused_run_only_what_counts_is_told():
     assert failures == ["orthanc-pillar:", *(f"  {line}" for line in REFUSED.splitlines())]
 
 
-def test_of_a_call_that_is_refused_only_the_reason_is_told():
-    said = "Passed invalid arguments: x() missing 1 required positional argument: 'name'."
-    assert told.refusal(f"{said}\n\nUsage:\n\n    CLI", "orthanc.x") == said.partition(": ")[2]
+def test_of_a_call_that_fails_only_the_reason_is_told():
     assert told.refusal("Error running 'orthanc.x': it is away", "orthanc.x") == "it is away"
 
 
