@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 PLACES = ("StorageDirectory", "IndexDirectory")
 # Where Orthanc itself puts images where nothing else is said, below the folder.
 STORAGE = "OrthancStorage"
-# The folder that a unit starts Orthanc with.
-STARTED = re.compile(r"(?m)^ExecStart=\S.* (/\S*?)/?$")
 # What is larger is no configuration, and is not read: it would take for ever. In bytes.
 LARGEST = 4 << 20
 
@@ -273,10 +271,8 @@ def without(name, service):
         The name of the service.
     """
     gone = __salt__["orthanc_files.removal"](name, __salt__["orthanc_files.last_good"](name))
-    shown = " ".join(__salt__["orthanc_host.unit"](service, "FragmentPath", "DropInPaths"))
-    texts = [__salt__["orthanc_files.read_if_there"](path) for path in shown.split()]
-    left = [text or "" for path, text in zip(shown.split(), texts) if path not in gone]
-    return [name, *STARTED.findall("\n".join(left))][-1]
+    left = [named for path, named in _starts(service).items() if named and path not in gone]
+    return [name, *left][-1]
 
 
 def before_formula(name, service):
@@ -324,6 +320,12 @@ def _named(command: str) -> str:
     return paths[-1] if paths else ""
 
 
+def _starts(service: str) -> dict:
+    """Return the configuration that each file of a unit starts Orthanc with, the last one holds."""
+    lines = __salt__["orthanc_host.unit_lines"](service)
+    return {path: _named(value) for path, _, row, value in lines if row == "ExecStart" and value}
+
+
 def elsewhere(name, wanted):
     """
     Part of the formula. Say why the service would be started with another configuration than that
@@ -335,17 +337,12 @@ def elsewhere(name, wanted):
     wanted
         What ``orthanc_layers.complete`` returned.
     """
-    ask, service, path = __salt__["orthanc_host.ask"], wanted["service"], ""
-    shown = ask(["systemctl", "cat", "--no-pager", f"{service}.service"]) or ""
+    service = wanted["service"]
     own = next((text for text in wanted["texts"] if f"/{service}.service.d/" in text), "")
     # That of the formula as it will be, and not as it is.
     starts = {own: name} if "\nExecStart=/" in (wanted["texts"].get(own) or "") else {}
-    for line in re.sub(r"\\\n", " ", shown).splitlines():
-        row, _, value = (part.strip() for part in line.partition("="))
-        if line.startswith("# /"):
-            path = line[2:]
-        elif row == "ExecStart" and value and path != own:
-            starts[path] = _named(value) or name
+    found = _starts(service).items()
+    starts.update({path: named or name for path, named in found if path != own})
     # The last one holds: the unit itself stands before its drop-ins.
     last = max(
         starts, key=lambda path: (path.endswith(".conf"), os.path.basename(path)), default=""

@@ -273,15 +273,9 @@ def _of_others(wanted: dict) -> tuple[list, list]:
 
 def _lines_of(service: str) -> list[tuple]:
     """Return what lines of a unit keep from it, each with the name of its file."""
-    path, section, found = "", "", []
-    shown = __salt__["orthanc_host.ask"](["systemctl", "cat", "--no-pager", f"{service}.service"])
-    for line in re.sub(r"\\\n", " ", shown or "").splitlines():
-        if line.startswith("# /"):
-            path, section = line[2:], ""
-        elif line.startswith("["):
-            section = line.strip()
-        row, is_pair, value = (part.strip() for part in line.partition("="))
-        is_one = is_pair and section == "[Service]" and OF_OTHERS.fullmatch(row)
+    found = []
+    for path, section, row, value in __salt__["orthanc_host.unit_lines"](service):
+        is_one = section == "[Service]" and OF_OTHERS.fullmatch(row)
         # What stands for something else there would stand for another thing here.
         if is_one and "%" not in value.replace("%%", ""):
             found.append((os.path.basename(path), row, value.replace("%%", "%")))

@@ -419,6 +419,27 @@ def may(words, user, group):
     return bool(switch) and ask([*switch, "test", *words]) is not None
 
 
+def unit_lines(service):
+    """
+    Part of the formula. Return the lines of a unit and its drop-ins in their order, a list of
+    tuples: the path of the file, the section, the name and the value.
+
+    service
+        The name of the service.
+    """
+    path, section, found = "", "", []
+    shown = ask(["systemctl", "cat", "--no-pager", f"{service}.service"]) or ""
+    for line in re.sub(r"\\\n", " ", shown).splitlines():
+        row, is_pair, value = (part.strip() for part in line.partition("="))
+        if line.startswith("# /"):
+            path, section = line[2:], ""
+        elif line.startswith("["):
+            section = line.strip()
+        elif is_pair:
+            found.append((path, section, row, value))
+    return found
+
+
 def unit(service, *properties):
     """
     Part of the formula. Return what systemd says of a unit: the values of properties, a list of

@@ -290,7 +290,8 @@ POSTGRESQL = {"PostgreSQL": {"EnableIndex": True, "Host": "db", "Database": "ima
 )
 def test_a_server_that_comes_back_finds_its_images(machine, monkeypatch, served, before, now, said):
     functions = vars(importlib.import_module("orthanc_conf"))["__salt__"]
-    monkeypatch.setitem(functions, "orthanc_host.unit", lambda *_: [])
+    for function in ("orthanc_host.unit", "orthanc_host.unit_lines"):
+        monkeypatch.setitem(functions, function, lambda *_: [])
     monkeypatch.setattr(first_run, "__salt__", {**functions, **first_run.__salt__})
     machine.packages["orthanc"] = "1"
     machine.running = served
@@ -316,22 +317,30 @@ def test_a_server_that_comes_back_finds_its_images(machine, monkeypatch, served,
     assert bool(first_run.hidden("orthanc", machine.config)) is ("EnableStorage" in str(now))
 
 
-def test_the_folder_that_comes_back_is_that_of_the_unit_without_the_formula(tmp_path, monkeypatch):
-    folder = importlib.import_module("orthanc_folder")
-    texts = {"packaged": "\nExecStart=/sbin/O --logdir=/l /etc/it/\n", "own": "[Unit]\n"}
-    texts["formula"] = "ExecStart=\nExecStart=/sbin/O /srv/conf\n"
-    paths = {name: tmp_path / name for name in texts}
-    for name, text in texts.items():
-        paths[name].write_text(text)
-    shown = [str(paths["packaged"]), f"{paths['own']} {paths['formula']}"]
-    monkeypatch.setitem(folder.__salt__, "orthanc_host.unit", lambda *_: shown)
-    conf = tmp_path / "conf"
+UNIT = """# /lib/orthanc.service
+[Service]
+ExecStart=/sbin/Orthanc --logdir=/l /etc/it/{}
+# /etc/own.conf
+[Unit]
+# {}
+ExecStart=
+ExecStart=/sbin/Orthanc /srv/conf
+"""
+
+
+@pytest.mark.parametrize("more", ["", " --verbose"])
+def test_the_folder_that_comes_back_is_that_of_the_unit_without_the_formula(
+    tmp_path, monkeypatch, more
+):
+    folder, host = map(importlib.import_module, ("orthanc_folder", "orthanc_host"))
+    conf, own = tmp_path / "conf", tmp_path / "formula.conf"
     conf.mkdir()
+    own.touch()
+    monkeypatch.setattr(host, "ask", lambda _: UNIT.format(more, own))
     assert folder.without(str(conf), "orthanc") == "/srv/conf"
-    noted = {str(paths["formula"]): texts["formula"]}
-    (tmp_path / "conf.last-good").write_text(json.dumps(noted))
+    (tmp_path / "conf.last-good").write_text(json.dumps({str(own): "written"}))
     assert folder.without(str(conf), "orthanc") == "/etc/it"
-    monkeypatch.setitem(folder.__salt__, "orthanc_host.unit", lambda *_: [])
+    monkeypatch.setattr(host, "ask", lambda _: None)
     assert folder.without(str(conf), "orthanc") == str(conf)
 
 

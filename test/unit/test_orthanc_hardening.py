@@ -4,6 +4,7 @@ trial. https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html
 
 import orthanc_folder
 import orthanc_hardening as hardening
+import orthanc_host
 import orthanc_paths
 import orthanc_postgresql
 import orthanc_trial
@@ -48,8 +49,9 @@ def rows(monkeypatch, read_yaml):
         "orthanc_postgresql.section_of": orthanc_postgresql.section_of,
         "orthanc_postgresql.parameters_of": orthanc_postgresql.parameters_of,
         "orthanc_host.as_account": lambda user, _: ["setpriv", user],
-        "orthanc_host.ask": lambda _: UNIT,
+        "orthanc_host.unit_lines": orthanc_host.unit_lines,
     }
+    monkeypatch.setattr(orthanc_host, "ask", lambda _: UNIT)
     monkeypatch.setattr(hardening, "__salt__", known, raising=False)
     monkeypatch.setattr(hardening, "first_open_port", lambda: 1024)
 

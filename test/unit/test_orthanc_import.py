@@ -8,6 +8,7 @@ import configurations
 import orthanc_ask_import
 import orthanc_files
 import orthanc_folder
+import orthanc_host
 import orthanc_import
 import orthanc_layers
 import orthanc_passwords
@@ -364,8 +365,7 @@ START = "/usr/sbin/Orthanc --logdir=/var/log/orthanc "
     ],
 )
 def test_a_unit_that_starts_another_configuration_is_named(monkeypatch, unit, own, names):
-    known = {"orthanc_host.ask": lambda _: UNIT.format(unit)}
-    monkeypatch.setattr(orthanc_folder, "__salt__", {**orthanc_folder.__salt__, **known})
+    monkeypatch.setattr(orthanc_host, "ask", lambda _: UNIT.format(unit))
     text = f"[Service]\nExecStart=\nExecStart={own}\n" if own else "[Service]\n"
     wanted = {"service": "orthanc", "texts": {OWN: text, "x.lua": None}}
     found = orthanc_folder.elsewhere("/etc/orthanc", wanted)
