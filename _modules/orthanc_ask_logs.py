@@ -105,4 +105,4 @@ def log(count=50, account=None, study=None, config=None, all=False):
         )
     wanted = {"account": account, "study": study}
     wanted = {name: str(value) for name, value in wanted.items() if value is not None}
-    return __salt__["orthanc_requests.last"](folder, count, wanted, bool(all))
+    return __salt__["orthanc_requests.last"](folder, count, wanted, all)

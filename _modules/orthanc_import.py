@@ -39,7 +39,6 @@ ROLES = ("monitor", "reader", "writer", "admin")
 # The formula's filter, and the rules of one user in it.
 FILTER = "{}-users.lua"
 RULES = re.compile(r'^  \["([^"]*)"\] = \{\n(.*?)^  \},$', re.MULTILINE | re.DOTALL)
-ESCAPED = re.compile(rb"\\(\d{3})")
 OWN_FILES = (
     "They are the formula's own: look for its pillar first. What is no option of Orthanc is not in"
     " this one, and would end with it: backups, HTTPS by nginx, retention, monitoring."
@@ -314,12 +313,8 @@ def _rules(options: dict, name: str) -> dict | None:
     if not isinstance(scripts, list) or file not in [os.path.basename(str(s)) for s in scripts]:
         return None
     text = __salt__["orthanc_files.read_if_there"](os.path.join(name, file)) or ""
-    return {_plain(user): rules for user, rules in RULES.findall(text)}
-
-
-def _plain(text: str) -> str:
-    """Return a text that was escaped for Lua."""
-    return ESCAPED.sub(lambda match: bytes([int(match[1])]), text.encode()).decode(errors="replace")
+    plain = __salt__["orthanc_lua.plain"]
+    return {plain(user): rules for user, rules in RULES.findall(text)}
 
 
 def _roles(server: Server, users: dict) -> dict:

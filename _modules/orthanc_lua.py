@@ -58,6 +58,19 @@ setmetatable(_G, {
 """
 FOUND = re.compile(r"formula-probe (\w+) (\d+) (\d+) \.")
 LOADS = re.compile(r"formula-probe loads (\d+) \.")
+# A byte, as orthanc/lua_filter.py escapes it.
+ESCAPED = re.compile(rb"\\(\d{3})")
+
+
+def plain(text):
+    """
+    Part of the formula. Return a text that the formula has escaped for Lua as it was before.
+
+    text
+        The text.
+    """
+    found = ESCAPED.sub(lambda byte: bytes([int(byte[1])]), text.encode())
+    return found.decode(errors="replace")
 
 
 def watched(scripts):

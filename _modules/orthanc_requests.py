@@ -46,10 +46,7 @@ def folder(options):
     for path in scripts if isinstance(scripts, list) else ():
         if os.path.basename(str(path)) == own:
             found = FOLDER.search(__salt__["orthanc_files.read_if_there"](path) or "")
-            # As the formula escapes a text for Lua.
-            plain = re.compile(rb"\\(\d{3})")
-            text = found.group(1).encode() if found else b""
-            return plain.sub(lambda code: bytes([int(code.group(1))]), text).decode() or None
+            return (found and __salt__["orthanc_lua.plain"](found.group(1))) or None
     return None
 
 
