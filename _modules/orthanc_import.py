@@ -165,11 +165,8 @@ def _of_database(options: dict, name: str) -> tuple[dict, dict, list]:
         return options, {}, [f"they are not in this pillar, because Orthanc was not asked: {err}"]
     if not found:
         return options, {}, [f"{option} is not in this pillar" for option in kept]
-    placeholder, peers, unseen = (
-        __salt__["orthanc_passwords.placeholder"],
-        found["OrthancPeers"],
-        [],
-    )
+    placeholder = __salt__["orthanc_passwords.placeholder"]
+    peers, unseen = found["OrthancPeers"], []
     for one, peer in peers.items():
         place, hidden = f"orthanc:peers:{one}", {}
         if "Username" in peer and "Password" not in peer:
