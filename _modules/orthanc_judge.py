@@ -118,10 +118,10 @@ def lines(case, found):
         A list of sentences, which stay as they are, and of pairs of an option's path and a
         sentence, before which comes the path of the pillar.
     """
-    sentences = __salt__["orthanc_layers.sentences"]
-    told = [[each] if isinstance(each, str) else sentences([each], case.origins) for each in found]
+    key_of = __salt__["orthanc_layers.key_of"]
+    told = [e if isinstance(e, str) else f"{key_of(e[0], case.origins)}: {e[1]}" for e in found]
     # A key of the pillar may be more than one option.
-    return list(dict.fromkeys(line for part in told for line in part))
+    return list(dict.fromkeys(told))
 
 
 def _options(case: Case) -> tuple[list, list]:

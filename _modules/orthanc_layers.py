@@ -126,12 +126,10 @@ SHAPE = {
         "option_files": {"each": NAMES},
         "texts": {"each": {"type": "string", "wanted": "a text", **EMPTY}},
         "pems": {"each": {"each": ANYTHING, **EMPTY}},
-        **{
-            "certificates": {"each": {"each": "name"}},
-            "scripts": {"each": {"each": "name"}},
-            "folders": {"each": "name"},
-            "made": {"each": "name"},
-        },
+        "certificates": {"each": {"each": "name"}},
+        "scripts": {"each": {"each": "name"}},
+        "folders": {"each": "name"},
+        "made": {"each": "name"},
         "reserve": {"each": {"wanted": "a whole number", "type": "integer"}},
         "hardening": {"each": ANYTHING},
         **dict.fromkeys(SOME_NAMES, NAMES),
@@ -386,20 +384,6 @@ def pems(name, wanted):
         entry: spec and __salt__["orthanc_tls.pem"](os.path.join(name, entry), spec)
         for entry, spec in wanted["pems"].items()
     }
-
-
-def sentences(pairs, origins):
-    """
-    Part of the formula. Return one line for each pair of an option's path and a sentence, with the
-    path of the pillar.
-
-    pairs
-        A list of such pairs.
-
-    origins
-        What ``options`` returned.
-    """
-    return [f"{key_of(path, origins)}: {sentence}" for path, sentence in pairs]
 
 
 def key_of(path, origins):

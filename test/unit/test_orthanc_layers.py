@@ -109,8 +109,6 @@ def test_a_value_keeps_where_it_comes_from(given_layers, options, keys):
     found, origins = layers.merge(given_layers)
     assert found == options
     assert {path: layers.key_of(path.split(":"), origins) for path in keys} == keys
-    sentences = layers.sentences([(path.split(":"), "s") for path in keys], origins)
-    assert sentences == [f"{key}: s" for key in keys.values()]
 
 
 @given(st.lists(OPTIONS, max_size=3))
