@@ -2,9 +2,10 @@
 The one place where pillar, map file of the OS family and defaults meet.
 
 ``part.py`` loads it, once in a run, and the SLS files get a dict: the merged settings below
-``settings``; functions that return what becomes of them: ``configuration`` for Orthanc and
-``proxy`` for nginx, with or without its site (of ``options.py``); ``pillar_state``, the state that
-fails with all that is wrong with the pillar; and ``apart``, for states of packages. The module
+``settings``; functions that return what becomes of them: ``configuration`` for Orthanc, ``proxy``
+for nginx, with or without its site (of ``options.py``), and ``routes_job`` for the service that
+sends images on; ``site``, what makes this one of a group; ``pillar_state``, the state that fails
+with all that is wrong with the pillar; and ``apart``, for states of packages. The module
 ``orthanc_import`` gets ``of``, which makes the same of another pillar, and ``plain``. In the place
 of a secret there is a reference, by which the host looks it up; see ``orthanc_pillar``. Of a pillar
 with mistakes the settings are what is sound of it, so that each SLS always gives its states. All
@@ -25,17 +26,6 @@ from salt.utils.dictupdate import merge_recurse
 
 # The families of systems that the formula has a map file for.
 FAMILIES = ("Debian", "Suse")
-# What holds kinds for ``pillar.py``, checks, or options of a part of the pillar.
-PARTS = (
-    "directives",
-    "retention_keys",
-    "clinical_network",
-    "routing",
-    "scripts",
-    "viewers",
-    "backup_checks",
-    "plugin_checks",
-)
 # What a pillar is that there is not: no mapping, and no `orthanc:` with nothing behind it either.
 ABSENT = object()
 # For each pkg.installed. Where ``state_aggregate`` is on, Salt would join it with those of others:
@@ -186,7 +176,7 @@ def load_files(read) -> dict:
     """
     known = {"shapes": read("_modules/orthanc_shapes.py"), "tables": read("orthanc/pillar.py")}
     parts: dict = {}
-    for name in PARTS:
+    for name in known["tables"]["PARTS"]:
         parts.update(read(f"orthanc/{name}.py"))
         known["tables"]["KINDS"].update(parts.pop("KINDS", {}))
     places = {function.__name__: function for function in (ca_bundle, file_name, own_ca)}
@@ -212,7 +202,8 @@ def load(pillar, layers: list, host: dict, files: dict) -> tuple[dict, list[str]
         The defaults, and the map file of the OS family.
 
     host
-        Whether systemd runs there, ``booted``, and its ``names`` and addresses.
+        Whether systemd runs there, ``booted``; its ``names`` and addresses; and the ``id`` of its
+        minion.
 
     files
         What ``load_files`` returns.
@@ -285,8 +276,8 @@ def run() -> dict:
     osmap = f"orthanc/osfamily/{family if known else FAMILIES[0]}.yaml"
     files = load_files(read)
     layers = [read("orthanc/defaults.yaml"), read(osmap)]
-    host = {"booted": __grains__.get("init") == "systemd", "names": host_names(__grains__)}
-    host["id"] = __grains__["id"]
+    booted = __grains__.get("init") == "systemd"
+    host = {"booted": booted, "names": host_names(__grains__), "id": __grains__["id"]}
 
     def of(pillar) -> dict:
         settings, problems = load(pillar, copy.deepcopy(layers), host, files)

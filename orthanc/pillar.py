@@ -16,6 +16,11 @@ def run() -> dict:
     return {name: table for name, table in globals().items() if name.isupper()}
 
 
+# The files beside this one with kinds, checks, or options of a part of the pillar.
+PARTS = (
+    *("directives", "retention_keys", "clinical_network", "routing", "scripts", "viewers"),
+    *("backup_checks", "plugin_checks"),
+)
 # A ``pattern`` means the same to Python and to JavaScript.
 KINDS = {
     "some text": {
@@ -259,22 +264,10 @@ SHAPE = {
             "keys": {
                 "enabled": "flag",
                 "dir": "folder",
-                "config": "link",
-                "log": "link",
-                "data": "link",
-                "plugins": "link",
+                **dict.fromkeys(("config", "log", "data", "plugins"), "link"),
             }
         },
-        "paths": {
-            "keys": {
-                "config": "folder",
-                "home": "folder",
-                "storage": "folder",
-                "index": "folder",
-                "plugins": "folder",
-                "log": "folder",
-            }
-        },
+        "paths": {"keys": dict.fromkeys("config home storage index plugins log".split(), "folder")},
         "postgresql": {
             "keys": {
                 "enabled": "flag",

@@ -63,11 +63,11 @@ def pytest_sessionfinish(session, exitstatus):
 # Files of tests that take minutes; begun first, they do not keep one worker alone at the end.
 LONGEST = (
     *("test_the_same_everywhere", "test_no_secret_leaks", "test_commands", "test_postgresql"),
-    *("test_https_under_way", "test_https_changes", "test_https", "test_wrong_pillars"),
-    *("test_backup", "test_move_index", "test_full_disks", "test_upgrade", "test_hardening"),
-    *("test_dicom_tls", "test_load", "test_refusals", "test_backup_key", "test_salt_ssh"),
-    *("test_retention", "test_health", "test_sites", "test_role", "test_serving"),
-    *("test_interrupted", "test_plugins", "test_images"),
+    *("test_plugins", "test_https_under_way", "test_https_changes", "test_https"),
+    *("test_wrong_pillars", "test_backup", "test_salt_ssh", "test_retention", "test_move_index"),
+    *("test_full_disks", "test_upgrade", "test_hardening", "test_sites", "test_options"),
+    *("test_dicom_tls", "test_load", "test_refusals", "test_backup_key", "test_routes"),
+    *("test_health", "test_role", "test_serving", "test_interrupted", "test_images"),
 )
 
 
@@ -147,13 +147,12 @@ def load_pillar(map_file, pillar_files):
 
 
 @pytest.fixture(scope="session")
-def options_file():
+def options_file(pillar_files):
     """``orthanc/options.py``, with texts that are no matter in the place of those of templates."""
     module = load("orthanc/options.py")
     module.__salt__ = {"slsutil.renderer": lambda *_, **__: "-- of a template"}
     module.__env__ = "base"
-    for name in ("lua_filter", "clinical_network", "scripts", "plugin_checks"):
-        vars(module).update(load(f"orthanc/{name}.py").run())
+    vars(module).update(pillar_files["parts"], **read("orthanc/lua_filter.py"))
     module.lua_filter = module.reserve_filter = lambda *_: "-- of a template"
     module.access_filter = lambda asked, *_: "-- of a template" if asked else None
     return module

@@ -106,9 +106,8 @@ class Pillar:
 
     def __init__(self) -> None:
         self.tables, self.shapes = read("orthanc/pillar.py"), read("_modules/orthanc_shapes.py")
-        parts = "directives retention_keys clinical_network routing scripts viewers"
-        for part in parts.split():
-            self.tables["KINDS"].update(read(f"orthanc/{part}.py")["KINDS"])
+        for part in self.tables["PARTS"]:
+            self.tables["KINDS"].update(read(f"orthanc/{part}.py").get("KINDS", {}))
         self.told = descriptions((FORMULA / "pillar.example").read_text(), self.is_key)
         self.defaults = yaml.safe_load((FORMULA / "orthanc/defaults.yaml").read_text())
 
