@@ -84,7 +84,7 @@ def put(files):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
             __salt__["orthanc_files.sweep"](path)
             __salt__["orthanc_files.write"](path, files[path], MODE)
-        for path in [path for path in files if path.endswith(".timer") and files[path] is None]:
+        for path in _kept(files, False):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(STAMP.format(os.path.basename(path)))
     if not _booted():

@@ -46,9 +46,9 @@ SUSPECTS = (
 )
 # For how many seconds it is looked for.
 SEARCH = 40
-# What is said where a file cannot be written, and what names one.
 # How an entry of the log begins; what follows without that is of the same one.
 ENTRY = re.compile(r"[A-Z]\d{4} ")
+# What is said where a file cannot be written, and what names one.
 PATH = re.compile(r"/[^\s'\":)]+")
 READ_ONLY = re.compile(r"(.*)Read-only file system(.*)")
 # For how long Orthanc may take; it needs 0.1 to 2 seconds.
