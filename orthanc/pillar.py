@@ -262,12 +262,16 @@ SHAPE = {
         "ca_source": "source",
         "links": {
             "keys": {
-                "enabled": "flag",
-                "dir": "folder",
-                **dict.fromkeys(("config", "log", "data", "plugins"), "link"),
+                **{"enabled": "flag", "dir": "folder"},
+                **{"config": "link", "log": "link", "data": "link", "plugins": "link"},
             }
         },
-        "paths": {"keys": dict.fromkeys("config home storage index plugins log".split(), "folder")},
+        "paths": {
+            "keys": {
+                **{"config": "folder", "home": "folder", "storage": "folder"},
+                **{"index": "folder", "plugins": "folder", "log": "folder"},
+            }
+        },
         "postgresql": {
             "keys": {
                 "enabled": "flag",
