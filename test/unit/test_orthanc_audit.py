@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-FIXES = [name for row in tables.ADVISORIES for name in row["names"]]
 SAFE = {
     **tables.DEFAULTS,
     **{"AuthenticationEnabled": True, "RegisteredUsers": {"anna": "x"}},
