@@ -26,7 +26,7 @@ ACCESS = "hostssl all all 0.0.0.0/0 scram-sha-256\n"
 def root() -> tuple:
     """Return the layers of a Debian 12 with PostgreSQL, that its package brought."""
     script = "DEBIAN_FRONTEND=noninteractive apt-get install -qq postgresql >/dev/null"
-    base = testbed.root("bookworm")
+    base = testbed.used("bookworm")
     return testbed.layer("bookworm-postgresql", script, base, lambda host: host.run(script))
 
 

@@ -195,7 +195,7 @@ def agentless(system: str) -> tuple[pathlib.Path, ...]:
     if system in suse.STAND_INS:
         return testbed.root(system)
     script = "apt-get install -y -qq --no-install-recommends openssh-server python3 >/dev/null"
-    base = testbed.root(system)
+    base = testbed.used(system)
     return testbed.layer(f"{system}-ssh", script, base, lambda host: host.run(script))
 
 
