@@ -55,10 +55,10 @@ use() {
   venv=test/.venv-$1
 }
 
-# run FOLDER...: the tests there, three side by side: hosts spend their time waiting.
+# run FOLDER...: the tests there, four side by side: hosts spend their time waiting.
 run() {
   say "Tests with Salt $SALT_VERSION: $*"
-  "$venv/bin/python" -m pytest --capture=no --numprocesses=3 "$@" "${arguments[@]}"
+  "$venv/bin/python" -m pytest --capture=no --numprocesses=4 "$@" "${arguments[@]}"
 }
 
 arguments=("$@")
