@@ -69,7 +69,7 @@ def entries(cards, site, taken, known):
     site
         What the pillar says of this one, a mapping: its own ``id``, ``aet`` and ``group``, whether
         it has certificates for DICOM ``tls``, the ``members``, patterns of IDs, and the
-        ``accounts`` by the ID, each a mapping of ``username`` and ``password``.
+        ``accounts`` by such patterns, each a mapping of ``username`` and ``password``.
 
     taken
         The modalities and peers of the pillar and of others, by option and name.
@@ -83,7 +83,7 @@ def entries(cards, site, taken, known):
         titles.setdefault(_title(item).lower(), f"the modality {other}")
     names = {one.lower() for option in taken for one in taken[option]}
     found: dict = {"DicomModalities": {}, "OrthancPeers": {}}
-    left_out = []
+    left_out, here = [], _places(cards.get(site["id"]))
 
     def is_news(minion) -> tuple:
         card = cards[minion]
@@ -99,6 +99,8 @@ def entries(cards, site, taken, known):
             why = f"there is a modality or peer of the name {one} already"
         if not why and "aet" in card and card["aet"].lower() in titles:
             why = f"its AET {card['aet']} is that of {titles[card['aet'].lower()]}"
+        if not why and here & _places(card):
+            why = "its address is that of this server"
         if not why and card.get("tls") and not site["tls"]:
             why = "it is asked over TLS, and this server has no certificate in orthanc:dicom:tls"
         if why:
@@ -108,14 +110,14 @@ def entries(cards, site, taken, known):
         if "aet" in card:
             titles[card["aet"].lower()] = f"the site {one}"
             found["DicomModalities"][one] = _modality(card)
-        account = site["accounts"].get(minion)
+        account = _account(minion, site["accounts"])
         if account and "url" in card:
             found["OrthancPeers"][one] = {
                 "Url": card["url"],
                 "Username": account["username"],
                 "Password": account["password"],
             }
-        elif account:
+        elif minion in site["accounts"]:
             left_out.append(f"site {one}: it tells no https:// address, so it is no peer here")
     return found, sorted(left_out)
 
@@ -125,6 +127,19 @@ def _title(item) -> str:
     if isinstance(item, dict):
         return str(item.get("AET", ""))
     return str(item[0]) if isinstance(item, (list, tuple)) and item else ""
+
+
+def _places(card) -> set:
+    """Return where a server is by its card."""
+    if not isinstance(card, dict) or _wrong(card):
+        return set()
+    return {(card.get("host"), card.get("port")), card.get("url")} - {(None, None), None}
+
+
+def _account(minion, accounts: dict) -> dict:
+    """Return the account for a minion: its own, or that of the first pattern which it fits."""
+    fitting = (one for one in accounts if fnmatch.fnmatchcase(str(minion), one))
+    return accounts.get(minion) or accounts.get(next(fitting, None)) or {}
 
 
 def _is_of_group(minion, card, site: dict) -> bool:

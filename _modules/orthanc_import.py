@@ -35,7 +35,7 @@ DEFAULT_USER = "orthanc"
 # A key of a section that is not there is the same.
 SWITCHED_OFF = ("EnableIndex", "EnableStorage")
 # Of these, what Orthanc lets each user do without a filter is the last; the strictest comes first.
-ROLES = ("monitor", "reader", "writer", "admin")
+ROLES = ("monitor", "peer", "reader", "writer", "admin")
 # The formula's filter, and the rules of one user in it.
 FILTER = "{}-users.lua"
 RULES = re.compile(r'^  \["([^"]*)"\] = \{\n(.*?)^  \},$', re.MULTILINE | re.DOTALL)

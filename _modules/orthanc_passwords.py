@@ -112,6 +112,7 @@ EXAMPLES = frozenset(
         "as special as you like: @/%",
         "pass word",
         "a sentence that is in the safe as well",
+        "a word between the sites",
     }
 )
 # Words that are tried early, alone or with a number behind them.

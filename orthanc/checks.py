@@ -85,7 +85,8 @@ def check_user(name, user: dict) -> list[str]:
         found.append(f"orthanc:users:{name}:password: missing")
     if ("role" in user) == ("rules" in user):
         found.append(
-            f"orthanc:users:{name}: needs either role (admin, writer, reader or monitor) or rules"
+            f"orthanc:users:{name}: needs either role (admin, writer, reader, peer or monitor) or"
+            " rules"
         )
     for number, rule in enumerate(user.get("rules", [])):
         found += [

@@ -176,17 +176,48 @@ def check_group(network: dict, settings: dict) -> list[str]:
             " no other one"
         )
     for site, account in network["accounts"].items():
-        problems += [
-            f"{key}:accounts:{site}:{part}: missing"
-            for part in ("username", "password")
-            if part not in account
-        ]
+        problems += check_account(f"{key}:accounts:{site}", site, account, settings)
     problems += [
         f"{key}:sites:{site}:role: missing; set archive, modality or workstation"
         for site, card in network["sites"].items()
         if "role" not in card
     ]
     return problems
+
+
+def check_account(path: str, site: str, account: dict, settings: dict) -> list[str]:
+    """Return what is wrong with an account that this server has at another site."""
+    name = account.get("username")
+    if name is None:
+        return [f"{path}:username: missing"]
+    problems = []
+    if "password" not in account and name not in settings["users"]:
+        problems.append(
+            f"{path}:password: missing; give it, or make {name} one of orthanc:users with the role"
+            " peer, whose password is the one then"
+        )
+    elif "password" not in account and settings["users"][name].get("role") != "peer":
+        problems.append(
+            f"{path}:username: {name} is no user with the role peer here, and other sites would get"
+            " its password; choose a user of that role, or give a password"
+        )
+    # A site is whoever the master knows; and a password that anybody asks for is none.
+    if not site.strip("*") and any(not one.strip("*") for one in settings["network"]["members"]):
+        problems.append(
+            f"{path}: each minion of the master could get this password, by a card of its own; say"
+            " in orthanc:network:members who is of the group"
+        )
+    return problems
+
+
+def accounts(settings: dict) -> dict:
+    """Return the accounts at other sites, each with its password, or a reference to it."""
+    found, users = {}, settings["users"]
+    for site, account in settings["network"].get("accounts", {}).items():
+        # Without one it is that of the same user here: sites of a group may have them in common.
+        known = {"password": users.get(account.get("username"), {}).get("password")}
+        found[site] = {**known, **account}
+    return found
 
 
 def site_of_group(settings: dict) -> dict | None:
@@ -200,7 +231,7 @@ def site_of_group(settings: dict) -> dict | None:
         "aet": str(settings["config"].get("DicomAet", settings["dicom"]["aet"])),
         "tls": "certificate" in settings["dicom"]["tls"],
         "members": network["members"],
-        "accounts": network["accounts"],
+        "accounts": accounts(settings),
         "sites": {site: {**card, "group": group} for site, card in network["sites"].items()},
     }
 

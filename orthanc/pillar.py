@@ -241,8 +241,8 @@ SHAPE = {
                 "keys": {
                     "password": "password",
                     "role": {
-                        "wanted": "admin, writer, reader or monitor",
-                        "enum": ["admin", "writer", "reader", "monitor"],
+                        "wanted": "admin, writer, reader, peer or monitor",
+                        "enum": ["admin", "writer", "reader", "peer", "monitor"],
                     },
                     "rules": {"items": "rule"},
                 }

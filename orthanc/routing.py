@@ -6,6 +6,8 @@ what the host is told of it.
 
 from __future__ import annotations
 
+import fnmatch
+
 # To whom images may be sent: where the pillar says so, the option of Orthanc that may say so too,
 # and by which word Orthanc's REST API knows them.
 TARGETS = (
@@ -64,6 +66,12 @@ def targets(settings: dict) -> dict:
                 if word not in found.setdefault(str(name), []):
                     found[str(name)].append(word)
     return found
+
+
+def of_group(site: str, settings: dict) -> str:
+    """Return by which word a site of the group is known: a peer, where it has an account for it."""
+    accounts = settings["network"].get("accounts", {})
+    return "peers" if any(fnmatch.fnmatchcase(site, one) for one in accounts) else "modalities"
 
 
 def check_routes(settings: dict) -> list[str]:
@@ -126,7 +134,8 @@ def routes_job(settings: dict) -> dict:
     root = section.get("Root") if isinstance(section, dict) else None
     root = str(root or settings["dicomweb"].get("root", "/dicom-web/")).strip("/")
     for name, given in settings["routes"].items():
-        route = {**DEFAULTS, **given, "kind": known.get(str(given.get("to")), ["modalities"])[0]}
+        to = str(given.get("to"))
+        route = {**DEFAULTS, **given, "kind": known.get(to, [of_group(to, settings)])[0]}
         for key in ("keep_trying", "warn_after"):
             number, unit = route[key].split()
             route[key] = int(number) * UNITS[unit.rstrip("s")]

@@ -142,11 +142,25 @@ NETWORK = {"group": "hospital", "role": "archive", "members": ["*"], "accounts":
     [
         ({}, "orthanc:network: needs orthanc:modalities_in_database: true"),
         ({"accounts": {"north-1": {"username": "u"}}}, "accounts:north-1:password: missing"),
+        ({"accounts": {"north-1": {"username": "u"}}}, "one of orthanc:users with the role peer"),
+        ({"accounts": {"north-1": {"password": "x"}}}, "accounts:north-1:username: missing"),
+        (
+            {"accounts": {"n": {"username": "anna"}}},
+            "accounts:n:username: anna is no user with the",
+        ),
+        ({"accounts": {"*": {"username": "site"}}}, "orthanc:network:accounts:*: each minion of"),
+        (
+            {"accounts": {"**": {"username": "u", "password": "x"}}},
+            "say in orthanc:network:members who",
+        ),
         ({"sites": {"north-1": {"aet": "N"}}}, "orthanc:network:sites:north-1:role: missing"),
     ],
 )
 def test_what_a_group_lacks_is_said(network, change, words):
-    asked = settings(network={**NETWORK, **change}, modalities_in_database=bool(change))
+    users = {"anna": {"password": "x", "role": "admin"}, "site": {"password": "y", "role": "peer"}}
+    asked = settings(
+        network={**NETWORK, **change}, modalities_in_database=bool(change), users=users
+    )
     assert words in str(network["check_network"](asked, OF_OTHERS))
     alone = {key: value for key, value in NETWORK.items() if key != "group"}
     (problem,) = network["check_network"](
@@ -163,6 +177,23 @@ def test_what_is_made_of_the_cards_of_a_group(network):
     assert (site["id"], site["aet"], site["tls"]) == ("south-1", "SOUTH", True)
     assert site["sites"] == {"north-1": {**card, "group": "hospital"}}
     assert network["site_of_group"](settings(**host)) is None
+
+
+@pytest.mark.parametrize(
+    ("account", "password"),
+    [
+        ({"username": "site"}, "y"),
+        ({"username": "site", "password": "z"}, "z"),
+        ({"username": "ward3", "password": "z"}, "z"),
+    ],
+)
+def test_an_account_has_its_own_password_or_that_of_a_user_here(network, account, password):
+    group = {**NETWORK, "members": ["north-*"], "accounts": {"*": account}}
+    users = {"site": {"password": "y", "role": "peer"}, "anna": {"password": "x", "role": "admin"}}
+    given = settings(network=group, modalities_in_database=True, users=users)
+    assert network["check_network"](given, OF_OTHERS) == []
+    given.update({"system": {"id": "s"}, "dicom": {"aet": "S", "tls": {}}})
+    assert network["site_of_group"](given)["accounts"]["*"]["password"] == password
 
 
 def test_each_role_of_the_pillar_is_one_of_the_cards(network, pillar_files):

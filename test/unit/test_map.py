@@ -166,12 +166,12 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
         (
             {"users": {"anna": {**ADMIN, "rules": []}}},
             "orthanc:users:anna",
-            "either role (admin, writer, reader or monitor) or rules",
+            "either role (admin, writer, reader, peer or monitor) or rules",
         ),
         (
             {"users": {"anna": {"password": "x", "role": "root"}}},
             "orthanc:users:anna:role",
-            "admin, writer, reader or monitor",
+            "admin, writer, reader, peer or monitor",
         ),
         ({"users": {"a:b": ADMIN}}, "orthanc:users:a:b", "without colon"),
         ({"users": {1: ADMIN}}, "orthanc:users:1", "user name"),

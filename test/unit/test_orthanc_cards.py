@@ -27,7 +27,9 @@ def entries(told, site=SITE, taken=NOTHING, known=NOTHING):
 
 
 def test_a_card_becomes_a_modality_and_a_peer():
-    found, left_out = entries({"north-1": CARD, "south-1": {**CARD, "aet": "SOUTH"}})
+    found, left_out = entries(
+        {"north-1": CARD, "south-1": {"group": "hospital", "role": "archive"}}
+    )
     refused = {"AllowFindWorklist": False, "AllowNAction": False}
     modality = {"AET": "NORTH", "Host": "192.0.2.6", "Port": 4242, **refused}
     assert found["DicomModalities"] == {"north-1": modality}
@@ -119,6 +121,39 @@ def test_whoever_was_first_with_a_title_keeps_it():
     assert [*entries(told, known=known)[0]["DicomModalities"]] == ["b"]
 
 
+@pytest.mark.parametrize(
+    "change", [{"host": "192.0.2.5", "port": 104}, {"url": "https://south.example.org/"}]
+)
+def test_no_site_is_at_the_address_of_this_one(change):
+    own = {**CARD, "aet": "SOUTH", "host": "192.0.2.5", "port": 104}
+    told = {"south-1": {**own, "url": "https://south.example.org/"}, "north-1": {**CARD, **change}}
+    found, (said,) = entries(told)
+    assert found == NOTHING
+    assert said == "site north-1: its address is that of this server"
+
+
+@pytest.mark.parametrize(
+    ("accounts", "username"),
+    [
+        (["*"], "*"),
+        (["north-*", "*"], "north-*"),
+        (["*", "north-1"], "north-1"),
+        (["south-*"], None),
+        (["NORTH-1", "north"], None),
+    ],
+)
+def test_an_account_is_for_the_site_or_a_pattern(accounts, username):
+    known = {one: {"username": one, "password": "x"} for one in accounts}
+    found, _ = entries({"north-1": CARD}, {**SITE, "accounts": known})
+    assert found["OrthancPeers"].get("north-1", {}).get("Username") == username
+
+
+def test_who_is_no_peer_is_only_named_where_the_pillar_names_him():
+    card = {key: value for key, value in CARD.items() if key != "url"}
+    site = {**SITE, "accounts": {"*": {"username": "u", "password": "x"}}}
+    assert entries({"north-1": card}, site)[1] == []
+
+
 def test_a_password_goes_to_nobody_else():
     found, left_out = entries({"evil": CARD, "north-1": {**CARD, "aet": "N2"}})
     assert [*found["OrthancPeers"]] == ["north-1"]
@@ -166,7 +201,7 @@ TAKEN = st.dictionaries(
 @given(told=CARDS, pillar=TAKEN, earlier=CARDS)
 def test_whatever_the_cards_hold_nothing_is_taken_over(told, pillar, earlier):
     taken, kept = {**NOTHING, "DicomModalities": pillar}, copy.deepcopy(told)
-    site = {**SITE, "accounts": {one: SITE["accounts"]["north-1"] for one in ("a", "b", "x")}}
+    site = {**SITE, "accounts": {one: SITE["accounts"]["north-1"] for one in ("a", "b*", "x")}}
     known, _ = entries(earlier, site, taken)
     found, left_out = entries(told, site, taken, known)
     assert told == kept
@@ -179,6 +214,10 @@ def test_whatever_the_cards_hold_nothing_is_taken_over(told, pillar, earlier):
     assert len(set(titles)) == len(titles)
     assert not {*titles} & {cards._title(item).lower() for item in pillar.values()}
     assert SITE["aet"].lower() not in titles
+    # None of them leads back here: by what it publishes itself, and others may claim.
+    here = cards._places(told.get(SITE["id"]))
+    assert not here & {(item["Host"], item["Port"]) for item in modalities.values()}
+    assert not here & {item["Url"] for item in found["OrthancPeers"].values()}
     assert orthanc_options.check(copy.deepcopy(found), "1.12.7") == []
     assert entries(told, site, taken, found) == (found, left_out)
     assert all(line.isprintable() for line in left_out)

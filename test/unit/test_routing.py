@@ -53,11 +53,15 @@ def test_what_does_not_go_together_is_named(load_settings, pillar, path, remedy)
 
 
 def test_a_site_of_the_group_is_a_modality_that_the_host_comes_to_know(load_settings, pillar_files):
-    group = {"network": {"group": "hospital"}, "modalities_in_database": True}
-    settings, problems = load_settings({**group, "routes": {"all": {"to": "north-1"}}})
+    accounts = {"south-*": {"username": "u", "password": "a word of its own"}}
+    group = {"network": {"group": "hospital", "accounts": accounts}, "modalities_in_database": True}
+    routes = {site: {"to": site} for site in ("north-1", "south-1")}
+    settings, problems = load_settings({**group, "routes": routes})
     assert not [line for line in problems if "routes" in line]
     found = pillar_files["parts"]["routes_job"](settings)["routes"]
-    assert found["all"]["kind"] == "modalities"
+    # Where it is a peer too, images are sent over HTTPS.
+    assert found["north-1"]["kind"] == "modalities"
+    assert found["south-1"]["kind"] == "peers"
 
 
 def test_where_systemd_does_not_run_there_are_no_routes(load_settings):

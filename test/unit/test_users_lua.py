@@ -49,6 +49,23 @@ def test_the_pillar_takes_the_roles_that_there_are(read_yaml, pillar_files):
         *(("monitor", "GET", f"/{path}", False) for path in ("tools/metrics", "statistics/x")),
         *(("monitor", method, "/system", False) for method in ("POST", "PUT", "DELETE")),
         ("monitor", "PUT", "/tools/metrics-prometheus", False),
+        *(("peer", "GET", f"/{path}", True) for path in ("system", "dicom-web/studies")),
+        *(
+            ("peer", "GET", f"/dicom-web/{path}", True)
+            for path in ("instances", "studies/1/series")
+        ),
+        *(("peer", "POST", f"/{path}", True) for path in ("instances", "tools/find")),
+        *(("peer", "POST", f"/dicom-web/{path}", True) for path in ("studies", "studies/1.2")),
+        *(("peer", "GET", f"/{path}", False) for path in ("", "instances/x/file", "statistics")),
+        *(("peer", "GET", f"/{path}", False) for path in ("changes", "instances", "dicom-web/")),
+        *(("peer", "GET", f"/dicom-web/studies/1{end}", False) for end in ("", "/metadata")),
+        ("peer", "GET", "/dicom-web/studies/1/series/2/instances/3/frames/1", False),
+        *(("peer", "POST", f"/{path}", False) for path in ("tools/bulk-delete", "peers/x/store")),
+        *(
+            ("peer", "POST", f"/{path}", False)
+            for path in ("tools/create-archive", "jobs/x/cancel")
+        ),
+        *(("peer", method, "/instances/x", False) for method in ("GET", "PUT", "DELETE")),
         ("reader", "GET", "/", True),
         ("reader", "GET", "/instances/x/file", True),
         ("reader", "POST", "/tools/find", True),
