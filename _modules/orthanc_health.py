@@ -268,6 +268,7 @@ def _jobs(case: dict) -> dict | None:
         return None
     now = time.time()
     failed = [job for job in jobs if job["State"] == "Failure" and now - _moment(job) < DAY]
+    failed = [job for job in failed if not __salt__["orthanc_routes.handles"](job)]
     found = {"failed": len(failed), "kinds": ", ".join(sorted({job["Type"] for job in failed}))}
     # A job that waits for others is not stuck.
     running = any(job["State"] == "Running" for job in jobs)

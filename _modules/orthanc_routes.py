@@ -88,6 +88,8 @@ SERVICE = {
 # no reason for a warning. In seconds.
 SOON, PAUSE, GRACE = 1, 5, 60
 DENIED = (401, 403)
+# What a job is called that sends images to a DICOMweb server.
+STOW = "DicomWebStowClient"
 # By which number Orthanc says that it knows no such tag.
 NO_TAG = 27
 
@@ -328,6 +330,21 @@ def warnings():
         elif row["seconds"] > route["warn_after"]:
             found.append(f"{to} has not sent an image of {row['oldest']}; see orthanc.routes")
     return found
+
+
+def handles(job):
+    """
+    Part of the formula. Return whether a job of Orthanc's is one whose images a route sends again,
+    and tells of them itself.
+
+    job
+        What Orthanc shows of it.
+    """
+    if __salt__["orthanc_routes_delivery.sends"](job):
+        return True
+    # The plugin for DICOMweb makes 0 of each priority.
+    routes = _job()["routes"].values() if os.path.exists(JOB) else ()
+    return job["Type"] == STOW and any(route["kind"] == "servers" for route in routes)
 
 
 def _text(job: dict) -> str:

@@ -23,6 +23,8 @@ SOON, STABLE, PATIENCE = 1, 2, 3600
 LONGEST = 60
 # For how many seconds it is said that images were deleted before they were sent.
 TOLD = 86400
+# By which a job of Orthanc's is known that sends for a route. Whoever sends by hand comes first.
+PRIORITY = -1000
 UNREADABLE = "Orthanc cannot read it here; see orthanc.verify"
 
 
@@ -35,6 +37,16 @@ def failing(name):
         That of the route.
     """
     return f"failing {name}"
+
+
+def sends(job):
+    """
+    Part of the formula. Return whether a job of Orthanc's sends for a route.
+
+    job
+        What Orthanc shows of it.
+    """
+    return job.get("Priority") == PRIORITY
 
 
 def send(queue, name, route, ask):
@@ -123,6 +135,7 @@ def _store(queue, name: str, route: dict, instances: list, ask) -> str:
     path = _path(route, "stow" if route["kind"] == "servers" else "store")
     unpacked = __salt__["orthanc_routes_queue.unpacked"]
     data = {"Resources": [unpacked(one) for one in instances], "Synchronous": True}
+    data["Priority"] = PRIORITY
     code, answer = ask("POST", path, data, PATIENCE)
     if code != 200:
         return __salt__["orthanc_routes_rules.reason"](code, answer)

@@ -189,7 +189,8 @@ def dicom_of(content: bytes):
 
 def test_what_is_refused_holds_up_nobody(sites, image):
     here, there = sites
-    refused = [store(here, image(Modality="CT", PatientID="REFUSED")) for _ in range(7)]
+    kinds = ["CT"] * 7 + ["US"]
+    refused = [store(here, image(Modality=kind, PatientID="REFUSED")) for kind in kinds]
     good = [store(here, image(Modality="CT")) for _ in range(5)]
     began = time.monotonic()
     until(arrived(there, *good))
@@ -210,6 +211,11 @@ def test_what_is_refused_holds_up_nobody(sites, image):
     assert told.code == 1
     health = here.call("orthanc.health", check=False).out
     assert "the route CT to there has given up 7 images" in health
+    # Each has left a job that failed, of which the route says all there is to say.
+    jobs = here.ask("GET", "/jobs?expand", *here.anna).json
+    failed = {job["Type"] for job in jobs if job["State"] == "Failure"}
+    assert failed >= {"DicomModalityStore", "DicomWebStowClient"}
+    assert "jobs have failed" not in health
     for identifier in refused:
         assert here.ask("DELETE", f"/instances/{identifier}", *here.anna).code == 200
     here.call("orthanc.routes", "retry=True", check=False)

@@ -3,6 +3,8 @@
 import time
 
 import orthanc_health as health
+import orthanc_routes
+import orthanc_routes_delivery
 import pytest
 
 HOUR = 3600
@@ -40,6 +42,28 @@ def test_jobs_that_failed_lately_count(jobs):
     )
     assert (found["failed"], found["kinds"], found["going"]) == (1, "Archive", 0)
     assert jobs()["failed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "kinds", "count"),
+    [
+        ({"Type": "DicomModalityStore", "Priority": orthanc_routes_delivery.PRIORITY}, [], 0),
+        ({"Type": "DicomModalityStore", "Priority": 0}, ["modalities"], 1),
+        ({"Type": "DicomWebStowClient", "Priority": 0}, ["modalities"], 1),
+        ({"Type": "DicomWebStowClient", "Priority": 0}, ["modalities", "servers"], 0),
+        ({"Type": "DicomWebStowClient", "Priority": 0}, None, 1),
+        ({"Type": "Archive"}, ["servers"], 1),
+    ],
+)
+def test_of_what_a_route_sends_again_its_job_says_nothing(
+    jobs, monkeypatch, tmp_path, given, kinds, count
+):
+    routes = {str(number): {"kind": kind} for number, kind in enumerate(kinds or ())}
+    (tmp_path / "job").touch()
+    monkeypatch.setattr(orthanc_routes, "JOB", str(tmp_path / ("job" if kinds else "none")))
+    monkeypatch.setattr(orthanc_routes, "_job", lambda: {"routes": routes})
+    found = jobs({**job("a", "Failure", ended=moment(HOUR)), **given})
+    assert found["failed"] == count
 
 
 @pytest.mark.parametrize(
