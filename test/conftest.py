@@ -65,9 +65,10 @@ LONGEST = (
     *("test_the_same_everywhere", "test_no_secret_leaks", "test_commands", "test_postgresql"),
     *("test_plugins", "test_https_under_way", "test_https_changes", "test_https"),
     *("test_wrong_pillars", "test_backup", "test_salt_ssh", "test_retention", "test_move_index"),
-    *("test_full_disks", "test_upgrade", "test_hardening", "test_sites", "test_options"),
-    *("test_dicom_tls", "test_load", "test_refusals", "test_backup_key", "test_routes"),
-    *("test_health", "test_role", "test_serving", "test_interrupted", "test_images"),
+    *("test_full_disks", "test_network", "test_upgrade", "test_hardening", "test_sites"),
+    *("test_options", "test_dicom_tls", "test_load", "test_refusals", "test_backup_key"),
+    *("test_routes", "test_health", "test_role", "test_serving", "test_interrupted"),
+    "test_images",
 )
 
 
