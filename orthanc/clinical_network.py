@@ -74,14 +74,16 @@ KINDS = {
             },
             "sites": {
                 "names": "some text",
+                # As a card has it.
                 "each": {
                     "keys": {
+                        "group": "some text",
                         "role": "role of a site",
                         "aet": "aet",
                         "host": "address of this host",
                         "port": "port",
                         "tls": "flag",
-                        "url": "some text",
+                        "url": "address of a site",
                     }
                 },
             },
@@ -91,7 +93,15 @@ KINDS = {
     "address of this host": {
         "wanted": "an IPv4 address, such as 192.0.2.5",
         "type": "string",
-        "pattern": r"(?!127\.)[0-9]{1,3}(\.[0-9]{1,3}){3}",
+        "pattern": r"(?!(127|0|22[4-9]|2[3-5][0-9])\.|169\.254\.)"
+        r"((25[0-5]|(2[0-4]|1?[0-9])?[0-9])(\.(?!$)|$)){4}",
+    },
+    # No password goes to another server in clear text.
+    "address of a site": {
+        "wanted": "an address that begins with https:// and holds no user, such as"
+        " https://north.example.org/",
+        "type": "string",
+        "pattern": r"https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-?A-~]*)?",
     },
     "worklists": {
         "keys": {"enabled": "flag", "folder": "folder", "writer": "account"},
@@ -232,7 +242,7 @@ def site_of_group(settings: dict) -> dict | None:
         "tls": "certificate" in settings["dicom"]["tls"],
         "members": network["members"],
         "accounts": accounts(settings),
-        "sites": {site: {**card, "group": group} for site, card in network["sites"].items()},
+        "sites": {site: {"group": group, **card} for site, card in network["sites"].items()},
     }
 
 

@@ -1,11 +1,12 @@
 """Over salt-ssh: by an ordinary account with sudo, from gitfs, and what stays on the target."""
 
+import json
 import re
 
 import documentation
 import pytest
 import yaml
-from ways import GITFS, NEWEST, OLDEST, ROOTS, SaltSsh, open_for_ssh, put_into_git
+from ways import GITFS, NEWEST, OLDEST, ROOTS, TOP, SaltSsh, open_for_ssh, put_into_git
 
 PASSWORD = "Geheim-4711"
 PILLAR = {"users": {"anna": {"password": PASSWORD, "role": "admin"}}, "remote_access": True}
@@ -60,12 +61,29 @@ def left_behind(site) -> list[str]:
 def test_an_ordinary_account_with_sudo(site):
     assert site.target.run("sudo -n id -u", user="admin").out.strip() == "0"
     site.leader.write("/srv/salt/own.lua", "-- own\n")
-    site.pillar(**PILLAR, lua_scripts={"own": "salt://own.lua"})
+    network = {"modalities_in_database": True, "network": {"group": "hospital"}}
+    site.pillar(
+        **{**PILLAR, **network, "lua_scripts": {"own": "salt://own.lua"}},
+        dicom={"enabled": True, "aet": "PACS1"},
+    )
+    card = {"group": "hospital", "role": "archive", "port": 4242, "tls": False}
+    other = {**card, "aet": "SOUTH", "host": "192.0.2.7"}
+    site.leader.write(
+        "/srv/pillar/cards.json", json.dumps({"south-1": other, "x": {**other, "group": "x"}})
+    )
+    texts = [text for *_, text in documentation.section("Sites that know each other")]
+    gather, group = (text for text in texts if "cards.json" in text)
+    site.leader.write("/srv/pillar/network.sls", group)
+    site.leader.write("/srv/pillar/top.sls", "base: {'*': [orthanc, network]}")
     run = site.state()
     assert run.ok, str(run)
+    assert site.target.ask("GET", "/modalities", "anna", PASSWORD).json == ["south-1"]
     assert site.target.ask("GET", "/system", "anna", PASSWORD, remote=True).code == 200
     assert site.target.read("/etc/orthanc/formula-script-own.lua") == "-- own\n"
     assert site.state().changes == {}
+    site.leader.run(gather)
+    own = {**card, "role": "workstation", "aet": "PACS1", "host": site.target.address}
+    assert json.loads(site.leader.read("/srv/pillar/cards.json")) == {site.id: own}
     # Functions of several files are one module here, too.
     assert site.returned("orthanc.access")["users"] == "anna"
     assert site.returned("orthanc.system")["DatabaseVersion"] == 6
@@ -99,6 +117,7 @@ def test_rendering_asks_nothing_of_the_target(site):
 
 
 def test_what_stays_on_the_target_and_the_switch_that_avoids_it(site):
+    site.leader.write("/srv/pillar/top.sls", TOP)
     site.pillar(**PILLAR)
     assert site.state().ok
     (left,) = left_behind(site)

@@ -169,13 +169,38 @@ def test_what_a_group_lacks_is_said(network, change, words):
     assert problem.startswith("orthanc:network:group: missing")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("host", f"192.0.2.{last}") for last in (0, 7, 99, 199, 249, 255)),
+        *(("host", text) for text in ("127.0.0.1", "0.0.0.0", "256.1.1.1", "1.2.3", "1.2.3.4.5")),
+        *(("host", text) for text in ("224.0.0.1", "169.254.1.1", "192.0.2.7.", "north", "")),
+        *(("url", f"https://{text}") for text in ("a", "a:8042/x", "192.0.2.1/", "[2001:db8::1]/")),
+        *(
+            ("url", text)
+            for text in ("file:///etc/passwd", "http://a/", "https://u:p@a/", "https:")
+        ),
+        *(
+            ("url", text)
+            for text in ("https://a/u@b", "https://a/\n", "https://a b/", "https://ä/")
+        ),
+    ],
+)
+def test_what_the_pillar_takes_of_a_site_a_card_may_hold(pillar_files, key, value):
+    sites = {"north-1": {"role": "archive", key: value}}
+    found = pillar_files["reader"]["mistakes"]({"network": {"sites": sites}})
+    assert bool(found) is not bool(orthanc_cards.CARD[key](value))
+    assert all(line.startswith(f"orthanc:network:sites:north-1:{key}: ") for line in found)
+
+
 def test_what_is_made_of_the_cards_of_a_group(network):
     card = {"role": "modality", "aet": "N", "host": "192.0.2.9", "port": 104}
-    given = {"network": {**NETWORK, "sites": {"north-1": card}}, "modalities_in_database": True}
+    sites = {"north-1": card, "west-1": {**card, "group": "other"}}
+    given = {"network": {**NETWORK, "sites": sites}, "modalities_in_database": True}
     host = {"system": {"id": "south-1"}, "dicom": {"aet": "SOUTH", "tls": {"certificate": "/x"}}}
     site = network["site_of_group"](settings(**given, **host))
     assert (site["id"], site["aet"], site["tls"]) == ("south-1", "SOUTH", True)
-    assert site["sites"] == {"north-1": {**card, "group": "hospital"}}
+    assert site["sites"] == {**sites, "north-1": {**card, "group": "hospital"}}
     assert network["site_of_group"](settings(**host)) is None
 
 

@@ -706,6 +706,7 @@ def test_what_may_be_a_secret_is_handed_on_as_a_reference(places, pillar_files):
         *("config:Xx", "config:PostgreSQL"),
         *("routes:Xx:to", "routes:Xx:tags:Xx:0"),
         *("network:group", "network:members:0", "network:sites:Xx:url"),
+        "network:sites:Xx:group",
         "network:accounts:Xx:username",
     }
     # salt-ssh brings along what it sees.
