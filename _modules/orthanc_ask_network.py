@@ -6,12 +6,15 @@ https://orthanc.uclouvain.be/book/users/rest.html
 
 from __future__ import annotations
 
+import json
 import os
 
 from salt.exceptions import SaltInvocationError
 
 # One of the files of which Salt makes the module ``orthanc``.
 __virtualname__ = "orthanc"
+# What a map shows of each whom the server knows.
+SHOWN = ("name", "kind", "address", "answers", "why")
 
 
 def __virtual__():
@@ -96,13 +99,14 @@ def check_network(timeout=3, config=None):
     return {"verdict": level, "reasons": reasons, "asked": asked}
 
 
-def map(form="table", file=None, ask=True, timeout=3, config=None):
+def map(form="table", file=None, ask=True, timeout=3, config=None, sites=None):
     """
-    Show whom the server knows, who may do what here, and who does not answer.
+    Show whom the server knows, who may do what here, where images are sent on to, and who does not
+    answer; or the same of many sites.
 
     form
-        "table" for lines of text, or "dot" for a picture in the language of Graphviz, in which what
-        does not answer is red.
+        "table" for lines of text; "dot" for a picture in the language of Graphviz, in which what
+        does not answer is red; or "data" for what these are made of.
 
     file
         The path of a file to write the text to, in the place of one that is there; by default it is
@@ -114,10 +118,15 @@ def map(form="table", file=None, ask=True, timeout=3, config=None):
     timeout, config
         See ``orthanc.check_network``.
 
-    Returns the text, or the path of the file.
+    sites
+        The path of a file with what many sites have returned as data, in JSON by the IDs of their
+        minions; nobody is asked then, and ``data`` is no form.
 
-    Raises SaltInvocationError for another form or a path that is not absolute, and
-    CommandExecutionError if Orthanc itself gives no answer, or if writing failed.
+    Returns the text, the data, or the path of the file.
+
+    Raises SaltInvocationError for another form, a path that is not absolute, or a file that holds
+    something else, and CommandExecutionError if Orthanc itself gives no answer, or if writing
+    failed.
 
     CLI Example:
 
@@ -125,34 +134,66 @@ def map(form="table", file=None, ask=True, timeout=3, config=None):
 
         salt-call orthanc.map
         salt-call orthanc.map dot /tmp/network.dot
+        salt '*' --static --out=json orthanc.map data > /tmp/network.json
+        salt-call orthanc.map dot /tmp/network.dot sites=/tmp/network.json
     """
-    if form not in ("table", "dot"):
-        raise SaltInvocationError("form must be table or dot")
+    forms = ("table", "dot") if sites else ("table", "dot", "data")
+    if form not in forms:
+        raise SaltInvocationError(f"form must be {', '.join(forms[:-1])} or {forms[-1]}")
     if file and not os.path.isabs(str(file)):
         raise SaltInvocationError("file must be the absolute path of a file")
     __salt__["orthanc_host.require_flags"]({"ask": ask})
     __salt__["orthanc_host.require_number"]("timeout", timeout, 60)
-    config = __salt__["orthanc_folder.chosen"](config)
-    known = __salt__["orthanc_reach.targets"](config)
-    asked = __salt__["orthanc_reach.ask_all"](config, known, timeout) if ask else known
-    noted = __salt__["orthanc_network_note.read"](config)["DicomModalities"]
-    rows = [{**row, "may": []} for row in asked]
-    for target, row in zip(known, rows):
-        if target["kind"] == "modality":
-            row["may"] = __salt__["orthanc_drawing.may"](target["known"])
-            is_site = noted.get(row["name"], {}).get("of") == "card"
-            row["kind"] = "site" if is_site else "modality"
-    if form == "dot":
-        options = __salt__["orthanc_folder.effective"](config)
-        name = options.get("Name") or options.get("DicomAet", "ORTHANC")
-        text = __salt__["orthanc_drawing.dot"](name, rows)
+    told = _sites(sites) if sites else {"here": _network(ask, timeout, config)}
+    if form == "data":
+        text = told["here"]
     else:
-        text = __salt__["orthanc_drawing.table"](rows)
+        draw = "orthanc_drawing.dot" if form == "dot" else "orthanc_drawing.table"
+        text = __salt__[draw](told)
     if not file:
         return text
     with __salt__["orthanc_files.failing"](f"writing {file}"):
+        text = json.dumps(text, indent=2) + "\n" if form == "data" else text
         __salt__["orthanc_files.write"](file, text, 0o644)
     return file
+
+
+def _network(ask: bool, timeout: int, config) -> dict:
+    """Return how the server is called, and a row for each whom it knows."""
+    config = __salt__["orthanc_folder.chosen"](config)
+    options = __salt__["orthanc_folder.effective"](config)
+    known = __salt__["orthanc_reach.targets"](config)
+    asked = __salt__["orthanc_reach.ask_all"](config, known, timeout) if ask else known
+    noted = __salt__["orthanc_network_note.read"](config)["DicomModalities"]
+    routes, rows = __salt__["orthanc_routes.known"](), []
+    for target, row in zip(known, asked):
+        shown = {key: row[key] for key in SHOWN if key in row}
+        shown["routes"] = [
+            name for name, to in routes.items() if to == (target["kind"], target["name"])
+        ]
+        shown["may"] = []
+        if target["kind"] == "modality":
+            shown["may"] = __salt__["orthanc_drawing.may"](target["known"])
+            is_site = noted.get(row["name"], {}).get("of") == "card"
+            shown["kind"] = "site" if is_site else "modality"
+        rows.append(shown)
+    return {"name": options.get("Name") or options.get("DicomAet", "ORTHANC"), "rows": rows}
+
+
+def _sites(path: str) -> dict:
+    """Return what a file tells of many sites."""
+    try:
+        found = json.loads(__salt__["orthanc_files.read_if_there"](path) or "")
+    except (OSError, ValueError) as err:
+        raise SaltInvocationError(f"sites: {path} holds no JSON: {err}") from None
+    if not isinstance(found, dict) or not found:
+        raise SaltInvocationError(
+            f"sites: {path} must hold a mapping from minions to what `salt '*' --static --out=json"
+            " orthanc.map data` prints"
+        )
+    named, drawn = __salt__["orthanc_cards.name"], __salt__["orthanc_drawing.site"]
+    # As the others know them.
+    return {named(one): drawn(one, told) for one, told in found.items()}
 
 
 def card(config=None):

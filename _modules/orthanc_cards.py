@@ -24,6 +24,8 @@ RIGHTS = ("Echo", "Store", "Find", "FindWorklist", "Get", "Move", "NAction", "Ev
 TITLE = re.compile(r"(?! +$)[ -\[\]-~]{1,16}")
 # A password goes to no server in clear text.
 URL = re.compile(r"https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?")
+# Of how many sites that are left out it is said why.
+SAID = 20
 NO_NAME = re.compile("[^A-Za-z0-9_-]")
 
 
@@ -53,8 +55,13 @@ CARD = {
 DICOM = ("aet", "host", "port")
 
 
-def _name(minion) -> str:
-    """Return the name that the site of a minion has among modalities and peers."""
+def name(minion):
+    """
+    Part of the formula. Return the name that the site of a minion has among modalities and peers.
+
+    minion
+        Its ID.
+    """
     return NO_NAME.sub("-", str(minion)) or "-"
 
 
@@ -88,10 +95,10 @@ def entries(cards, site, taken, known):
     def is_news(minion) -> tuple:
         card = cards[minion]
         title = card.get("aet") if isinstance(card, dict) else None
-        return _title(before.get(_name(minion))) != title or title is None, str(minion)
+        return _title(before.get(name(minion))) != title or title is None, str(minion)
 
     for minion in sorted(cards, key=is_news):
-        card, one = cards[minion], _name(minion)
+        card, one = cards[minion], name(minion)
         if minion == site["id"] or not _is_of_group(minion, card, site):
             continue
         why = _wrong(card)
@@ -119,7 +126,9 @@ def entries(cards, site, taken, known):
             }
         elif minion in site["accounts"]:
             left_out.append(f"site {one}: it tells no https:// address, so it is no peer here")
-    return found, sorted(left_out)
+    left_out.sort()
+    more = len(left_out) - SAID
+    return found, left_out[:SAID] + ([f"{more} more sites are left out"] if more > 0 else [])
 
 
 def _title(item) -> str:

@@ -88,6 +88,8 @@ SERVICE = {
 # no reason for a warning. In seconds.
 SOON, PAUSE, GRACE = 1, 5, 60
 DENIED = (401, 403)
+# What the words of the REST API stand for.
+KINDS = {"modalities": "modality", "peers": "peer", "servers": "DICOMweb server"}
 # What a job is called that sends images to a DICOMweb server.
 STOW = "DicomWebStowClient"
 # By which number Orthanc says that it knows no such tag.
@@ -330,6 +332,15 @@ def warnings():
         elif row["seconds"] > route["warn_after"]:
             found.append(f"{to} has not sent an image of {row['oldest']}; see orthanc.routes")
     return found
+
+
+def known():
+    """
+    Part of the formula. Return where the routes go, by their name: the kind of the target, as
+    ``orthanc_reach.targets`` has it, and its name.
+    """
+    routes = _job()["routes"] if os.path.exists(JOB) else {}
+    return {name: (KINDS[route["kind"]], route["to"]) for name, route in routes.items()}
 
 
 def handles(job):

@@ -200,7 +200,7 @@ def test_whom_the_server_reaches_and_why_not_the_others(whole, users):
     assert found["verdict"] == "warning"
     assert anna[1] not in str(found)
     assert "silent" in whole.call("orthanc.map", "ask=False").out
-    whole.write("/srv/page.dot", documentation.section("A picture")[-1][2])
+    whole.write("/srv/page.dot", documentation.section("A picture")[2][2])
     whole.call("orthanc.map", "dot", "/srv/own.dot", "timeout=2")
     whole.run("apt-get install -qq --no-install-recommends graphviz")
     picture = whole.run("cd /srv; dot -Tsvg own.dot && dot -Tsvg page.dot").out

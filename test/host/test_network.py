@@ -155,6 +155,13 @@ def test_each_site_knows_the_others(network):
     }
     assert "Anna" not in cards
     assert "changed=" not in network.apply("south-1")
+    gather, draw = documentation.section("A picture")[-1][2].splitlines()
+    network.master.run(gather)
+    network.salt("north-1", draw.partition("salt-call ")[2])
+    picture = network.master.read("/tmp/network.dot")
+    assert (picture.count("style=bold"), picture.count("style=solid")) == (3, 6), picture
+    assert {"route ct", "route mr"} <= {*re.findall(r"route \w+", picture)}
+    assert "red" not in picture
 
 
 def test_what_one_has_is_found_and_fetched_by_the_others(network, image):

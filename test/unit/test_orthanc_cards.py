@@ -164,6 +164,19 @@ def test_a_password_goes_to_nobody_else():
     assert "no https:// address" in said
 
 
+def test_thousands_of_cards_are_told_of_in_some_lines():
+    """One in ten is another site; all others claim the title of the first, or nonsense."""
+    told = {
+        f"site-{n}": {**CARD, "aet": f"S{n}"} if n % 10 else {**CARD, "aet": "S1", "port": n % 3}
+        for n in range(10000)
+    }
+    found, left_out = entries(told)
+    assert len(found["DicomModalities"]) == 9000
+    assert len(left_out) == cards.SAID + 1
+    assert left_out[-1] == f"{1000 - cards.SAID} more sites are left out"
+    assert entries(told, known=found) == (found, left_out)
+
+
 IDS = st.sampled_from(["a", "b", "B", "b.1", "b-1", "ct", "CT", "south-1"]) | st.text(max_size=4)
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=6),
