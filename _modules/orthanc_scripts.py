@@ -18,6 +18,21 @@ from salt.exceptions import SaltInvocationError
 # How the files are called; also in orthanc/scripts.py, and SCRIPTS of orthanc_files.
 NAME = re.compile(r"formula-script-\w+\.(lua|py)")
 
+# Where a script was that does not come to its end, as Python's faulthandler says it.
+HANGS = re.compile(r'^  File ".*/formula-script-(\w+)\.py", line (\d+) in ')
+
+
+def hanging(lines):
+    """
+    Part of the formula. Return which script in Python does not come to its end, and in which line;
+    an empty text where none is known.
+
+    lines
+        What was written while it was loaded.
+    """
+    found = next(filter(None, map(HANGS.match, lines)), None)
+    return f"orthanc:python_scripts:{found[1]}: line {found[2]} does not end" if found else ""
+
 
 def texts(name, wanted):
     """

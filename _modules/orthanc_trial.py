@@ -268,7 +268,7 @@ def _watch(process, output, trial: dict) -> list[str]:
     if any("already registered" in line for line in errors):
         errors.append("(a package or another file brings this plugin too; take one of them out)")
     if process.poll() is None:
-        errors.append(NO_ANSWER)
+        errors += [*filter(None, [__salt__["orthanc_scripts.hanging"](lines)]), NO_ANSWER]
     elif _signal(process.returncode):
         errors.append(f"(it crashed: {_signal(process.returncode)})")
     if trial.get("SslEnabled") and any(re.search(HTTPS_FAILED, line) for line in errors):

@@ -33,6 +33,7 @@ PYTHON = """\
 # Managed by Salt
 # The plugin runs one script: this one runs those of orthanc:python_scripts in the order of their
 # names, in which each is a module that the others may import.
+import faulthandler
 import importlib.util
 import os
 import sys
@@ -66,10 +67,13 @@ def why_not(name, path):
 
 
 sys.meta_path.append(Finder)
+# One that does not come to its end is named before the trial start gives it up.
+faulthandler.dump_traceback_later(40, file=2)
 for name, path in SCRIPTS.items():
     reason = why_not(name, path)
     if reason:
         raise ImportError("orthanc:python_scripts:{}: {}".format(name, reason))
+faulthandler.cancel_dump_traceback_later()
 """
 
 

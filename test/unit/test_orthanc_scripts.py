@@ -124,6 +124,22 @@ def run_python(folder, parts, scripts):
     return subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
 
 
+def test_a_script_that_does_not_end_is_named(tmp_path, parts):
+    scripts = {
+        "a": "X = 1\n",
+        "b": "import wait\n",
+        "wait": "import time\n\n\ndef w():\n    time.sleep(3)\n\n\nw()\n",
+    }
+    hasty = {**parts, "python_script": lambda s: parts["python_script"](s).replace("(40,", "(1,")}
+    done = run_python(tmp_path, hasty, scripts)
+    said = orthanc_scripts.hanging(done.stderr.splitlines())
+    assert said == "orthanc:python_scripts:wait: line 5 does not end"
+    assert "sleep" not in done.stderr
+    assert done.returncode == 0
+    assert run_python(tmp_path, hasty, {"a": "X = 1\n"}).stderr == ""
+    assert orthanc_scripts.hanging(["E0101 failed", "  File x"]) == ""
+
+
 def test_scripts_in_python_run_by_their_names(tmp_path, parts):
     scripts = {
         "b": "import helper\nprint('b', helper.X)\n",
