@@ -271,8 +271,25 @@ def test_without_the_mine_the_cards_that_were_seen_last_hold(host, monkeypatch):
 
 def test_without_a_master_nothing_is_asked(host, monkeypatch):
     monkeypatch.setattr(mine, "__opts__", {"file_client": "local", "id": "south-1"})
-    assert mine.exchange("/x", {"west": CARD}) == ({"west": CARD}, [])
+    monkeypatch.setattr(mine, "card", lambda name: {"aet": "SOUTH"})
+    assert mine.exchange("/x", {"west": CARD}, test=True) == ({"west": CARD}, [])
     assert host["mine"] == host["files"] == {}
+    both = {"west": CARD, "south-1": {"aet": "SOUTH"}}
+    assert mine.exchange("/x", {"west": CARD}) == (both, [])
+    assert host["mine"] == {}
+    monkeypatch.undo()
+    # What a run has noted, a function tells over salt-ssh, where it sees no pillar.
+    files = {"/x.cards": json.dumps({"south-1": CARD})}
+    for name, function in (
+        ("orthanc_folder.chosen", lambda config: "/x"),
+        ("orthanc_files.read_if_there", files.get),
+    ):
+        monkeypatch.setitem(mine.__salt__, name, function)
+    monkeypatch.setattr(mine, "__opts__", {"file_client": "local", "id": "south-1"})
+    assert mine.card() == CARD
+    monkeypatch.setattr(mine, "__opts__", {"file_client": "remote", "id": "south-1"})
+    with pytest.raises(SaltInvocationError, match="over salt-ssh, apply"):
+        mine.card()
 
 
 def test_a_test_publishes_nothing(host):
@@ -295,5 +312,6 @@ def test_a_card_has_nothing_but_what_others_may_know(host, monkeypatch):
     dicom = {"aet": "SOUTH", "host": "192.0.2.5", "port": 4242, "tls": True}
     assert mine.card() == {"group": "hospital", "role": "archive", **dicom}
     monkeypatch.setattr(mine, "__pillar__", {})
+    monkeypatch.setattr(mine, "__opts__", {"file_client": "remote", "id": "south-1"})
     with pytest.raises(SaltInvocationError, match="orthanc:network:group"):
         mine.card()
