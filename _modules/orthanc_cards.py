@@ -90,7 +90,8 @@ def entries(cards, site, taken, known):
         titles.setdefault(_title(item).lower(), f"the modality {other}")
     names = {one.lower() for option in taken for one in taken[option]}
     found: dict = {"DicomModalities": {}, "OrthancPeers": {}}
-    left_out, here = [], _places(cards.get(site["id"]))
+    left_out, here = [], cards.get(site["id"])
+    here = here if isinstance(here, dict) and not _wrong(here) else {}
 
     def is_news(minion) -> tuple:
         card = cards[minion]
@@ -106,8 +107,8 @@ def entries(cards, site, taken, known):
             why = f"there is a modality or peer of the name {one} already"
         if not why and "aet" in card and card["aet"].lower() in titles:
             why = f"its AET {card['aet']} is that of {titles[card['aet'].lower()]}"
-        if not why and here & _places(card):
-            why = "its address is that of this server"
+        if not why and "aet" in card and _place(card) == _place(here):
+            why = "its host and port are those of this server"
         if not why and card.get("tls") and not site["tls"]:
             why = "it is asked over TLS, and this server has no certificate in orthanc:dicom:tls"
         if why:
@@ -118,7 +119,9 @@ def entries(cards, site, taken, known):
             titles[card["aet"].lower()] = f"the site {one}"
             found["DicomModalities"][one] = _modality(card)
         account = _account(minion, site["accounts"])
-        if account and "url" in card:
+        if account and "url" in card and card["url"] == here.get("url"):
+            left_out.append(f"site {one}: its url is that of this server, so it is no peer here")
+        elif account and "url" in card:
             found["OrthancPeers"][one] = {
                 "Url": card["url"],
                 "Username": account["username"],
@@ -138,11 +141,9 @@ def _title(item) -> str:
     return str(item[0]) if isinstance(item, (list, tuple)) and item else ""
 
 
-def _places(card) -> set:
-    """Return where a server is by its card."""
-    if not isinstance(card, dict) or _wrong(card):
-        return set()
-    return {(card.get("host"), card.get("port")), card.get("url")} - {(None, None), None}
+def _place(card: dict) -> tuple:
+    """Return the host and port of a card."""
+    return card.get("host"), card.get("port")
 
 
 def _account(minion, accounts: dict) -> dict:
