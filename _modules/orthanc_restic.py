@@ -43,7 +43,9 @@ ROOTS_KEYS = ("/root/.ssh/id_ed25519", "/root/.ssh/id_ecdsa", "/root/.ssh/id_rsa
 # For how many seconds restic may say nothing but that it tries again, or nothing at all.
 CONTACT, SILENCE = 120, 1800
 # What restic says, and what that means.
-NOT_THERE = re.compile("Is there a repository at|repository does not exist")
+NOT_THERE = re.compile(
+    "Is there a repository at|repository does not exist|specified bucket does not exist"
+)
 LOCKED = re.compile("already locked")
 FULL = re.compile("no space left on device|[Dd]isk quota exceeded")
 NO_FOLDER = re.compile("not a directory|read-only file system")
@@ -52,11 +54,22 @@ UNREACHED = re.compile(
     "|no such host|i/o timeout|Broken pipe|not responding|unexpectedly closed|connection lost"
     "|said nothing|error receiving version packet|ssh command exited"
 )
-# What is not better a quarter of an hour later, for which restic tries again.
+REFUSED = re.compile(
+    "signature we calculated|Key Id you provided|InvalidAccessKeyId|SignatureDoesNotMatch"
+    "|Access ?Denied|response \\(401\\)|401 Unauthorized"
+)
+UNTRUSTED = re.compile("x509: |tls: first record")
+SKEWED = re.compile("difference between the request time and|RequestTimeTooSkewed")
+WRONG_PASSWORD = re.compile("wrong password|no key found")
+# What is not better a quarter of an hour later, for which restic tries again; and what is not
+# before there was an answer. Afterwards it may be about one file of many.
 HOPELESS = re.compile(f"{FULL.pattern}|{NO_FOLDER.pattern}")
+HOPELESS_AT_FIRST = re.compile(
+    f"{REFUSED.pattern}|{UNTRUSTED.pattern}|{SKEWED.pattern}|specified bucket does not exist"
+)
 MEANINGS = (
     (
-        "wrong password|no key found",
+        WRONG_PASSWORD,
         "the password does not open the repository; put the one with which it was made into"
         " {folder}/password, or into orthanc:backup:password",
     ),
@@ -65,6 +78,22 @@ MEANINGS = (
         "Permission denied \\(publickey|Permission denied, please try again",
         "the other host does not let this one in; with orthanc:backup_key:enabled,"
         " `salt-call orthanc.backup_key` shows the key that it has to know",
+    ),
+    (
+        REFUSED,
+        "the server of the repository does not let this host in, or not do that; S3 takes"
+        " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of orthanc:backup:environment, a REST server"
+        " the account in orthanc:backup:repository",
+    ),
+    (
+        UNTRUSTED,
+        "the server of the repository has no certificate that this host trusts; look at http or"
+        " https in orthanc:backup:repository, and let this host know the server's authority"
+        " (update-ca-certificates)",
+    ),
+    (
+        SKEWED,
+        "the clock of this host is wrong, and S3 takes nothing from it; put that right",
     ),
     (FULL, "the disk of the repository is full"),
     (
@@ -107,12 +136,17 @@ def known(folder):
 
 def opens(job):
     """
-    Part of the formula. Return whether the repository is there and opens.
+    Part of the formula. Return whether the password opens the repository.
 
     job
         See ``orthanc_backup_job.job``.
+
+    Raises CommandExecutionError if that cannot be told.
     """
-    return _run(job, ["cat", "config"])["retcode"] == 0
+    said = _run(job, ["cat", "config"])
+    if said["retcode"] and _meaning(said["stderr"])[0] is WRONG_PASSWORD:
+        return False
+    return bool(_succeed(job, said, "whether the password opens the repository is not known"))
 
 
 def ready(job):
@@ -127,11 +161,12 @@ def ready(job):
     said = _run(job, ["cat", "config"])
     folder, repository = job["folder"], job["repository"]
     seen = known(folder)
-    if said["retcode"] and NOT_THERE.search(said["stderr"]):
+    # An older restic asks that of whatever keeps it from the repository.
+    if said["retcode"] and _meaning(said["stderr"])[0] is NOT_THERE:
         if repository in seen:
             raise CommandExecutionError(
-                "the repository was there, and is gone. Is its disk mounted, the other host the"
-                f" right one? To begin anew: rm {folder}/{MADE}"
+                "the repository was there, and is gone. Is its disk mounted, the other host, or"
+                f" the bucket, the right one? To begin anew: rm {folder}/{MADE}"
             )
         log.info("Making the repository")
         if repository.startswith("/"):
@@ -378,7 +413,8 @@ def _watch(process, errors, heard) -> None:
             lost = not heard.is_set() and (
                 (lasted > CONTACT and UNREACHED.search(said)) or lasted > SILENCE
             )
-            if lost or HOPELESS.search(said):
+            refused = not heard.is_set() and HOPELESS_AT_FIRST.search(said)
+            if lost or refused or HOPELESS.search(said):
                 process.kill()
                 return
 
@@ -433,13 +469,16 @@ def _succeed(job: dict, said: dict, what: str) -> dict:
     words = said["stderr"].strip() or said["stdout"].strip() or f"exit code {said['retcode']}"
     fatal = _message(said["stderr"].splitlines(), "exit_error").get("message")
     words = fatal or words
-    for pattern, meaning in MEANINGS:
-        if re.search(pattern, words):
-            what = f"{what}: {meaning.format(folder=job['folder'])}"
-            break
+    meaning = _meaning(words)[1]
+    what = f"{what}: {meaning.format(folder=job['folder'])}" if meaning else what
     # What it says each time that it tries again is much, and always the same.
     words = " ".join(" ".join(words.splitlines()[-LINES:]).split())[-1000:]
     raise CommandExecutionError(f"{what}. restic says: {hidden(job, words)}")
+
+
+def _meaning(words: str) -> tuple:
+    """Return the first of what restic's words may mean, as ``MEANINGS`` has it."""
+    return next((each for each in MEANINGS if re.search(each[0], words)), (None, None))
 
 
 def hidden(job, text):

@@ -12,6 +12,8 @@ OWN_VARIABLES = (
     *("RESTIC_REPOSITORY", "RESTIC_REPOSITORY_FILE", "RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE"),
     "RESTIC_PASSWORD_COMMAND",
 )
+# Those of S3, of which one alone opens nothing.
+S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 # What a rule lacks that has not all of it.
 NEEDED = {
@@ -38,6 +40,11 @@ def check_backup(settings: dict, default: dict) -> list[str]:
         for name in given["environment"]
         if name in OWN_VARIABLES
     ]
+    lacking = [name for name in S3_VARIABLES if name not in given["environment"]]
+    if len(lacking) == 1:
+        problems.append(
+            f"{path}:environment:{lacking[0]}: missing; S3 takes {' and '.join(S3_VARIABLES)}"
+        )
     repository = posixpath.normpath(re.sub("^/+", "/", given["repository"]))
     taken = [*filter(None, settings["paths"].values()), settings["system"]["backup"]["folder"]]
     if repository == "/" or any(f"{repository}/".startswith(f"{folder}/") for folder in taken):

@@ -1,14 +1,20 @@
-"""Over salt-ssh: by an ordinary account with sudo, from gitfs, and what stays on the target."""
+"""Over salt-ssh: by an ordinary account with sudo, from gitfs, what stays on the target, and what
+goes on there by itself: backups into S3, and old studies.
+"""
 
 import json
 import re
 
 import documentation
 import pytest
+import s3
 import yaml
 from ways import GITFS, NEWEST, OLDEST, ROOTS, TOP, SaltSsh, open_for_ssh, put_into_git
 
 PASSWORD = "Geheim-4711"
+ANNA = ("anna", PASSWORD)
+WRONG = "Geheim-0815-and-wrong"
+JOB, SECRET = "/etc/orthanc-backup/job.json", "/etc/orthanc-backup/password"
 PILLAR = {"users": {"anna": {"password": PASSWORD, "role": "admin"}}, "remote_access": True}
 # All parts of the formula; what they need is not there, because they are only rendered.
 ALL_PARTS = {
@@ -43,10 +49,13 @@ class Ordinary(SaltSsh):
         self.leader.write("/etc/salt/roster", yaml.safe_dump({self.id: login}))
 
 
-DEBIAN = [("trixie", NEWEST), ("bookworm", OLDEST)]
+# Each of them once: pytest shares a site among tests that name the very same one.
+SALTS = {"trixie": NEWEST, "bookworm": OLDEST, "leap": NEWEST}
+SITES = [pytest.param(each, id=each[0]) for each in SALTS.items()]
+DEBIAN = SITES[:2]
 
 
-@pytest.fixture(scope="module", params=[*DEBIAN, ("leap", NEWEST)])
+@pytest.fixture(scope="module", params=SITES)
 def site(request):
     with Ordinary(*request.param) as site:
         site.pillar(**PILLAR)
@@ -89,6 +98,125 @@ def test_an_ordinary_account_with_sudo(site):
     assert site.returned("orthanc.system")["DatabaseVersion"] == 6
     gone = site.salt("orthanc.answers http://127.0.0.1:1")
     assert (gone.code, "false" in gone.out) == (20, True), gone
+
+
+@pytest.fixture(scope="module")
+def storage(site):
+    """A server of S3 for each site, of which the last test takes it away."""
+    with s3.Storage() as storage:
+        yield storage
+
+
+def back_up(site, storage):
+    """Apply the formula with backups into a bucket, and let what is old enough go."""
+    site.pillar(
+        **PILLAR,
+        backup={
+            "repository": f"s3:{storage.url}/pacs/site",
+            "environment": storage.credentials,
+            "drill": "weekly",
+        },
+        retention={
+            "rules": [{"older_than": "10 years", "by": "study_date"}],
+            **{"dry_run": False, "max_percent": 100},
+        },
+        config={"StableAge": 1},
+    )
+    run = site.state()
+    assert run.ok, str(run)
+
+
+def stored(site, file) -> str:
+    answer = site.target.ask("POST", "/instances", *ANNA, data=f"@{file}")
+    assert answer.code == 200, answer
+    return answer.json["ID"]
+
+
+def has(site, known: str, file) -> bool:
+    """Return whether the server delivers an image as it was stored, and not that it has none."""
+    answer = site.target.ask("GET", f"/instances/{known}/file", *ANNA)
+    assert (answer.code, answer.body) == (200, file.read_bytes()) or answer.code == 404
+    return answer.code == 200
+
+
+@pytest.mark.parametrize("site", SITES[2:], indirect=True, scope="module")
+def test_backups_and_retention_where_there_is_no_salt(site, storage, image):
+    back_up(site, storage)
+    target, files = site.target, [image(StudyDate=f"{year}0102") for year in (2010, 2025)]
+    old, new = (stored(site, file) for file in files)
+    timers = target.run("systemctl list-timers --all").out
+    for job in ("backup", "drill", "retention"):
+        assert f"orthanc-{job}.timer" in timers
+    # As it comes at night.
+    target.run("systemctl start orthanc-backup")
+    assert site.returned("orthanc.backup")["warning"] is None
+    last, first = site.returned("orthanc.backups")
+    assert (last["images"], first["images"], first["host"]) == (2, 2, "testhost")
+    assert "no backup was ever restored" in str(site.returned("orthanc.retention"))
+    assert site.returned("orthanc.drill")["served"] == 2
+    assert site.returned("orthanc.verify")["missing"] == []
+    found = site.returned("orthanc.retention")
+    assert (found["due"], found["nothing is deleted"]) == (1, [])
+    target.run("sleep 2; systemctl start orthanc-retention")
+    assert (has(site, old, files[0]), has(site, new, files[1])) == (False, True)
+    # What was deleted comes back: as a file, and with all else.
+    study, words = found["list"][0]["study"], f"orthanc.restore snapshot={first['snapshot']}"
+    (path,) = site.returned(f"{words} target=/srv/study study={study}")
+    assert target.path(path).read_bytes() == files[0].read_bytes()
+    later = stored(site, image())
+    kept = site.returned(f"{words} overwrite=True")["kept"]
+    assert has(site, old, files[0]) and has(site, new, files[1])
+    assert target.ask("GET", f"/instances/{later}", *ANNA).code == 404
+    target.run(f"rm -r {kept}")
+
+
+# The oldest and the newest restic.
+@pytest.mark.parametrize("site", SITES[1:], indirect=True, scope="module")
+def test_what_is_in_the_way_of_a_backup_is_said_with_its_remedy(site, storage, image):
+    back_up(site, storage)
+    target, file = site.target, image()
+    known, job = stored(site, file), json.loads(target.read(JOB))
+    target.run("systemctl start orthanc-backup")
+    target.run("mkdir /srv/small; mount -t tmpfs -o size=16k small /srv/small")
+    failed = site.salt("orthanc.restore target=/srv/small")
+    assert (failed.code, target.run("ls -A /srv/small").out) == (20, ""), failed
+    assert "there is no room for the backup in /srv/small" in failed.out
+
+    def fails(*sentences: str, **given) -> None:
+        """Let a backup fail, with another job than that of the pillar."""
+        target.write(JOB, json.dumps({**job, **given}))
+        assert not target.run("systemctl start orthanc-backup", check=False).ok
+        error = json.loads(target.read("/etc/orthanc.backup"))["backup"]["error"]
+        assert [each for each in sentences if each not in error] == [], error
+        assert has(site, known, file)
+
+    secret = {**storage.credentials, "AWS_SECRET_ACCESS_KEY": WRONG}
+    refused = "AWS_SECRET_ACCESS_KEY of orthanc:backup:environment"
+    fails(refused, environment=secret)
+    assert refused in site.salt("orthanc.restore overwrite=True").out
+    fails(refused, environment={**storage.credentials, "AWS_ACCESS_KEY_ID": "AKIAUNKNOWN"})
+    fails(
+        "this host trusts",
+        "orthanc:backup:repository",
+        repository=job["repository"].replace("http:", "https:"),
+    )
+    copy = target.read(SECRET)
+    target.write(SECRET, "another one\n")
+    fails("the password does not open the repository", "orthanc:backup:password")
+    target.write(SECRET, copy)
+    storage.remove("pacs")
+    fails("the repository was there, and is gone", "the bucket")
+    # One that is not there yet is made.
+    target.write(JOB, json.dumps({**job, "repository": f"s3:{storage.url}/other"}))
+    target.run("systemctl start orthanc-backup")
+    if "0.14" in target.run("restic version").out:
+        # A newer one tries for two minutes.
+        storage.end()
+        fails("the other host does not answer", "orthanc:backup:repository")
+    shown = [*site.shown.values(), target.run("journalctl; cat /etc/orthanc.backup").out]
+    shown.append(str(site.returned("state.show_low_sls orthanc")))
+    for secret in (storage.credentials["AWS_SECRET_ACCESS_KEY"], WRONG):
+        assert not [text for text in shown if secret in text]
 
 
 @pytest.mark.parametrize("site", DEBIAN, indirect=True, scope="module")

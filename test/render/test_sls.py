@@ -80,7 +80,7 @@ SECRETS = {
     "backup": {
         "repository": f"rest:https://x:{SECRET}@192.0.2.1/",
         "password": SECRET,
-        "environment": {"AWS_SECRET_ACCESS_KEY": SECRET},
+        "environment": {"AWS_ACCESS_KEY_ID": "pacs", "AWS_SECRET_ACCESS_KEY": SECRET},
     },
     "plugin_sections": ["Own"],
     "config": {

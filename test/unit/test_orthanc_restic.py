@@ -32,6 +32,10 @@ def test_another_host_is_reached_with_the_key_and_asks_nothing(monkeypatch, repo
     assert "-i" not in orthanc_restic._ssh({**job, "key": None}, match)
 
 
+# Restic 0.14, whatever keeps it from the repository.
+ASKED = "\nIs there a repository at the following location?\ns3:http://far/x"
+
+
 @pytest.mark.parametrize("repository", ["/srv/x", "rest:https://far/", "s3:far/x"])
 def test_what_is_not_reached_over_ssh_needs_none(repository):
     assert orthanc_restic.SFTP.fullmatch(repository) is None
@@ -61,6 +65,13 @@ def test_what_is_not_reached_over_ssh_needs_none(repository):
         ("Fatal: dial tcp 192.0.2.1:80: i/o timeout", "the other host does not answer"),
         ("stat /etc/passwd/config: not a directory", "no folder that can be used"),
         ("Is there a repository at the following location?\n/srv/none", "is its disk mounted"),
+        (f"Stat: The AWS Access Key Id you provided does not exist{ASKED}", "AWS_ACCESS_KEY_ID"),
+        (f"Stat: Access Denied.{ASKED}", "AWS_SECRET_ACCESS_KEY of orthanc:backup:environment"),
+        (f"unexpected HTTP response (401): 401 Unauthorized{ASKED}", "the account in orthanc:"),
+        (f"dial tcp 192.0.2.1:9000: connect: connection refused{ASKED}", "does not answer"),
+        (f"Stat: The specified bucket does not exist{ASKED}", "there is no repository"),
+        ("x509: certificate signed by unknown authority", "update-ca-certificates"),
+        ("The difference between the request time and the server's time is too large", "the clock"),
     ],
 )
 def test_a_failure_is_said_in_plain_words(said, words):
@@ -69,6 +80,38 @@ def test_a_failure_is_said_in_plain_words(said, words):
         orthanc_restic._succeed(job, {"retcode": 7, "stdout": "", "stderr": said}, "it failed")
     assert str(err.value).startswith("it failed")
     assert words in str(err.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("Stat: The specified key does not exist", "was there, and is gone"),
+        ("Stat: The specified bucket does not exist", "was there, and is gone"),
+        ("Stat: The request signature we calculated does not match", "does not let this host in"),
+        ("dial tcp 192.0.2.1:9000: connect: connection refused", "the other host does not answer"),
+    ],
+)
+def test_one_that_is_not_reached_is_neither_gone_nor_made_anew(monkeypatch, said, words):
+    job = {"folder": "/f", "repository": "s3:http://far/x", "environment": {}}
+    told = {
+        "retcode": 1,
+        "stdout": "",
+        "stderr": f"Fatal: unable to open config file: {said}{ASKED}",
+    }
+    asked = []
+    monkeypatch.setattr(orthanc_restic, "_run", lambda job, words: asked.append(words) or told)
+    monkeypatch.setattr(orthanc_restic, "known", lambda folder: {"s3:http://far/x": "5f"})
+    with pytest.raises(CommandExecutionError, match=words):
+        orthanc_restic.ready(job)
+    assert asked == [["cat", "config"]]
+    with pytest.raises(CommandExecutionError):
+        orthanc_restic.opens(job)
+
+
+def test_a_wrong_password_does_not_open_it(monkeypatch):
+    told = {"retcode": 1, "stdout": "", "stderr": "Fatal: wrong password or no key found"}
+    monkeypatch.setattr(orthanc_restic, "_run", lambda job, words: told)
+    assert orthanc_restic.opens({"folder": "/f"}) is False
 
 
 def test_what_is_said_again_and_again_is_told_in_a_few_lines():
@@ -112,6 +155,10 @@ def test_what_could_not_be_read_is_told_by_each_version_of_restic():
         # It was there, so it may come back in the hours that a backup takes.
         ("dial tcp: connection refused", True, False),
         ("odd", False, False),
+        ("The request signature we calculated does not match", False, True),
+        ("The specified bucket does not exist", False, True),
+        # It may not be allowed to delete one file, and all else goes on.
+        ("Access Denied.", True, False),
     ],
 )
 def test_it_is_ended_where_trying_again_is_no_use(monkeypatch, said, heard, ends):
