@@ -480,8 +480,9 @@ def remove(name, files, test=False):
         raise CommandExecutionError(hidden)
     done: dict = {}
     function = "orthanc_files.removal" if test else "orthanc_files.remove"
-    # Where the folder was moved, the one before has the formula's files too.
-    for folder in dict.fromkeys([name, __salt__["orthanc_folder.without"](name, service)]):
+    # Where the folder was moved, those before have the formula's files too.
+    without = __salt__["orthanc_folder.without"](name, service)
+    for folder in dict.fromkeys([name, without, *__salt__["orthanc_first_run.configurations"]()]):
         named = [*files, *__salt__["orthanc_scripts.there"](folder)]
         notes = list(__salt__["orthanc_proof.notes"](folder).values())
         done.update(__salt__[function](folder, named, notes))

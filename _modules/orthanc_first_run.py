@@ -204,6 +204,14 @@ def end():
             record["served"] = True
 
 
+def configurations():
+    """
+    Part of the formula. Return the folders in which there are configurations of the formula, as far
+    as they were noted: more than one where the pillar has moved it.
+    """
+    return list(filter(__salt__["orthanc_files.written"], _read().get("paths", ())))
+
+
 def known():
     """
     Part of the formula. Return the packages that are installed and of which it is noted whether

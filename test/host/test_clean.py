@@ -191,6 +191,7 @@ def test_what_was_there_before_is_kept(fresh_minion, users):
     run = minion.apply(**settings)
     assert "gone from the server" in run.states["orthanc-config"]["comment"]
     assert differences(minion) == {"gone": [], "options": {}, "other files": []}
+    minion.apply(users=users, paths={"config": "/srv/config-at-first"})
     moved = {"paths": {"config": "/srv/conf"}, "port": 8043}
     minion.apply(users=users, **moved, packages=["orthanc", "orthanc-gdcm"])
     assert minion.read("/etc/orthanc/before-formula/orthanc.json") == by_hand
