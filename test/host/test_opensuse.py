@@ -10,6 +10,7 @@ from minion import Minion
 from ways import NEWEST, OLDEST
 
 DATA = "/var/lib/orthanc/OrthancStorage"
+RELEASE = "rpm -q --qf '%{VERSION}-%{RELEASE}' orthanc"
 
 
 @pytest.fixture(params=["leap", "tumbleweed"])
@@ -182,23 +183,45 @@ def test_it_comes_back_by_itself_and_the_journal_tells_why_it_does_not(leap, use
     assert "the first reason" not in leap.call("orthanc.errors", "orthanc", "count=1000").out
 
 
+def one_that_does_not_serve_makes_way(leap, users, old, new):
+    """The packages before it come back, and with them the lock on these."""
+    name, pid = "/etc/systemd/system/orthanc.service.d/not-with-it.conf", leap.pid()
+    leap.write(name, f"[Service]\nExecStartPre=+/bin/sh -c '! rpm -q orthanc | grep -F {new}'\n")
+    leap.run("systemctl daemon-reload")
+    leap.pillar(users=users, version=new)
+    run = leap.state()
+    assert run.changes["orthanc-upgrade"] == {"orthanc": {"old": old, "new": new}}
+    assert f"Version {old} of the packages is back. The last good" in run.failed["orthanc-serving"]
+    assert leap.run(RELEASE).out == old
+    assert leap.pid() not in (0, pid)
+    assert leap.ask("GET", "/system").code == 401
+    # It is not installed again and again, neither by a run nor with the system.
+    pid = leap.pid()
+    assert "did not serve, and" in leap.state().failed["orthanc-upgrade"]
+    assert (leap.run(RELEASE).out, leap.pid()) == (old, pid)
+    leap.run(f"rm {name}; systemctl daemon-reload")
+    leap.apply(users=users, version=old)
+    leap.run("zypper -n -q update orthanc", check=False)
+    assert leap.run(RELEASE).out == old
+
+
 def test_a_version_is_pinned_and_held(leap, users):
-    release = "rpm -q --qf '%{VERSION}-%{RELEASE}' orthanc"
     leap.run("zypper -n -q install orthanc")
-    version = leap.run(release).out
+    version = leap.run(RELEASE).out
     leap.apply(users=users, version=version)
     leap.run("zypper -n -q modifyrepo --enable update")
     assert "lock" in leap.run("zypper -n -q update orthanc", check=False).out
-    assert leap.run(release).out == version
+    assert leap.run(RELEASE).out == version
     # The lock is not in the way of who only tries.
     found = json.loads(leap.call("orthanc.try_upgrade", "--out=json").out)["local"]
     assert (found["version"]["old"], found["problems"]) == (version, [])
     assert found["packages"] == {"orthanc": f"{version} -> {found['version']['new']}"}
-    assert leap.run(release).out == version
+    assert leap.run(RELEASE).out == version
     assert leap.apply(users=users, version=version).changes == {}
+    one_that_does_not_serve_makes_way(leap, users, version, found["version"]["new"])
     leap.apply(users=users)
     leap.run("zypper -n -q update orthanc")
-    assert leap.run(release).out != version
+    assert leap.run(RELEASE).out != version
     leap.wait_for_port()
     assert leap.ask("GET", "/system").code == 401
     leap.apply(users=users)
