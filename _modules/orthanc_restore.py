@@ -246,27 +246,47 @@ def prepare(job, backup, options, account, overwrite=False, again=False):
             f"the backup has {int(needed) >> 20} MB of images, and {options['StorageDirectory']}"
             f" {free >> 20} MB of free space; make room first"
         )
-    os.mkdir(aside, 0o700)
-    __salt__["orthanc_files.write"](os.path.join(aside, CHOSEN), backup["id"], 0o600)
-    restore = __salt__["orthanc_restic.restore"]
-    images = [manifest["storage"]] if manifest["files"] else []
-    restore(job, backup["id"], aside, [manifest["aside"], *([] if again else images)])
-    opened = __salt__["orthanc_index.of_copy"](f"{aside}{manifest['aside']}/index")
-    if is_database:
-        section = _fill_database(options, account, f"{aside}{manifest['aside']}/database.dump")
-        opened = __salt__["orthanc_index.opened"]({**options, "PostgreSQL": section}, account)
-    with opened as index:
-        index.images()
-        known = index.files() if again and images else {}
-    lacking = _lacking(known, options["StorageDirectory"], aside, manifest["storage"])
-    # A command takes no more words than that.
-    for first in range(0, len(lacking), WORDS):
-        restore(job, backup["id"], aside, lacking[first : first + WORDS])
-    _give(aside + manifest["storage"], __salt__["orthanc_host.account"](account["user"]))
+    failing = __salt__["orthanc_files.failing"](f"restoring into {aside}")
+    with failing, _whole_or_empty(aside, backup):
+        restore = __salt__["orthanc_restic.restore"]
+        images = [manifest["storage"]] if manifest["files"] else []
+        restore(job, backup["id"], aside, [manifest["aside"], *([] if again else images)])
+        opened = __salt__["orthanc_index.of_copy"](f"{aside}{manifest['aside']}/index")
+        if is_database:
+            section = _fill_database(options, account, f"{aside}{manifest['aside']}/database.dump")
+            opened = __salt__["orthanc_index.opened"]({**options, "PostgreSQL": section}, account)
+        with opened as index:
+            index.images()
+            known = index.files() if again and images else {}
+        lacking = _lacking(known, options["StorageDirectory"], aside, manifest["storage"])
+        # A command takes no more words than that.
+        for first in range(0, len(lacking), WORDS):
+            restore(job, backup["id"], aside, lacking[first : first + WORDS])
+        _give(aside + manifest["storage"], __salt__["orthanc_host.account"](account["user"]))
     # What takes the place of images has to be on the disk itself.
     os.sync()
     __salt__["orthanc_files.write"](marker, backup["id"], 0o600)
     return manifest
+
+
+@contextlib.contextmanager
+def _whole_or_empty(aside: str, backup: dict):
+    """Restore into a folder. If that fails, only which backup it was is left: the server goes on,
+    and needs the room.
+    """
+
+    def begin() -> None:
+        shutil.rmtree(aside, ignore_errors=True)
+        os.makedirs(aside, mode=0o700, exist_ok=True)
+        __salt__["orthanc_files.write"](os.path.join(aside, CHOSEN), backup["id"], 0o600)
+
+    begin()
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            begin()
+        raise
 
 
 def _lacking(known: dict, storage: str, aside: str, place: str) -> list:

@@ -89,6 +89,17 @@ def test_what_an_earlier_restore_has_brought_is_taken_along(tmp_path):
     assert texts(aside) == {f"srv/db/aa/aa/{'aaaa' * 8}": "one"}
 
 
+def test_one_that_fails_leaves_the_room_to_the_server(tmp_path):
+    aside = tmp_path / ".orthanc-restore"
+    with pytest.raises(OSError, match="no space"), orthanc_restore._whole_or_empty(
+        str(aside), {"id": "5f"}
+    ):
+        (aside / "srv").mkdir()
+        (aside / "srv/image").write_text("half of i")
+        raise OSError("no space left on device")
+    assert texts(aside) == {"chosen": "5f"}
+
+
 def test_an_empty_server_has_nothing_to_keep(server, tmp_path):
     options, manifest = server
     for path in ("storage/ab/cd/old", "index/index", "index/index-wal"):
