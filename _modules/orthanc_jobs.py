@@ -31,6 +31,8 @@ SERVICE = """\
 # Managed by Salt
 [Unit]
 Description={description}
+# Whoever starts it again and again is not told of a run before.
+StartLimitIntervalSec=0
 {after}{mounts}
 [Service]
 Type=oneshot
