@@ -82,8 +82,8 @@ MEANINGS = (
     (
         REFUSED,
         "the server of the repository does not let this host in, or not do that; S3 takes"
-        " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of orthanc:backup:environment, a REST server"
-        " the account in orthanc:backup:repository",
+        " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of orthanc:backup:environment (of the shell,"
+        " on an empty machine), a REST server the account in orthanc:backup:repository",
     ),
     (
         UNTRUSTED,

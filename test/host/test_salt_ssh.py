@@ -177,10 +177,17 @@ def test_what_is_in_the_way_of_a_backup_is_said_with_its_remedy(site, storage, i
     target, file = site.target, image()
     known, job = stored(site, file), json.loads(target.read(JOB))
     target.run("systemctl start orthanc-backup")
-    target.run("mkdir /srv/small; mount -t tmpfs -o size=16k small /srv/small")
-    failed = site.salt("orthanc.restore target=/srv/small")
-    assert (failed.code, target.run("ls -A /srv/small").out) == (20, ""), failed
-    assert "there is no room for the backup in /srv/small" in failed.out
+    # A disk that gets full meanwhile.
+    images = json.loads(target.read("/etc/orthanc-backup/manifest.json"))["storage"]
+    folders = {"target=/srv/small": "/srv/small", "overwrite=True": f"{images}/.orthanc-restore"}
+    for words, folder in folders.items():
+        target.run(f"mkdir {folder}; mount -t tmpfs -o size=16k small {folder}")
+        failed = site.salt(f"orthanc.restore {words}")
+        assert failed.code == 20
+        assert f"there is no room for the backup in {folder}; make room first" in failed.out
+        assert target.run(f"ls -A {folder}").out.split() in ([], ["chosen"])
+        assert has(site, known, file)
+        target.run(f"umount {folder}; rmdir {folder}")
 
     def fails(*sentences: str, **given) -> None:
         """Let a backup fail, with another job than that of the pillar."""
@@ -208,7 +215,8 @@ def test_what_is_in_the_way_of_a_backup_is_said_with_its_remedy(site, storage, i
     fails("the repository was there, and is gone", "the bucket")
     # One that is not there yet is made.
     target.write(JOB, json.dumps({**job, "repository": f"s3:{storage.url}/other"}))
-    target.run("systemctl start orthanc-backup")
+    done = site.returned("orthanc.backup")
+    assert done.get("lost") == [], done
     if "0.14" in target.run("restic version").out:
         # A newer one tries for two minutes.
         storage.end()
