@@ -3,10 +3,11 @@
 import contextlib
 import hashlib
 import json
-import shutil
+import shlex
 
 import documentation
 import pytest
+import s3
 import testbed
 import yaml
 from clients import meanwhile
@@ -107,6 +108,13 @@ def nas():
         host.run(f"systemd-run --quiet --unit=rest rclone serve restic {words}")
         host.wait_for_port(8000)
         yield host
+
+
+@pytest.fixture
+def storage():
+    """A server of S3."""
+    with s3.Storage() as storage:
+        yield storage
 
 
 def seen_while(server, command: str, look: str = "ps axww -o args") -> str:
@@ -480,8 +488,10 @@ def test_with_postgresql(salt_version, users, image):
             assert content(server, known) == wanted
 
 
-def test_the_same_server_on_an_empty_machine_of_another_system(salt_version, users, image):
-    pillar = {"orthanc": {"users": users, "backup": {"repository": REPOSITORY}, "port": 8050}}
+def test_the_same_server_on_an_empty_machine_of_another_system(salt_version, users, image, storage):
+    repository = f"s3:{storage.url}/pacs"
+    backup = {"repository": repository, "environment": storage.credentials}
+    pillar = {"orthanc": {"users": users, "backup": backup, "port": 8050}}
     pillar["orthanc"]["config"] = {"LuaScripts": ["/etc/orthanc/own.lua"], "Name": "Ward 3"}
     formula = "cd /srv/formulas/orthanc-formula"
     anna = ("anna", users["anna"]["password"])
@@ -501,13 +511,14 @@ def test_the_same_server_on_an_empty_machine_of_another_system(salt_version, use
             for each in images
         }
         ((_, _, command),) = documentation.section("The same server on an empty machine")
+        command = command.replace(REPOSITORY, repository)
+        given = shlex.join(f"{name}={value}" for name, value in storage.credentials.items())
         # The next release, and one with other folders and packages.
         for system in ("trixie", "leap"):
             with Server(testbed.root_with_salt(system, salt_version)) as new:
                 new.install_formula()
-                shutil.copytree(old.path(REPOSITORY), new.path(REPOSITORY))
                 new.write("/root/password", password)
-                done = new.run(f"{formula} && {command}", timeout=600)
+                done = new.run(f"export {given}; {formula} && {command}", timeout=600)
                 assert password.strip() not in str(done)
                 for each, body in kept.items():
                     assert new.ask("GET", f"/instances/{each}/file", *anna, port=8050).body == body
@@ -535,8 +546,6 @@ def a_second_pass_brings_what_is_new(old, new, pillar, files):
     old.write("/root/pacs.sls", yaml.safe_dump({"orthanc": {**pillar["orthanc"], "users": {}}}))
     masterless = "cd /srv/formulas/orthanc-formula && bash orthanc/masterless.sh"
     old.run(f"{masterless} /root/pacs.sls && {masterless} orthanc.backup")
-    shutil.rmtree(new.path(REPOSITORY))
-    shutil.copytree(old.path(REPOSITORY), new.path(REPOSITORY))
     files_of = f"find {STORAGE['leap']} -path '*/.*' -prune -o -type f -path '*/??/??/*'"
     listed = f"{files_of} -printf '%f-%i\\n'"
     before = set(new.run(listed).out.split())
