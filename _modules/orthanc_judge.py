@@ -218,8 +218,9 @@ def _places(case: Case) -> tuple[list, list]:
     """
     has_images = __salt__["orthanc_database.has_images"]
     old_places, new_places = map(__salt__["orthanc_folder.places"], (case.before, case.placed))
+    used = (has_images, lambda folder: os.path.exists(os.path.join(folder, "index")))
     problems = []
-    for (option, new), is_used in zip(new_places.items(), (has_images, _has_index)):
+    for (option, new), is_used in zip(new_places.items(), used):
         old = old_places[option]
         if not isinstance(old, str) or not isinstance(new, str):
             continue
@@ -236,10 +237,6 @@ def _places(case: Case) -> tuple[list, list]:
     return (problems, []) if problems else strange(case)
 
 
-def _has_index(folder: str) -> bool:
-    return os.path.exists(os.path.join(folder, "index"))
-
-
 def strange(case, files=None):
     """
     Part of the formula. Return what Orthanc would not find again of images and index, problems and
@@ -252,6 +249,10 @@ def strange(case, files=None):
         The texts of certificates by their path, where a database on another host is asked too.
     """
     options, before = case.placed, case.before
+    judge_cluster = __salt__["orthanc_cluster.judge"]
+    apart = [] if files is None else judge_cluster(options, case.account, files)
+    if apart:
+        return apart, []
     known = __salt__["orthanc_proof.identity"](case.name)
     seen = __salt__["orthanc_proof.seen"](options, known, case.account, files)
     moved = __salt__["orthanc_move_note.is_told"](case.name, before, options, seen)

@@ -73,6 +73,7 @@ def problems(pillar: dict, settings: dict, defaults: dict) -> list[str]:
         *check_scripts(settings),
         *check_viewers(settings),
         *check_routes(settings),
+        *check_cluster(settings),
         *check_https(settings, pillar.get("https", {})),
         *check_dicom_tls(settings, pillar.get("dicom", {}).get("tls", {})),
     ]

@@ -120,7 +120,7 @@ def reserve_filter(setting, storage: str, index: str) -> str | None:
     )
 
 
-def access_filter(setting, folder: str, proxy: bool, known: bool) -> str | None:
+def access_filter(setting, folder: str, proxies: list, known: bool) -> str | None:
     """
     Return the Lua script that notes who asks what; None where that is not to be.
 
@@ -130,8 +130,11 @@ def access_filter(setting, folder: str, proxy: bool, known: bool) -> str | None:
     folder
         The path of the folder for it.
 
-    proxy, known
-        Whether nginx stands before Orthanc, and whether accounts need a password.
+    proxies
+        The addresses from which nginx says whom it asks for.
+
+    known
+        Whether accounts need a password.
     """
     if setting is False:
         return None
@@ -140,7 +143,7 @@ def access_filter(setting, folder: str, proxy: bool, known: bool) -> str | None:
         "salt://orthanc/access.lua.jinja",
         default_renderer="jinja",
         saltenv=__env__,
-        **{"folder": lua_text(folder), "days": days, "behind": proxy, "known": known},
+        **{"folder": lua_text(folder), "days": days, "proxies": proxies, "known": known},
     )
 
 

@@ -3,15 +3,15 @@ The one place where pillar, map file of the OS family and defaults meet.
 
 ``part.py`` loads it, once in a run, and the SLS files get a dict: the merged settings below
 ``settings``; functions that return what becomes of them: ``configuration`` for Orthanc, ``proxy``
-for nginx, with or without its site (of ``options.py``), and ``routes_job`` for the service that
-sends images on; ``site``, what makes this one of a group; ``pillar_state``, the state that fails
-with all that is wrong with the pillar; and ``apart``, for states of packages. The module
-``orthanc_import`` gets ``of``, which makes the same of another pillar, and ``plain``. In the place
-of a secret there is a reference, by which the host looks it up; see ``orthanc_pillar``. Of a pillar
-with mistakes the settings are what is sound of it, so that each SLS always gives its states. All
-keys that the pillar may hold are in ``pillar.py``, and are read by ``reader.py``; what of them does
-not go together is in ``checks.py``. What Orthanc itself may be told is judged later, on the host,
-by ``orthanc_conf.valid`` in ``orthanc.validation``.
+for nginx, with or without its site (of ``options.py``), ``balancer`` for nginx before several
+nodes, and ``routes_job`` for the service that sends images on; ``site``, what makes this one of a
+group; ``pillar_state``, the state that fails with all that is wrong with the pillar; and ``apart``,
+for states of packages. The module ``orthanc_import`` gets ``of``, which makes the same of another
+pillar, and ``plain``. In the place of a secret there is a reference, by which the host looks it up;
+see ``orthanc_pillar``. Of a pillar with mistakes the settings are what is sound of it, so that each
+SLS always gives its states. All keys that the pillar may hold are in ``pillar.py``, and are read by
+``reader.py``; what of them does not go together is in ``checks.py``. What Orthanc itself may be
+told is judged later, on the host, by ``orthanc_conf.valid`` in ``orthanc.validation``.
 """
 
 from __future__ import annotations
@@ -86,7 +86,11 @@ def derive_own_files(system: dict) -> None:
     own, nginx = system["own"], system["nginx"]
     system["own_files"] = {what: f"{own}-{name}" for what, name in system["own_files"].items()}
     nginx["site"] = f"{nginx.pop('sites')}/{own}.conf"
-    nginx["pem"] = f"{nginx.pop('folder')}/{own}.pem"
+    nginx["pem"], nginx["balancer"] = (
+        f"{nginx['folder']}/{own}{end}" for end in (".pem", "-balancer")
+    )
+    del nginx["folder"]
+    nginx["balancer_unit"] = f"{system['units']}/{own}-balancer.service"
     unit, program = f"{system['units']}/{own}-logs", f"{system['programs']}/{own}/log-keep.sh"
     system["log_units"] = {
         "name": f"{own}-logs.timer",
@@ -234,6 +238,7 @@ def load(pillar, layers: list, host: dict, files: dict) -> tuple[dict, list[str]
     derive_backup(settings)
     derive_monitoring(settings)
     problems += checks["problems"](pillar, settings, defaults)
+    files["parts"]["derive_cluster"](settings)
     derive_plugins(settings)
     settings["warnings"] = checks["advice"](settings, defaults)
     users = settings["users"].items()
@@ -269,7 +274,7 @@ def run() -> dict:
         return read("orthanc/options.py", **read("orthanc/lua_filter.py"), **files["parts"])
 
     # An earlier version has no such function. Over salt-ssh, modules are always brought along.
-    synced = "orthanc_connections.ensure_all" in __salt__
+    synced = "orthanc_cluster.share" in __salt__
     family = __grains__["os_family"]
     known = family in FAMILIES
     # On another system nothing is done, but the states are there that others may refer to.
@@ -299,6 +304,7 @@ def run() -> dict:
             "site": files["parts"]["site_of_group"](settings),
             "configuration": lambda: copy.deepcopy(configuration()),
             "routes_job": lambda: files["parts"]["routes_job"](settings),
+            "balancer": lambda there=True: options()["balancer"](settings, there),
             "proxy": lambda site=True: copy.deepcopy(proxy(site)),
         }
 

@@ -8,6 +8,7 @@ https://orthanc.uclouvain.be/book/users/configuration.html
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from urllib.parse import quote
@@ -48,7 +49,9 @@ PART = object()
 
 
 def run() -> dict:
-    return {"configuration": configuration, "proxy": proxy, "PLAIN": PLAIN}
+    makers = (render, https_pem, is_path, own_ca)
+    found = {"configuration": configuration, "proxy": proxy, "PLAIN": PLAIN}
+    return {**found, "balancer": functools.partial(balancer, makers)}
 
 
 def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
@@ -68,7 +71,7 @@ def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
             own["access"]: access_filter(
                 settings["access_log"],
                 settings["paths"]["log"] or settings["paths"]["home"],
-                behind_nginx(settings),
+                ["127.0.0.1"] * behind_nginx(settings) + proxies(settings),
                 bool(users),
             ),
             own["python"]: python_script(settings),
@@ -234,6 +237,7 @@ def definitions(settings: dict, users: dict) -> list[dict]:
         ),
         *log_options(settings["deidentify_logs"]),
         *database_options(settings["postgresql"], settings["config"]),
+        *cluster_options(settings),
         *https_options(settings),
         *dicom_tls_options(settings),
         *gdcm_options(settings),
@@ -474,6 +478,7 @@ def proxy(settings: dict, site: bool = True) -> dict:
         key=key,
         origins=[re.escape(origin) for origin in https["cors"]],
         headers=https["headers"],
+        proxies=proxies(settings),
     )
     return result
 

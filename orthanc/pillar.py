@@ -19,7 +19,7 @@ def run() -> dict:
 # The files beside this one with kinds, checks, or options of a part of the pillar.
 PARTS = (
     *("directives", "retention_keys", "clinical_network", "routing", "scripts", "viewers"),
-    *("backup_checks", "plugin_checks"),
+    *("backup_checks", "plugin_checks", "cluster"),
 )
 # A ``pattern`` means the same to Python and to JavaScript.
 KINDS = {
@@ -287,6 +287,8 @@ SHAPE = {
                 "ca": "folder",
             }
         },
+        "cluster": "cluster",
+        "balancer": "balancer",
         "storage_reserve": "reserve",
         "start_timeout": "seconds",
         # What systemd.exec(5) and systemd.resource-control(5) have for it.
@@ -374,6 +376,8 @@ MEANT = {
         "orthanc:https:cors": ["cors", "origins", "allowedorigins", "corsorigins"],
         "orthanc:https:headers": ["headers", "httpheaders", "hsts"],
         "orthanc:postgresql": ["database", "db", "postgres", "psql"],
+        "orthanc:cluster:nodes": ["replicas", "ha", "highavailability"],
+        "orthanc:balancer": ["loadbalancer", "haproxy", "frontend"],
         "orthanc:paths:storage": [
             *("storage", "images", "datadir", "storagedirectory", "storagepath"),
         ],

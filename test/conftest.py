@@ -141,7 +141,7 @@ def load_pillar(map_file, pillar_files):
     """``map.load``: from pillar, map file and defaults to (settings, problems)."""
 
     def load_pillar(pillar, osmap, defaults, booted=True):
-        host = {"booted": booted, "names": []}
+        host = {"booted": booted, "names": [], "id": "node-1"}
         return map_file.load(pillar, [defaults, osmap], host, pillar_files)
 
     return load_pillar

@@ -30,12 +30,24 @@ def states(orthanc):
         {"require": [{"orthanc_conf": "orthanc-config"}]},
         {"watch": [{"orthanc_conf": "orthanc-config"}]},
     ]
+    cluster = {}
+    if settings["cluster"]["nodes"]:
+        # The first node marks what they share, as soon as the folder is there.
+        cluster["orthanc-cluster"] = {
+            "orthanc_cluster.shared": [
+                {"name": paths["config"]},
+                *({key: system[key]} for key in ("user", "group")),
+                {"require": [{"file": "orthanc-storage"}]},
+            ]
+        }
+        serving[-2]["require"].append({"orthanc_cluster": "orthanc-cluster"})
     # Where one that is in use was put right, the configuration is the same.
     serving[-1]["watch"] += [
         {"orthanc_plugins": f"orthanc-plugin-{plugin['name']}"} for plugin in settings["plugins"]
     ]
     states = {
         "include": ["orthanc.config", "orthanc.https"],
+        **cluster,
         "orthanc-serving": {"orthanc.serving": serving},
         "orthanc-network": {
             "orthanc.connected": [

@@ -119,6 +119,15 @@ PILLARS = {
             "ca_source": "salt://ca.pem",
         }
     },
+    "cluster": {
+        "users": FULL["users"],
+        "remote_access": True,
+        "https": {"enabled": True, "certificate": PEM, "key": PEM},
+        "dicom": {"enabled": True, "check_modality_host": False},
+        "postgresql": {"enabled": True, "host": "db.example.org"},
+        "cluster": {"nodes": {"node-1": "192.0.2.11", "node-2": "2001:db8::2"}},
+        "balancer": {"addresses": ["192.0.2.10"], "name": "pacs.example.org", "out": ["node-2"]},
+    },
     "database by URI": {"postgresql": {"enabled": True, "uri": "postgresql:///images"}},
 }
 FAMILIES = ("Debian", "Suse")
@@ -292,6 +301,41 @@ def test_no_database_is_no_matter(render):
     assert "configuration" not in database[1]
     assert "PostgreSQL" not in options(low)
     assert "\nWants=" not in unit(low)
+
+
+def test_who_asks_for_no_cluster_has_nothing_of_it(render):
+    words = ("cluster", "balancer", "real_ip", "DatabaseServerIdentifier", "IndexConnectionsCount")
+    for case in ("empty", "full", "https", "remote database"):
+        low = str(render("orthanc", PILLARS[case]))
+        assert not [word for word in words if word in low]
+    (chunk,) = [c for c in render("orthanc.balancer", {}) if c["__id__"] == "orthanc-balancer"]
+    assert chunk["balancer"]["ports"] == []
+    assert not any({**chunk["balancer"]["texts"], **chunk["balancer"]["pems"]}.values())
+
+
+@pytest.mark.parametrize("family", ["Debian", "Suse"])
+def test_nodes_of_a_cluster_and_the_balancer(render, family):
+    pillar = PILLARS["cluster"]
+    low = render("orthanc", pillar, family=family)
+    found = options(low, pillar)
+    assert found["DatabaseServerIdentifier"]
+    several = {key: found["PostgreSQL"][key] for key in ("Lock", "IndexConnectionsCount")}
+    assert several == {"Lock": False, "IndexConnectionsCount": 1}
+    ids = [chunk["__id__"] for chunk in low]
+    assert ids.index("orthanc-storage") < ids.index("orthanc-cluster")
+    assert ids.index("orthanc-cluster") < ids.index("orthanc-serving")
+    site = chunk_of(low, "orthanc-serving")["proxy"]["text"]
+    assert "set_real_ip_from 192.0.2.10;" in site
+    low = render("orthanc.balancer", pillar, family=family)
+    balancer = chunk_of(low, "orthanc-balancer")["balancer"]
+    text = balancer["texts"][balancer["config"]]
+    assert "server 192.0.2.11:8042 max_fails=2 fail_timeout=5s;" in text
+    assert "server [2001:db8::2]:4242 max_fails=2 fail_timeout=5s down;" in text
+    assert "proxy_ssl_name pacs.example.org;" in text
+    assert balancer["ports"] == [8042, 4242]
+    assert "Geheim" not in str(low)
+    cleaned = chunk_of(render("orthanc.balancer.clean", pillar, family=family), "orthanc-balancer")
+    assert not any({**cleaned["balancer"]["texts"], **cleaned["balancer"]["pems"]}.values())
 
 
 def test_the_unit_waits_for_the_disks_of_all_that_orthanc_keeps(render):

@@ -713,6 +713,7 @@ def test_what_may_be_a_secret_is_handed_on_as_a_reference(places, pillar_files):
         *("network:group", "network:members:0", "network:sites:Xx:url"),
         "network:sites:Xx:group",
         "network:accounts:Xx:username",
+        *("cluster:chores", "balancer:out:0"),
     }
     # salt-ssh brings along what it sees.
     for place in ("salt://tls/key.pem", "/srv/key.pem"):

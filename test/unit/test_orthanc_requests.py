@@ -24,7 +24,7 @@ def make(read_file):
     filled = {"slsutil.renderer": lambda *_, default_renderer, saltenv, **v: template.render(**v)}
     read = read_file("orthanc/lua_filter.py", __salt__=filled, __env__="base")
     return lambda folder, setting=True, proxy=False, known=True: read["access_filter"](
-        setting, str(folder), proxy, known
+        setting, str(folder), ["127.0.0.1", "192.0.2.1"] if proxy else [], known
     )
 
 
@@ -125,6 +125,7 @@ def test_where_nobody_needs_a_password_nobody_is_named(server):
     ("proxy", "ip", "address"),
     [
         (True, "127.0.0.1", "192.0.2.9"),
+        (True, "192.0.2.1", "192.0.2.9"),
         # Who comes past nginx says of himself what he likes.
         (True, "192.0.2.7", "192.0.2.7"),
         (False, "127.0.0.1", "127.0.0.1"),
