@@ -186,7 +186,7 @@ def balancer(makers: tuple, settings: dict, there: bool = True) -> dict:
             "repeated": rf"^/({REPEATED}|{re.escape(root)}/studies(/[0-9.]+)?)/?$",
             "pair": pair if secure else None,
             "ca": ca or settings["default_config"]["HttpsCACertificates"],
-            "pid": f"/run/{posixpath.basename(unit).rpartition('.')[0]}/nginx.pid",
+            "pid": f"/run/{posixpath.basename(base)}.pid",
         }
         command = {"command": nginx["command"], "config": f"{base}.conf"}
         texts = {

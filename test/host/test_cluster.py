@@ -1,0 +1,293 @@
+"""Two nodes on one database and one folder of images, behind a balancer, under a load of images."""
+
+from __future__ import annotations
+
+import base64
+import collections
+import contextlib
+import hashlib
+import http.client
+import itertools
+import json
+import pathlib
+import ssl
+import threading
+import time
+
+import dicom
+import pydicom
+import pytest
+import testbed
+from clients import Connection, meanwhile
+from database import NAME as DATABASE
+from database import PASSWORD, ROLE, Database
+from https import CHAIN, KEY, PAIR, ROOT, put
+from minion import MINION, NAME, Minion
+from pydicom.uid import generate_uid
+
+MULTIPART = 'multipart/related; type="application/dicom"; boundary=XX'
+PART = b"--XX\r\nContent-Type: application/dicom\r\n\r\n%b\r\n--XX--\r\n"
+# A study that comes in through all nodes.
+ONE = {"PatientID": "One", "StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid()}
+UUIDS = "SELECT uuid FROM attachedfiles ORDER BY uuid"
+TWICE = "SELECT publicid FROM resources GROUP BY publicid HAVING count(*) > 1"
+
+
+class Node(Minion):
+    """A host that has a folder of this machine at /srv/shared, as others do."""
+
+    def __init__(self, layers, name: str, shared: pathlib.Path) -> None:
+        super().__init__(layers)
+        self.id, self.shared = name, shared
+
+    def boot(self) -> None:
+        self.path("/srv/shared").mkdir(parents=True, exist_ok=True)
+        testbed.local("mount", "--bind", str(self.shared), str(self.path("/srv/shared")))
+        super().boot()
+
+    def __enter__(self) -> Node:
+        super().__enter__()
+        self.write("/etc/salt/minion", MINION.replace("testhost", self.id))
+        self.write("/srv/salt/test-ca.pem", ROOT.pem)
+        put(self, PAIR)
+        return self
+
+    def mount(self) -> None:
+        self.run("mkdir -p /srv/images && mount --bind /srv/shared /srv/images")
+
+
+class Site:
+    """The hosts, what is asked of them, and what they have acknowledged."""
+
+    def __init__(self, user: tuple, database: Database, hosts: list[Node], folder) -> None:
+        self.user, self.database, self.folder = user, database, folder
+        *self.nodes, self.balancer = hosts
+        self.acknowledged: dict[str, str] = {}
+        self.refused: list[str] = []
+        self.ways: collections.Counter = collections.Counter()
+        self.numbers, self.lock = itertools.count(), threading.Lock()
+
+    def pillar(self, out=(), **more) -> dict:
+        anna, password = self.user
+        return {
+            "users": {anna: {"password": password, "role": "admin"}},
+            "remote_access": True,
+            "ca_source": "salt://test-ca.pem",
+            "https": {"enabled": True, "certificate": CHAIN, "key": KEY},
+            "dicom": {"enabled": True, "aet": "HOSPITAL", "check_modality_host": False},
+            "dicomweb": {"enabled": True},
+            "access_log": True,
+            "paths": {"storage": "/srv/images"},
+            "postgresql": {
+                **{"enabled": True, "host": DATABASE, "database": "images", "user": ROLE},
+                **{"password": PASSWORD, "ca_source": "salt://hospital-ca.pem"},
+            },
+            "cluster": {"nodes": {node.id: node.address for node in self.nodes}},
+            "balancer": {"addresses": [self.balancer.address], "name": NAME, "out": list(out)},
+            **more,
+        }
+
+    def balance(self, *out: str):
+        """Apply the balancer, which leaves some nodes out."""
+        self.balancer.pillar(**self.pillar(out))
+        run = self.balancer.state("orthanc.balancer")
+        assert run.ok, str(run)
+        return run
+
+    def connect(self, host) -> contextlib.closing:
+        context = ssl.create_default_context(cadata=ROOT.pem)
+        return contextlib.closing(Connection(host.address, 8042, context, timeout=60))
+
+    def ask(self, connection, method: str, path: str, body=None, headers=()) -> bytes:
+        token = base64.b64encode(":".join(self.user).encode()).decode()
+        headers = {"Authorization": f"Basic {token}", **dict(headers)}
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status != 200:
+            raise ValueError(f"{method} {path}: HTTP {answer.status} {text[:200]!r}")
+        return text
+
+    def rest(self, file: pathlib.Path) -> None:
+        with self.connect(self.balancer) as connection:
+            self.ask(connection, "POST", "/instances", file.read_bytes())
+
+    def stow(self, file: pathlib.Path) -> None:
+        headers = {"Content-Type": MULTIPART, "Accept": "application/dicom+json"}
+        with self.connect(self.balancer) as connection:
+            body = PART % file.read_bytes()
+            answer = json.loads(self.ask(connection, "POST", "/dicom-web/studies", body, headers))
+        if "00081198" in answer:
+            raise ValueError(f"STOW: {answer}")
+
+    def c_store(self, file: pathlib.Path) -> None:
+        # From another address, which may lead to another node.
+        sent = dicom.client(
+            *("storescu", self.balancer.address, str(file)), inside=self.database.leader
+        )
+        if not sent.ok:
+            raise ValueError(f"C-STORE: {sent}")
+
+    def store(self) -> None:
+        """Store an image, until it is acknowledged, as devices do."""
+        with self.lock:
+            number = next(self.numbers)
+            file = dicom.make(self.folder, **(ONE if number % 2 else {}))
+        way = (self.rest, self.stow, self.c_store)[number % 3]
+        for _ in range(100):
+            try:
+                way(file)
+            except (OSError, ValueError, http.client.HTTPException) as err:
+                self.refused.append(f"{way.__name__}: {err!r}")
+                time.sleep(0.2)
+                continue
+            self.ways[way.__name__] += 1
+            self.acknowledged[name_of(file)] = digest_of(file.read_bytes())
+            return
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many more images were acknowledged."""
+        wanted, deadline = len(self.acknowledged) + count, time.monotonic() + 60
+        while len(self.acknowledged) < wanted:
+            assert time.monotonic() < deadline, self.refused[-3:]
+            time.sleep(0.05)
+
+
+def digest_of(content: bytes) -> str:
+    """Return a hash of an image without the header of its file, which each program writes anew."""
+    start = 144 + int.from_bytes(content[140:144], "little")
+    return hashlib.sha256(content[start:]).hexdigest()
+
+
+def name_of(file: pathlib.Path) -> str:
+    """Return how Orthanc calls an image."""
+    tags = pydicom.dcmread(file, stop_before_pixels=True)
+    names = (tags.PatientID, tags.StudyInstanceUID, tags.SeriesInstanceUID, tags.SOPInstanceUID)
+    text = hashlib.sha1("|".join(names).encode()).hexdigest()
+    return "-".join(text[start : start + 8] for start in range(0, 40, 8))
+
+
+@pytest.fixture(scope="module")
+def site(users, salt_version, tmp_path_factory):
+    """Two nodes without Orthanc's configuration yet, a database, and a host for the balancer."""
+    shared, images = (tmp_path_factory.mktemp(name) for name in ("shared", "images"))
+    shared.chmod(0o755)
+    deployed = testbed.deployed("trixie", salt_version)
+    alone = testbed.root_with_salt("trixie", salt_version)
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(Database())
+        database.make("images")
+        hosts = [
+            stack.enter_context(Node(layers, name, shared))
+            for layers, name in ((deployed, "node-1"), (deployed, "node-2"), (alone, "balancer"))
+        ]
+        for host in hosts:
+            database.introduce(host)
+            host.write("/srv/salt/hospital-ca.pem", database.authority.pem)
+        site = Site(("anna", users["anna"]["password"]), database, hosts, images)
+        for host in hosts:
+            host.pillar(**site.pillar())
+        yield site
+
+
+def apart(run) -> list[str]:
+    """Return what a state says of the folder of the images."""
+    return [text for text in run.failed.values() if "orthanc:paths:storage: " in text]
+
+
+def test_nodes_share_a_folder_or_are_refused(site):
+    first, second = site.nodes
+    first.mount()
+    run = first.state()
+    assert run.ok, str(run)
+    assert "mark" in run.changes["orthanc-cluster"]
+    second.run("mkdir /srv/images")
+    (reason,) = apart(second.state())
+    assert "in another folder than /srv/images of this host" in reason
+    assert second.pid() == 0
+    # Nor is a copy taken for it.
+    second.run("cp -a /srv/shared/. /srv/images")
+    assert apart(second.state()) == [reason]
+    second.run("mv /srv/images /srv/copy")
+    second.mount()
+    run = second.state()
+    assert run.ok, str(run)
+    assert "orthanc-cluster" not in run.changes
+    run = site.balance()
+    assert "orthanc-balancer" in run.changes
+    for node in site.nodes:
+        assert node.state(test=True).changes == {}
+    assert site.balance().changes == {}
+
+
+def test_a_node_is_killed_and_all_that_was_acknowledged_is_there(site):
+    with meanwhile(site.store, threads=4):
+        for node in site.nodes:
+            site.wait_for(60)
+            node.run("pkill -9 -x Orthanc")
+            site.wait_for(60)
+            node.wait_for_port(18042)
+    print(f"\n{len(site.acknowledged)} stored, {len(site.refused)} refused: {site.refused[:5]}")
+    assert min(site.ways[way] for way in ("rest", "stow", "c_store")) > 20
+    # What was under way on it, once each.
+    assert len(site.refused) < 20
+    same_everywhere(site)
+
+
+def test_a_rolling_change_fails_nobody(site):
+    site.refused.clear()
+    before, began = len(site.acknowledged), time.monotonic()
+    for node in site.nodes:
+        node.pillar(**site.pillar(limit_find=17))
+    with meanwhile(site.store, threads=4):
+        for node in site.nodes:
+            site.balance(node.id)
+            pid = node.pid()
+            node.run(
+                "timeout 60 sh -c 'while ss -Htn state established sport = :4242 | grep -q .;"
+                " do sleep 0.1; done'"
+            )
+            run = node.state()
+            assert run.ok, str(run)
+            assert node.pid() not in (0, pid)
+            site.balance()
+            site.wait_for(20)
+    print(f"\n{len(site.acknowledged) - before} stored in {time.monotonic() - began:.0f} s")
+    assert site.refused == []
+    same_everywhere(site)
+
+
+def same_everywhere(site) -> None:
+    """See that each node has each image that was acknowledged, once and to the byte."""
+    for node in site.nodes:
+        with site.connect(node) as connection:
+            known = json.loads(site.ask(connection, "GET", "/instances"))
+            assert not site.acknowledged.keys() - set(known)
+            for name, digest in list(site.acknowledged.items()):
+                content = site.ask(connection, "GET", f"/instances/{name}/file")
+                assert digest_of(content) == digest
+    assert site.database.sql(TWICE, "images") == ""
+    uuids = site.database.sql(UUIDS, "images").split()
+    assert len(set(uuids)) == len(uuids) >= len(known) > 0
+
+
+def test_the_address_of_a_client_is_kept(site):
+    node = site.nodes[0]
+    log = "cat /var/log/orthanc/access-*.log"
+    gateway = node.network.gateway
+    assert f" {gateway} anna POST /instances allowed" in "".join(n.run(log).out for n in site.nodes)
+    # Who is no balancer is not believed.
+    with site.connect(node) as connection:
+        site.ask(connection, "GET", "/system", headers={"X-Forwarded-For": "203.0.113.9"})
+    assert f" {gateway} anna GET /system allowed" in node.run(log).out
+    assert "203.0.113.9" not in node.run(log).out
+    assert (
+        f'{gateway} - anna "POST /instances" 200' in site.balancer.run("journalctl -t balancer").out
+    )
+
+
+def test_the_balancer_goes_again(site):
+    run = site.balancer.state("orthanc.balancer.clean")
+    assert run.ok, str(run)
+    assert site.balancer.run("ss -Hltn '( sport = 8042 or sport = 4242 )'").out == ""
+    assert site.balancer.run("find / -xdev -name '*formula-balancer*'").out == ""
