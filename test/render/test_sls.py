@@ -329,8 +329,8 @@ def test_nodes_of_a_cluster_and_the_balancer(render, family):
     low = render("orthanc.balancer", pillar, family=family)
     balancer = chunk_of(low, "orthanc-balancer")["balancer"]
     text = balancer["texts"][balancer["config"]]
-    assert "server 192.0.2.11:8042 max_fails=2 fail_timeout=5s;" in text
-    assert "server [2001:db8::2]:4242 max_fails=2 fail_timeout=5s down;" in text
+    assert "server 192.0.2.11:8042 max_fails=2 fail_timeout=1s;" in text
+    assert "server [2001:db8::2]:4242 max_fails=2 fail_timeout=1s down;" in text
     assert "proxy_ssl_name pacs.example.org;" in text
     assert balancer["ports"] == [8042, 4242]
     assert "Geheim" not in str(low)
