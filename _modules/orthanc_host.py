@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import ipaddress
 import os
 import pwd
 import re
 import subprocess
+import sys
 import time
 
 import salt.utils.files
@@ -19,7 +21,7 @@ import salt.utils.systemd
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # The state of a socket that takes connections, in the tables of the kernel.
-LISTEN = "0A"
+LISTEN, CONNECTED = "0A", "01"
 # The same of a socket that has a path.
 ACCEPTS = 0x10000
 # For how many seconds after its start an Orthanc that does not listen yet is left to itself.
@@ -244,6 +246,31 @@ def _listening(port):
                 if port in (None, int(row[1].partition(":")[2], 16)):
                     found.append(row)
     return found
+
+
+def clients(port):
+    """
+    Part of the formula. Return the addresses of those who are connected to a port of this host, one
+    for each connection.
+
+    port
+        Its number.
+    """
+    found = []
+    for table in glob.glob("/proc/net/tcp*"):
+        with salt.utils.files.fopen(table) as file:
+            rows = [line.split() for line in file.read().splitlines()[1:]]
+        for row in rows:
+            if row[3] == CONNECTED and int(row[1].partition(":")[2], 16) == port:
+                found.append(_address(row[2].partition(":")[0]))
+    return found
+
+
+def _address(text: str) -> str:
+    """Return an address, which the kernel writes in words of the machine's own order."""
+    words = [int(text[start : start + 8], 16) for start in range(0, len(text), 8)]
+    address = ipaddress.ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words))
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def owners(port):

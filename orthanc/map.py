@@ -274,7 +274,7 @@ def run() -> dict:
         return read("orthanc/options.py", **read("orthanc/lua_filter.py"), **files["parts"])
 
     # An earlier version has no such function. Over salt-ssh, modules are always brought along.
-    synced = "orthanc_cluster.share" in __salt__
+    synced = "orthanc.drained" in __salt__
     family = __grains__["os_family"]
     known = family in FAMILIES
     # On another system nothing is done, but the states are there that others may refer to.

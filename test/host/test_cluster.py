@@ -15,6 +15,7 @@ import threading
 import time
 
 import dicom
+import documentation
 import pydicom
 import pytest
 import testbed
@@ -24,6 +25,7 @@ from database import PASSWORD, ROLE, Database
 from https import CHAIN, KEY, PAIR, ROOT, put
 from minion import MINION, NAME, Minion
 from pydicom.uid import generate_uid
+from ways import ROOTS, start_master, start_minion
 
 MULTIPART = 'multipart/related; type="application/dicom"; boundary=XX'
 PART = b"--XX\r\nContent-Type: application/dicom\r\n\r\n%b\r\n--XX--\r\n"
@@ -215,6 +217,8 @@ def test_nodes_share_a_folder_or_are_refused(site):
     assert "orthanc-cluster" not in run.changes
     run = site.balance()
     assert "orthanc-balancer" in run.changes
+    # More than is held in memory.
+    site.rest(dicom.make(site.folder, Rows=2048, Columns=2048, PixelData=bytes(2048 * 2048)))
     for node in site.nodes:
         assert node.state(test=True).changes == {}
     assert site.balance().changes == {}
@@ -234,29 +238,6 @@ def test_a_node_is_killed_and_all_that_was_acknowledged_is_there(site):
     # An association that was open on it, of four clients at most. All else another node has got.
     assert len(site.refused) <= 8
     assert all(line.startswith("c_store: ") for line in site.refused)
-    same_everywhere(site)
-
-
-def test_a_rolling_change_fails_nobody(site):
-    site.refused.clear()
-    before, began = len(site.acknowledged), time.monotonic()
-    for node in site.nodes:
-        node.pillar(**site.pillar(limit_find=17))
-    with meanwhile(site.store, threads=4):
-        for node in site.nodes:
-            site.balance(node.id)
-            pid = node.pid()
-            node.run(
-                "timeout 60 sh -c 'while ss -Htn state established sport = :4242 | grep -q .;"
-                " do sleep 0.1; done'"
-            )
-            run = node.state()
-            assert run.ok, str(run)
-            assert node.pid() not in (0, pid)
-            site.balance()
-            site.wait_for(20)
-    print(f"\n{len(site.acknowledged) - before} stored in {time.monotonic() - began:.0f} s")
-    assert site.refused == []
     same_everywhere(site)
 
 
@@ -287,6 +268,37 @@ def test_the_address_of_a_client_is_kept(site):
     assert (
         f'{gateway} - anna "POST /instances" 200' in site.balancer.run("journalctl -t balancer").out
     )
+
+
+def test_a_rolling_change_fails_nobody(site):
+    master, hosts = site.balancer, [*site.nodes, site.balancer]
+    start_master(master, ROOTS)
+    for host in hosts:
+        start_minion(master, host, host.id)
+    master.run("salt -t 300 '*' saltutil.sync_all")
+    pids = [node.pid() for node in site.nodes]
+    command = documentation.section("A change without a moment away")[0][2]
+    site.refused.clear()
+    with meanwhile(site.store, threads=4):
+        # One that is refused ends before it begins.
+        master.pillar(**site.pillar(config={"HttpTimeout": "soon"}))
+        done = master.run(command, check=False)
+        assert not done.ok
+        assert "orthanc:config:HttpTimeout" in done.out
+        assert [node.pid() for node in site.nodes] == pids
+        before, began = len(site.acknowledged), time.monotonic()
+        master.pillar(**site.pillar(limit_find=17))
+        done = master.run(command, check=False)
+        stored, seconds = len(site.acknowledged) - before, time.monotonic() - began
+        assert done.ok, str(done)
+    print(f"\n{stored} stored in {seconds:.0f} s, refused: {site.refused[:3]}")
+    assert stored > 100
+    assert site.refused == []
+    assert not {node.pid() for node in site.nodes} & {0, *pids}
+    for node in site.nodes:
+        assert '"LimitFindResults": 17' in node.read("/etc/orthanc/orthanc.json")
+    assert " down;" not in master.read("/etc/nginx/orthanc-formula-balancer.conf")
+    same_everywhere(site)
 
 
 def test_the_balancer_goes_again(site):

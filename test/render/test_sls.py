@@ -18,6 +18,8 @@ FORMULA = pathlib.Path(__file__).resolve().parents[2]
 ALL_SLS = sorted(
     ".".join(path.relative_to(FORMULA).with_suffix("").parts).replace(".init", "")
     for path in (FORMULA / "orthanc").rglob("*.sls")
+    # That is for the master.
+    if path.stem != "rolling"
 )
 FULL = {
     "access_log": True,

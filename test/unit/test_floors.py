@@ -30,7 +30,7 @@ PEOPLE = {
     "orthanc": {
         *("access", "answers", "backend", "backup", "backup_key", "backups", "errors", "health"),
         "security",
-        *("drill", "move_index", "nagios", "repair", "restart"),
+        *("drained", "drill", "move_index", "nagios", "repair", "restart"),
         *("restore", "retention", "routes", "try_upgrade", "verify"),
         *(
             "card",
