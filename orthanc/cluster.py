@@ -17,6 +17,10 @@ KINDS = {
         "type": "string",
         "pattern": r"[0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,7}",
     },
+    "hosts": {
+        "wanted": "the name or the IP address of a host, or a list of some",
+        "anyOf": ["host", {"items": "host"}],
+    },
     "cluster": {"keys": {"nodes": {"names": "anything", "each": "host"}, "chores": "some text"}},
     "balancer": {
         "keys": {
@@ -33,6 +37,10 @@ SEVERAL = {
     "MaximumConnectionRetries": 40,
     "ConnectionRetryInterval": 1,
 }
+# What libpq is told of several hosts, of which one takes writes: how soon to try the next one, and
+# when to give up one that is silent. In seconds, and in milliseconds.
+# https://www.postgresql.org/docs/current/libpq-connect.html
+FAIL_OVER = "connect_timeout=3&tcp_user_timeout=10000&target_session_attrs=read-write"
 # A URI of a database on this host, by its socket.
 BY_SOCKET = re.compile(r"postgres(ql)?:///(?!.*[?&]host=[^/&])")
 # What may be asked twice, although it is a POST: an image that is there is AlreadyStored, and
@@ -41,7 +49,7 @@ REPEATED = r"instances|tools/(find|lookup|count-resources|bulk-content)"
 
 
 def run() -> dict:
-    functions = (cluster_options, derive_cluster, check_cluster, proxies, balancer)
+    functions = (cluster_options, derive_cluster, check_cluster, proxies, balancer, database_hosts)
     return {"KINDS": KINDS, **{function.__name__: function for function in functions}}
 
 
@@ -198,6 +206,14 @@ def balancer(makers: tuple, settings: dict, there: bool = True) -> dict:
         **{"command": nginx["command"], "certificate": pair[0] if secure else None},
         "ports": list(outside.values()) if there else [],
     }
+
+
+def database_hosts(host, port: str) -> tuple[str, str]:
+    """Return the hosts of a database as its URI has them, and what of the connection follows."""
+    hosts = host if isinstance(host, list) else [host]
+    places = ",".join(f"{_bracketed(each)}{port}" for each in hosts)
+    # Otherwise a host that is gone is waited for as long as the kernel does.
+    return places, FAIL_OVER if len(hosts) > 1 else "connect_timeout=10"
 
 
 def _nodes(settings: dict) -> dict:

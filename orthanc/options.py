@@ -338,14 +338,12 @@ def connection_uri(database: dict) -> str | dict:
         # By the account that the service has; a port is in the name of the socket.
         return f"postgresql:///{name}{port.replace(':', '?port=')}"
     user = quote(database["user"], safe="")
-    if ":" in host:
-        host = f"[{host}]"
+    places, patience = database_hosts(host, port)
     tls = "sslmode=require"
     if database["verify"]:
         tls = f"sslmode=verify-full&sslrootcert={quote(database['ca'], safe='')}"
     before = f"postgresql://{user}"
-    # Otherwise a host that is gone is waited for as long as the kernel does.
-    behind = f"@{host}{port}/{name}?{tls}&connect_timeout=10"
+    behind = f"@{places}/{name}?{tls}&{patience}"
     if "password" not in database:
         return before + behind
     return {**database["password"], "in_url": [f"{before}:", behind]}

@@ -281,7 +281,7 @@ SHAPE = {
                 "user": "some text",
                 "password": "password",
                 "uri": "database url",
-                "host": "host",
+                "host": "hosts",
                 "port": "port",
                 "ca_source": "source",
                 "ca": "folder",

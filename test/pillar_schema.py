@@ -249,6 +249,8 @@ class Pillar:
         field = {"$name": name_of(path[-1]), "$help": self.description(path, shape)}
         default = self.default(path)
         words = self.words(shape)
+        # Of several forms, the first one is asked for.
+        words = self.words(words["anyOf"][0]) if "anyOf" in words else words
         if "items" in words:
             prototype = self._field([*path, ITEM], words["items"])
             return {

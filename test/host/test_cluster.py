@@ -1,4 +1,4 @@
-"""Two nodes on one database and one folder of images, behind a balancer, under a load of images."""
+"""Two nodes on one database, which fails over, and one folder, behind a balancer, under load."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ PART = b"--XX\r\nContent-Type: application/dicom\r\n\r\n%b\r\n--XX--\r\n"
 # A study that comes in through all nodes.
 ONE = {"PatientID": "One", "StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid()}
 UUIDS = "SELECT uuid FROM attachedfiles ORDER BY uuid"
+# A second server of the database, which follows the first one.
+STANDBY = "standby.hospital.example"
+FOLLOW = f"""
+    systemctl stop postgresql@15-main
+    rm -rf /var/lib/postgresql/15/main
+    PGPASSWORD=replica runuser -u postgres -- pg_basebackup -h {DATABASE} -U replica \\
+        -R -X stream -c fast -D /var/lib/postgresql/15/main
+    systemctl start postgresql@15-main
+"""
 TWICE = "SELECT publicid FROM resources GROUP BY publicid HAVING count(*) > 1"
 
 
@@ -61,8 +70,9 @@ class Node(Minion):
 class Site:
     """The hosts, what is asked of them, and what they have acknowledged."""
 
-    def __init__(self, user: tuple, database: Database, hosts: list[Node], folder) -> None:
-        self.user, self.database, self.folder = user, database, folder
+    def __init__(self, user: tuple, databases: list, hosts: list[Node], folder) -> None:
+        self.user, self.folder = user, folder
+        self.database, self.standby = databases
         *self.nodes, self.balancer = hosts
         self.acknowledged: dict[str, str] = {}
         self.refused: list[str] = []
@@ -81,7 +91,8 @@ class Site:
             "access_log": True,
             "paths": {"storage": "/srv/images"},
             "postgresql": {
-                **{"enabled": True, "host": DATABASE, "database": "images", "user": ROLE},
+                "enabled": True,
+                **{"host": [DATABASE, STANDBY], "database": "images", "user": ROLE},
                 **{"password": PASSWORD, "ca_source": "salt://hospital-ca.pem"},
             },
             "cluster": {"nodes": {node.id: node.address for node in self.nodes}},
@@ -125,18 +136,19 @@ class Site:
     def c_store(self, file: pathlib.Path) -> None:
         # From another address, which may lead to another node.
         sent = dicom.client(
-            *("storescu", self.balancer.address, str(file)), inside=self.database.leader
+            *("storescu", self.balancer.address, str(file)), inside=self.balancer.leader
         )
         if not sent.ok:
             raise ValueError(f"C-STORE: {sent}")
 
     def store(self) -> None:
         """Store an image, until it is acknowledged, as devices do."""
+        time.sleep(0.05)
         with self.lock:
             number = next(self.numbers)
             file = dicom.make(self.folder, **(ONE if number % 2 else {}))
         way = (self.rest, self.stow, self.c_store)[number % 3]
-        for _ in range(100):
+        for _ in range(300):
             try:
                 way(file)
             except (OSError, ValueError, http.client.HTTPException) as err:
@@ -177,16 +189,19 @@ def site(users, salt_version, tmp_path_factory):
     deployed = testbed.deployed("trixie", salt_version)
     alone = testbed.root_with_salt("trixie", salt_version)
     with contextlib.ExitStack() as stack:
-        database = stack.enter_context(Database())
+        database, standby = databases = [stack.enter_context(Database()) for _ in range(2)]
         database.make("images")
+        standby.show(database.authority.sign(STANDBY))
         hosts = [
             stack.enter_context(Node(layers, name, shared))
             for layers, name in ((deployed, "node-1"), (deployed, "node-2"), (alone, "balancer"))
         ]
-        for host in hosts:
+        for host in [*hosts, standby]:
             database.introduce(host)
+            host.run(f"echo {standby.address} {STANDBY} >> /etc/hosts")
+        for host in hosts:
             host.write("/srv/salt/hospital-ca.pem", database.authority.pem)
-        site = Site(("anna", users["anna"]["password"]), database, hosts, images)
+        site = Site(("anna", users["anna"]["password"]), databases, hosts, images)
         for host in hosts:
             host.pillar(**site.pillar())
         yield site
@@ -270,6 +285,33 @@ def test_the_address_of_a_client_is_kept(site):
     )
 
 
+def test_the_database_fails_over(site):
+    primary, standby = site.database, site.standby
+    primary.sql("CREATE ROLE replica REPLICATION LOGIN PASSWORD 'replica'")
+    line = "hostssl replication replica 0.0.0.0/0 scram-sha-256"
+    primary.run(f"echo '{line}' >> /etc/postgresql/15/main/pg_hba.conf")
+    primary.run("systemctl reload postgresql@15-main")
+    standby.run(FOLLOW)
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    primary.sql("SELECT pg_reload_conf()")
+    deadline = time.monotonic() + 30
+    while primary.sql("SELECT sync_state FROM pg_stat_replication") != "sync":
+        assert time.monotonic() < deadline
+    site.refused.clear()
+    with meanwhile(site.store, threads=4):
+        site.wait_for(40)
+        began = time.monotonic()
+        testbed.local("ip", "-n", primary.name, "link", "set", "eth0", "down")
+        standby.run("pg_ctlcluster 15 main promote")
+        site.wait_for(10)
+        away = time.monotonic() - began
+        site.wait_for(40)
+    print(f"\nstores again after {away:.0f} s, {len(site.refused)} refused: {site.refused[:3]}")
+    assert away < 60
+    site.database = standby
+    same_everywhere(site)
+
+
 def test_a_rolling_change_fails_nobody(site):
     master, hosts = site.balancer, [*site.nodes, site.balancer]
     start_master(master, ROOTS)
@@ -279,7 +321,7 @@ def test_a_rolling_change_fails_nobody(site):
     pids = [node.pid() for node in site.nodes]
     command = documentation.section("A change without a moment away")[0][2]
     site.refused.clear()
-    with meanwhile(site.store, threads=4):
+    with meanwhile(site.store, threads=2):
         # One that is refused ends before it begins.
         master.pillar(**site.pillar(config={"HttpTimeout": "soon"}))
         done = master.run(command, check=False)

@@ -54,6 +54,17 @@ def test_the_uri_says_what_the_pillar_says(options_file, database):
     assert orthanc_options.check({"PostgreSQL": section}) == []
 
 
+def test_of_several_hosts_the_one_that_takes_writes(options_file, load_settings):
+    hosts = ["db1.example.org", "2001:db8::1"]
+    keys = {"host": hosts, "port": 5433, "database": "x", "user": "u", "verify": True, "ca": "/x"}
+    assert conninfo_to_dict(uri_of(options_file, keys)) == {
+        **{"host": ",".join(hosts), "port": "5433,5433", "dbname": "x", "user": "u"},
+        **{"sslmode": "verify-full", "sslrootcert": "/x", "connect_timeout": "3"},
+        **{"target_session_attrs": "read-write", "tcp_user_timeout": "10000"},
+    }
+    assert load_settings({"postgresql": {"enabled": True, "host": hosts}})[1] == []
+
+
 @given(TEXTS, st.none() | PORTS)
 def test_the_uri_of_a_local_database(options_file, name, port):
     uri = uri_of(options_file, {"database": name, "user": "x", **kept(port=port)})

@@ -118,3 +118,20 @@ def test_what_is_no_number_of_something(value):
     orthanc_host.require_number("limit", 10**9)
     with pytest.raises(SaltInvocationError, match="limit must be a whole number from 1 to 60, but"):
         orthanc_host.require_number("limit", value, 60)
+
+
+@pytest.mark.parametrize(
+    ("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+)
+def test_who_is_connected_is_told_by_address(family, address):
+    if family == socket.AF_INET6 and not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("this machine has no IPv6")
+    with socket.create_server((address, 0), family=family) as server:
+        port = server.getsockname()[1]
+        assert orthanc_host.clients(port) == []
+        with socket.create_connection((address, port)):
+            assert orthanc_host.clients(port) == [address]
+
+
+def test_an_address_of_version_4_in_one_of_version_6():
+    assert orthanc_host._address("0000000000000000FFFF00000100007F") == "127.0.0.1"
