@@ -102,6 +102,10 @@ def check_cluster(settings: dict) -> list[str]:
             "orthanc:config:PostgreSQL:Lock: must be false where there are several nodes: the first"
             " one would lock the others out; take it out"
         )
+    if set(map(str, nodes)) <= set(settings["balancer"]["out"]):
+        problems.append(
+            "orthanc:balancer:out: names all nodes, and nobody would get an answer; leave one in"
+        )
     names = ([cluster["chores"]] if "chores" in cluster else []) + settings["balancer"]["out"]
     problems += [
         f"{where}: {name} is none of them, and is named in orthanc:cluster or orthanc:balancer;"
@@ -148,9 +152,9 @@ def check_balancer(settings: dict) -> list[str]:
 
 def ports(settings: dict) -> dict:
     """Return the ports of the nodes, by what they are among the settings of the balancer."""
-    found = {"port": settings["port"]}
+    config, found = settings["config"], {"port": settings["port"]}
     if settings["dicom"]["enabled"]:
-        found["dicom_port"] = settings["dicom"]["port"]
+        found["dicom_port"] = config.get("DicomPort", settings["dicom"]["port"])
     return found
 
 

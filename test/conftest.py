@@ -63,6 +63,7 @@ def pytest_sessionfinish(session, exitstatus):
 # Files of tests that take minutes; begun first, they do not keep one worker alone at the end.
 LONGEST = (
     *("test_the_same_everywhere", "test_no_secret_leaks", "test_commands", "test_postgresql"),
+    "test_cluster",
     *("test_plugins", "test_https_under_way", "test_https_changes", "test_https"),
     *("test_wrong_pillars", "test_backup", "test_salt_ssh", "test_retention", "test_move_index"),
     *("test_full_disks", "test_network", "test_upgrade", "test_hardening", "test_sites"),

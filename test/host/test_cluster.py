@@ -194,7 +194,7 @@ def site(users, salt_version, tmp_path_factory):
         standby.show(database.authority.sign(STANDBY))
         hosts = [
             stack.enter_context(Node(layers, name, shared))
-            for layers, name in ((deployed, "node-1"), (deployed, "node-2"), (alone, "balancer"))
+            for layers, name in ((deployed, "node-1"), (alone, "node-2"), (alone, "balancer"))
         ]
         for host in [*hosts, standby]:
             database.introduce(host)

@@ -63,6 +63,10 @@ def test_what_goes_together(load_settings, pillar):
             {**BALANCED, "balancer": {"addresses": ["192.0.2.10"], "out": ["node-3"]}},
             *("cluster:nodes", "node-3 is none"),
         ),
+        (
+            {**BALANCED, "balancer": {"addresses": ["192.0.2.10"], "out": sorted(NODES)}},
+            *("balancer:out", "names all nodes"),
+        ),
     ],
 )
 def test_what_does_not_is_named(load_settings, pillar, path, words):
