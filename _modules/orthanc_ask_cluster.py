@@ -62,7 +62,9 @@ def drained(timeout=600, config=None):
 
 
 def _under_way(config: str) -> dict:
-    """Return how many there are of each kind."""
+    """Return how many there are of each kind; nothing where Orthanc does not run."""
+    if not __salt__["orthanc_host.orthancs"]():
+        return {}
     options = __salt__["orthanc_folder.effective"](config)
     port = __salt__["orthanc_nginx.found"]().get("port") or __salt__["orthanc_server.port"](config)
     balancers = ((__pillar__.get("orthanc") or {}).get("balancer") or {}).get("addresses") or []

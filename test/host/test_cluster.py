@@ -209,7 +209,8 @@ def site(users, salt_version, tmp_path_factory):
 
 def apart(run) -> list[str]:
     """Return what a state says of the folder of the images."""
-    return [text for text in run.failed.values() if "orthanc:paths:storage: " in text]
+    lines = "\n".join(run.failed.values()).splitlines()
+    return [line for line in lines if line.startswith("orthanc:paths:storage: ")]
 
 
 def test_nodes_share_a_folder_or_are_refused(site):
