@@ -119,6 +119,7 @@ class Node:
     """A node that asks a database of the test, and has a folder of its own."""
 
     def __init__(self, monkeypatch, folder, database):
+        self.denied = ""
         section = {"EnableIndex": True, "Lock": False, "ConnectionUri": "x"}
         self.options = {"PostgreSQL": section, "StorageDirectory": str(folder)}
         self.account = {"user": "orthanc", "group": "orthanc"}
@@ -128,7 +129,7 @@ class Node:
             "orthanc_identity.in_folder": lambda options: True,
             "orthanc_host.as_account": lambda user, group: ["env"],
             "orthanc_host.ask": self.run,
-            "orthanc_host.may": lambda words, user, group: True,
+            "orthanc_host.may": lambda words, user, group: words[0] != self.denied,
         }
         self.database, self.use = (
             database,
@@ -186,6 +187,13 @@ def test_a_folder_is_that_of_the_other_nodes_or_refused(monkeypatch, tmp_path):
     database.clear()
     assert second.share()
     assert first.judge() == []
+
+
+def test_an_account_with_another_number_is_told_so(monkeypatch, tmp_path):
+    node = Node(monkeypatch, tmp_path, {"mark": f"{'0' * 32} 1"})
+    node.denied = "-r"
+    ((_, sentence),) = node.judge()
+    assert "the same one on all nodes" in sentence
 
 
 def test_who_is_alone_is_not_asked(monkeypatch, tmp_path):
