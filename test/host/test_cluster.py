@@ -317,8 +317,8 @@ def test_a_rolling_change_fails_nobody(site):
     master, hosts = site.balancer, [*site.nodes, site.balancer]
     start_master(master, ROOTS)
     for host in hosts:
+        # It has the formula's modules by now.
         start_minion(master, host, host.id)
-    master.run("salt -t 300 '*' saltutil.sync_all")
     pids = [node.pid() for node in site.nodes]
     command = documentation.section("A change without a moment away")[0][2]
     site.refused.clear()
