@@ -41,7 +41,7 @@ def check_backup(settings: dict, default: dict) -> list[str]:
         if name in OWN_VARIABLES
     ]
     lacking = [name for name in S3_VARIABLES if name not in given["environment"]]
-    if len(lacking) == 1:
+    if len(lacking) == 1 and given["repository"].startswith("s3:"):
         problems.append(
             f"{path}:environment:{lacking[0]}: missing; S3 takes {' and '.join(S3_VARIABLES)}"
         )

@@ -539,7 +539,13 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
             for name, key in (("RESTIC_PASSWORD", "password"), ("RESTIC_REPOSITORY", "repository"))
         ),
         (
-            {"backup": {**BACKUP, "environment": {"AWS_ACCESS_KEY_ID": "AKEXAMPLE"}}},
+            {
+                "backup": {
+                    **BACKUP,
+                    "repository": "s3:https://s3.example.org/orthanc",
+                    "environment": {"AWS_ACCESS_KEY_ID": "AKEXAMPLE"},
+                }
+            },
             "orthanc:backup:environment:AWS_SECRET_ACCESS_KEY",
             "missing; S3 takes AWS_ACCESS_KEY_ID and",
         ),
