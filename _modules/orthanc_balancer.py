@@ -94,10 +94,13 @@ def put(balancer):
     try:
         _load(balancer, anew=before[unit] != wanted[unit])
     except CommandExecutionError:
+        if not before[unit]:
+            _systemctl("disable", "--now", _name(balancer))
         with __salt__["orthanc_files.failing"]("putting the files of the balancer back"):
             _write(balancer, before)
-        words = ["reload-or-restart"] if before[unit] else ["disable", "--now"]
-        _systemctl(*words, _name(balancer))
+        _systemctl("daemon-reload")
+        if before[unit]:
+            _systemctl("reload-or-restart", _name(balancer))
         raise
     with __salt__["orthanc_files.failing"]("removing a mark of the balancer"):
         __salt__["orthanc_files.write"](marker, None)

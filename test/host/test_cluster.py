@@ -344,6 +344,19 @@ def test_a_rolling_change_fails_nobody(site):
     same_everywhere(site)
 
 
+def test_a_configuration_that_nginx_does_not_take_is_not_left(site):
+    host, path = site.balancer, "/etc/nginx/orthanc-formula-balancer.conf"
+    module, before = "/usr/lib/nginx/modules/ngx_stream_module.so", host.read(path)
+    host.pillar(**site.pillar(["node-1"]))
+    host.run(f"mv $(readlink -f {module}) /srv/module")
+    run = host.state("orthanc.balancer")
+    host.run(f"mv /srv/module {module}")
+    assert "nginx does not take it. It says: " in run.failed["orthanc-balancer"]
+    assert host.read(path) == before
+    with site.connect(host) as connection:
+        site.ask(connection, "GET", "/system")
+
+
 def test_the_balancer_goes_again(site):
     run = site.balancer.state("orthanc.balancer.clean")
     assert run.ok, str(run)
