@@ -8,7 +8,6 @@ https://orthanc.uclouvain.be/book/users/configuration.html
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from urllib.parse import quote
@@ -49,9 +48,12 @@ PART = object()
 
 
 def run() -> dict:
-    makers = (render, https_pem, is_path, own_ca)
     found = {"configuration": configuration, "proxy": proxy, "PLAIN": PLAIN}
-    return {**found, "balancer": functools.partial(balancer, makers)}
+    # ``PLAIN`` is read without the other files, too.
+    return {
+        **found,
+        "balancer": lambda *given: balancer((render, https_pem, is_path, own_ca), *given),
+    }
 
 
 def configuration(settings: dict, roles: dict, demo_users: dict) -> dict:
