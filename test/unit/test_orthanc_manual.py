@@ -150,3 +150,7 @@ def test_without_orthanc_the_tables_tell():
     found = orthanc_manual.look_up("*", {}, PLAIN)
     assert {*tables.OPTIONS, *tables.SECTIONS, *tables.PLUGIN_OPTIONS} <= set(found)
     assert all(entry["type"] and entry["pillar"] for entry in found.values())
+
+
+def test_the_plain_options_are_read_without_the_other_files(read_file):
+    assert read_file("orthanc/options.py")["PLAIN"]["HttpPort"][0] == "port"
