@@ -62,14 +62,13 @@ def pytest_sessionfinish(session, exitstatus):
 
 # Files of tests that take minutes; begun first, they do not keep one worker alone at the end.
 LONGEST = (
-    *("test_the_same_everywhere", "test_no_secret_leaks", "test_commands", "test_postgresql"),
-    "test_cluster",
-    *("test_plugins", "test_https_under_way", "test_https_changes", "test_https"),
-    *("test_wrong_pillars", "test_backup", "test_salt_ssh", "test_retention", "test_move_index"),
-    *("test_full_disks", "test_network", "test_upgrade", "test_hardening", "test_sites"),
-    *("test_options", "test_dicom_tls", "test_load", "test_refusals", "test_backup_key"),
-    *("test_routes", "test_health", "test_role", "test_serving", "test_interrupted"),
-    "test_images",
+    *("test_postgresql", "test_the_same_everywhere", "test_commands", "test_no_secret_leaks"),
+    *("test_backup", "test_https", "test_plugins", "test_preflight", "test_https_under_way"),
+    *("test_salt_ssh", "test_hardening", "test_https_changes", "test_upgrade", "test_retention"),
+    *("test_move_index", "test_cluster", "test_dicom_tls", "test_health", "test_backup_key"),
+    *("test_serving", "test_options", "test_network", "test_sites", "test_wrong_pillars"),
+    *("test_access", "test_interrupted", "test_refusals", "test_routes", "test_role"),
+    *("test_full_disks", "test_load", "test_images"),
 )
 
 
