@@ -21,7 +21,6 @@ https://nginx.org/en/docs/
 
 from __future__ import annotations
 
-import difflib
 import os
 import time
 
@@ -42,17 +41,7 @@ def pending(balancer):
 
     Raises SaltInvocationError if there is nothing behind a source of the certificate.
     """
-    changes = {}
-    for path, text in _wanted(balancer).items():
-        current = __salt__["orthanc_files.read_if_there"](path)
-        if text == current:
-            continue
-        if path in balancer["pems"]:
-            described = [__salt__["orthanc_tls.describe"](part) for part in (current, text)]
-            changes[path] = dict(zip(("old", "new"), described))
-        else:
-            lines = [(part or "").splitlines(keepends=True) for part in (current, text)]
-            changes[path] = {"diff": "".join(difflib.unified_diff(*lines, "old", "new"))}
+    changes = __salt__["orthanc_nginx.differences"](_wanted(balancer), balancer["pems"])
     if not changes and (os.path.exists(balancer["config"] + UNLOADED) or not _serves(balancer)):
         changes[_name(balancer)] = {"old": "not as it shall be", "new": "loaded"}
     return changes
@@ -74,13 +63,13 @@ def put(balancer):
     unit = balancer["unit"]
     gone = wanted[unit] is None
     if gone and before[unit] is not None:
-        _systemctl("disable", "--now", _name(balancer))
+        __salt__["orthanc_host.systemctl"]("disable", "--now", _name(balancer))
     with __salt__["orthanc_files.failing"]("writing the files of the balancer"):
         if not gone:
             __salt__["orthanc_files.write"](marker, "", 0o600)
         _write(balancer, wanted)
     if gone:
-        _systemctl("daemon-reload")
+        __salt__["orthanc_host.systemctl"]("daemon-reload")
         with __salt__["orthanc_files.failing"]("removing the files of the balancer"):
             __salt__["orthanc_files.write"](marker, None)
         return
@@ -95,12 +84,12 @@ def put(balancer):
         _load(balancer, anew=before[unit] != wanted[unit])
     except CommandExecutionError:
         if not before[unit]:
-            _systemctl("disable", "--now", _name(balancer))
+            __salt__["orthanc_host.systemctl"]("disable", "--now", _name(balancer))
         with __salt__["orthanc_files.failing"]("putting the files of the balancer back"):
             _write(balancer, before)
-        _systemctl("daemon-reload")
+        __salt__["orthanc_host.systemctl"]("daemon-reload")
         if before[unit]:
-            _systemctl("reload-or-restart", _name(balancer))
+            __salt__["orthanc_host.systemctl"]("reload-or-restart", _name(balancer))
         raise
     with __salt__["orthanc_files.failing"]("removing a mark of the balancer"):
         __salt__["orthanc_files.write"](marker, None)
@@ -116,10 +105,10 @@ def _load(balancer: dict, anew: bool) -> None:
     """Let nginx take its files, and wait until it has."""
     name = _name(balancer)
     if anew:
-        _systemctl("daemon-reload")
-    _systemctl("enable", name)
+        __salt__["orthanc_host.systemctl"]("daemon-reload")
+    __salt__["orthanc_host.systemctl"]("enable", name)
     # What is under way goes on where it is reloaded.
-    _systemctl("restart" if anew else "reload-or-restart", name)
+    __salt__["orthanc_host.systemctl"]("restart" if anew else "reload-or-restart", name)
     deadline = time.monotonic() + PATIENCE
     while not _serves(balancer):
         if time.monotonic() > deadline:
@@ -150,9 +139,3 @@ def _wanted(balancer: dict) -> dict:
 
 def _name(balancer: dict) -> str:
     return os.path.basename(balancer["unit"])
-
-
-def _systemctl(*words: str) -> None:
-    done = __salt__["cmd.run_all"](["systemctl", *words], python_shell=False)
-    if done["retcode"]:
-        raise CommandExecutionError(f"systemctl {' '.join(words)} failed: {done['stderr']}")

@@ -467,6 +467,16 @@ def unit_lines(service):
     return found
 
 
+def systemctl(*words):
+    """
+    Part of the formula. Let systemd do something, as ``systemctl`` with these words does. Raises
+    CommandExecutionError if that fails.
+    """
+    done = __salt__["cmd.run_all"](["systemctl", *words], python_shell=False)
+    if done["retcode"]:
+        raise CommandExecutionError(f"systemctl {' '.join(words)} failed: {done['stderr']}")
+
+
 def unit(service, *properties):
     """
     Part of the formula. Return what systemd says of a unit: the values of properties, a list of

@@ -82,6 +82,30 @@ def found():
     return next(filter(None, map(site, map(__salt__["orthanc_files.own"], SITES))), {})
 
 
+def differences(wanted, pems):
+    """
+    Part of the formula. Return what changes of files, without a secret.
+
+    wanted
+        A mapping from path to text; None where there shall be no file.
+
+    pems
+        Which of them are PEM files.
+    """
+    changes = {}
+    for path, text in wanted.items():
+        current = __salt__["orthanc_files.read_if_there"](path)
+        if text == current:
+            continue
+        if path in pems:
+            described = [__salt__["orthanc_tls.describe"](part) for part in (current, text)]
+            changes[path] = dict(zip(("old", "new"), described))
+        else:
+            lines = [(part or "").splitlines(keepends=True) for part in (current, text)]
+            changes[path] = {"diff": "".join(difflib.unified_diff(*lines, "old", "new"))}
+    return changes
+
+
 def pending(proxy):
     """
     Part of the formula. Return what there is to do until nginx serves as it shall, as changes
@@ -90,17 +114,7 @@ def pending(proxy):
     proxy
         See the module.
     """
-    changes = {}
-    for path, text in _wanted(proxy).items():
-        current = __salt__["orthanc_files.read_if_there"](path)
-        if text == current:
-            continue
-        if path == proxy["pem"]:
-            described = [__salt__["orthanc_tls.describe"](part) for part in (current, text)]
-            changes[path] = dict(zip(("old", "new"), described))
-        else:
-            lines = [(part or "").splitlines(keepends=True) for part in (current, text)]
-            changes[path] = {"diff": "".join(difflib.unified_diff(*lines, "old", "new"))}
+    changes = differences(_wanted(proxy), [proxy["pem"]])
     reason = None if changes else _why_load(proxy)
     if reason:
         changes[proxy["service"]] = {"old": reason, "new": "loaded"}

@@ -271,21 +271,19 @@ def prepare(job, backup, options, account, overwrite=False, again=False):
 
 @contextlib.contextmanager
 def _whole_or_empty(aside: str, backup: dict):
-    """Restore into a folder. If that fails, only which backup it was is left: the server goes on,
-    and needs the room.
+    """Restore into a new folder. If that fails, only which backup it was is left: the server goes
+    on, and needs the room.
     """
-
-    def begin() -> None:
-        shutil.rmtree(aside, ignore_errors=True)
-        os.makedirs(aside, mode=0o700, exist_ok=True)
-        __salt__["orthanc_files.write"](os.path.join(aside, CHOSEN), backup["id"], 0o600)
-
-    begin()
+    chosen = (os.path.join(aside, CHOSEN), backup["id"], 0o600)
+    os.mkdir(aside, 0o700)
+    __salt__["orthanc_files.write"](*chosen)
     try:
         yield
     except BaseException:
         with contextlib.suppress(OSError):
-            begin()
+            shutil.rmtree(aside, ignore_errors=True)
+            os.makedirs(aside, mode=0o700, exist_ok=True)
+            __salt__["orthanc_files.write"](*chosen)
         raise
 
 

@@ -10,7 +10,6 @@ import os
 
 import salt.utils.files
 import salt.utils.systemd
-from salt.exceptions import CommandExecutionError
 
 MODE = 0o644
 # Where systemd notes when a timer last elapsed.
@@ -77,7 +76,7 @@ def put(files):
     todo = pending(files)
     for path in _kept(files, False):
         if _booted() and path in todo:
-            _systemctl("disable", "--now", os.path.basename(path))
+            __salt__["orthanc_host.systemctl"]("disable", "--now", os.path.basename(path))
     with __salt__["orthanc_files.failing"]("writing the units"):
         for path in [path for path in files if path in todo]:
             with salt.utils.files.set_umask(0o022):
@@ -90,17 +89,11 @@ def put(files):
     if not _booted():
         return
     if any(path.endswith((".service", ".timer")) for path in todo):
-        _systemctl("daemon-reload")
+        __salt__["orthanc_host.systemctl"]("daemon-reload")
     for path in _kept(files, True):
         unit = os.path.basename(path)
         if unit in todo:
-            _systemctl("enable", unit)
+            __salt__["orthanc_host.systemctl"]("enable", unit)
         # With its schedule as it is now; a service, with its program.
         if unit in todo or path in todo or (path.endswith(".service") and todo):
-            _systemctl("restart", unit)
-
-
-def _systemctl(*words: str) -> None:
-    done = __salt__["cmd.run_all"](["systemctl", *words], python_shell=False)
-    if done["retcode"]:
-        raise CommandExecutionError(f"systemctl {' '.join(words)} failed: {done['stderr']}")
+            __salt__["orthanc_host.systemctl"]("restart", unit)

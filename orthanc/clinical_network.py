@@ -212,7 +212,7 @@ def check_account(path: str, site: str, account: dict, settings: dict) -> list[s
             " its password; choose a user of that role, or give a password"
         )
     # A site is whoever the master knows; and a password that anybody asks for is none.
-    if not site.strip("*") and any(not one.strip("*") for one in settings["network"]["members"]):
+    if not site.strip("*?") and any(not one.strip("*?") for one in settings["network"]["members"]):
         problems.append(
             f"{path}: each minion of the master could get this password, by a card of its own; say"
             " in orthanc:network:members who is of the group"

@@ -153,6 +153,11 @@ NETWORK = {"group": "hospital", "role": "archive", "members": ["*"], "accounts":
             {"accounts": {"**": {"username": "u", "password": "x"}}},
             "say in orthanc:network:members who",
         ),
+        # Other words for everybody.
+        (
+            {"accounts": {"?*": {"username": "site"}}, "members": ["north-1", "*?*"]},
+            "orthanc:network:accounts:?*: each minion of",
+        ),
         ({"sites": {"north-1": {"aet": "N"}}}, "orthanc:network:sites:north-1:role: missing"),
     ],
 )

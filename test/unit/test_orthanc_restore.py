@@ -100,6 +100,14 @@ def test_one_that_fails_leaves_the_room_to_the_server(tmp_path):
     assert texts(aside) == {"chosen": "5f"}
 
 
+def test_what_is_left_of_another_one_is_not_taken_along(tmp_path):
+    """As where a folder cannot be removed."""
+    aside = tmp_path / ".orthanc-restore"
+    (aside / "srv").mkdir(parents=True)
+    with pytest.raises(FileExistsError), orthanc_restore._whole_or_empty(str(aside), {"id": "5f"}):
+        pytest.fail("it was taken along")
+
+
 def test_an_empty_server_has_nothing_to_keep(server, tmp_path):
     options, manifest = server
     for path in ("storage/ab/cd/old", "index/index", "index/index-wal"):
