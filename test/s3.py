@@ -4,10 +4,8 @@ against its signature.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
-import pathlib
 import socket
 import subprocess
 import sys
@@ -16,7 +14,6 @@ import time
 import testbed
 
 PORT = 9000
-PACKAGES = ("moto[s3]==5.2.5", "flask==3.1.3", "flask-cors==6.0.5")
 # The requests that nobody need sign: those of ``ACCOUNT``.
 UNSIGNED = "3"
 ACCOUNT = """
@@ -41,24 +38,13 @@ bucket.delete()
 """
 
 
-@functools.lru_cache(None)
-def programs() -> pathlib.Path:
-    """Return the folder of the server and of what talks to it, for the Python of the tests."""
-
-    def build(folder: pathlib.Path) -> None:
-        words = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target")
-        testbed.local(sys.executable, *words, str(folder), *PACKAGES)
-
-    return testbed.cached("moto", repr((PACKAGES, sys.version_info[:2])), build)
-
-
 class Storage:
     """The server, with one account: ``url`` and ``credentials``, as restic takes them."""
 
     def __enter__(self) -> Storage:
         address = testbed.network().gateway
         self.url = f"http://{address}:{PORT}"
-        self.environment = {**os.environ, "PYTHONPATH": str(programs())}
+        self.environment = dict(os.environ)
         words = [sys.executable, "-m", "moto.server", "--host", address, "--port", str(PORT)]
         self.process = subprocess.Popen(
             words,
