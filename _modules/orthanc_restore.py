@@ -271,11 +271,14 @@ def prepare(job, backup, options, account, overwrite=False, again=False):
 
 @contextlib.contextmanager
 def _whole_or_empty(aside: str, backup: dict):
-    """Restore into a new folder. If that fails, only which backup it was is left: the server goes
-    on, and needs the room.
+    """Restore into an empty folder. If that fails, only which backup it was is left: the server
+    goes on, and needs the room.
     """
     chosen = (os.path.join(aside, CHOSEN), backup["id"], 0o600)
-    os.mkdir(aside, 0o700)
+    # It may be a mount.
+    os.makedirs(aside, mode=0o700, exist_ok=True)
+    if os.listdir(aside):
+        raise CommandExecutionError(f"{aside} cannot be emptied; remove what is in it")
     __salt__["orthanc_files.write"](*chosen)
     try:
         yield

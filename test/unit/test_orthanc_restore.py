@@ -104,7 +104,8 @@ def test_what_is_left_of_another_one_is_not_taken_along(tmp_path):
     """As where a folder cannot be removed."""
     aside = tmp_path / ".orthanc-restore"
     (aside / "srv").mkdir(parents=True)
-    with pytest.raises(FileExistsError), orthanc_restore._whole_or_empty(str(aside), {"id": "5f"}):
+    refused = pytest.raises(CommandExecutionError, match="cannot be emptied")
+    with refused, orthanc_restore._whole_or_empty(str(aside), {"id": "5f"}):
         pytest.fail("it was taken along")
 
 
