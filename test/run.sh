@@ -55,10 +55,10 @@ use() {
   venv=test/.venv-$1
 }
 
-# run FOLDER...: the tests there, four side by side: hosts spend their time waiting.
+# run WORKERS ARGUMENTS...: tests, so many side by side.
 run() {
-  say "Tests with Salt $SALT_VERSION: $*"
-  "$venv/bin/python" -m pytest --capture=no --numprocesses=4 "$@" "${arguments[@]}"
+  say "Tests with Salt $SALT_VERSION: ${*:2}"
+  "$venv/bin/python" -m pytest --capture=no --numprocesses="$1" "${@:2}" "${arguments[@]}"
 }
 
 arguments=("$@")
@@ -90,11 +90,12 @@ if [ ${#folders[@]} -gt 0 ]; then
     # What calls nothing of Salt is the same with each.
     only=()
     [ "$version" = "${versions[-1]}" ] || only=(-m "render or each_salt")
-    run "${only[@]}" "${folders[@]}"
+    run "$(nproc)" "${only[@]}" "${folders[@]}"
   done
 fi
 if wants host; then
   use "${versions[-1]}"
-  # Files as a whole, because the tests of one share a host; begun in their order.
-  run --dist=loadfile --no-loadscope-reorder test/host
+  # Hosts spend much of their time waiting. Files as a whole, because the tests of one share a
+  # host; begun in their order.
+  run 6 --dist=loadfile --no-loadscope-reorder test/host
 fi
