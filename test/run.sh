@@ -3,7 +3,8 @@
 #
 #     bash test/run.sh [LAYER...] [arguments of pytest]
 #
-# LAYER is one or more of lint, unit, render, host; without one, all of them run.
+# LAYER is one or more of lint, unit, render, host; without one, all of them run. ``bench`` is none
+# of them: it measures, as test/bench/__main__.py says.
 #
 #     SALT_VERSION        the Salt to test with; by default the last of test/salt_versions.txt, and
 #                         each of them for render and for what of unit calls Salt; tests of
@@ -15,7 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mapfile -t versions < test/salt_versions.txt
 [ -z "${SALT_VERSION:-}" ] || versions=("$SALT_VERSION")
 layers=()
-while [[ ${1:-} =~ ^(lint|unit|render|host)$ ]]; do
+while [[ ${1:-} =~ ^(lint|unit|render|host|bench)$ ]]; do
   layers+=("$1")
   shift
 done
@@ -25,7 +26,7 @@ say() { printf '== %s\n' "$*"; }
 
 # Packages of the machine, where they are missing and can be installed.
 packages=(gcc git libc6-dev python3 python3-dev python3-venv)
-wants host && packages+=(curl dcmtk iproute2 mmdebstrap nftables openssh-client systemd-container util-linux)
+wants host || wants bench && packages+=(curl dcmtk iproute2 mmdebstrap nftables openssh-client systemd-container util-linux)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] \
@@ -98,4 +99,8 @@ if wants host; then
   # Hosts spend much of their time waiting. Files as a whole, because the tests of one share a
   # host; begun in their order.
   run 6 --dist=loadfile --no-loadscope-reorder test/host
+fi
+if wants bench; then
+  use "${versions[-1]}"
+  "$venv/bin/python" test/bench "${arguments[@]}"
 fi
