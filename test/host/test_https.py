@@ -400,6 +400,40 @@ def test_ten_thousand_requests(server, users, ca):
     assert server.run("systemctl show -P NRestarts orthanc nginx").out.split() == ["0", "0"]
 
 
+def test_connections_to_orthanc_are_kept_for_what_may_be_asked_twice(server, users, ca):
+    """However long a client pauses: nginx or Orthanc may be about to close one."""
+    context = ssl.create_default_context(cafile=ca)
+    header = basic(*login(users, "anna"))
+    connection = Connection(server.address, 8042, context, 60)
+
+    def made() -> set[str]:
+        """Return the connections that there are to Orthanc, or were in this minute."""
+        known = server.run("cat /proc/net/tcp").out
+        return set(re.findall(rf"0100007F:{18042:X} 0100007F:(\w+)", known))
+
+    def ask(method, path, body=None) -> None:
+        connection.request(method, path, body, header)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200
+
+    for requests, new in (
+        ([("GET", "/system")], range(10)),
+        ([("GET", "/system"), ("POST", "/tools/find", SEARCH)], range(25, 100)),
+    ):
+        before = made()
+        for _ in range(50):
+            for request in requests:
+                ask(*request)
+        assert len(made() - before) in new
+    for pause in (0.19, 0.195, 0.2, 0.205, 0.21, 0.99, 1, 1.01):
+        for _ in range(2):
+            time.sleep(pause)
+            ask("GET", "/system")
+            ask("POST", "/tools/find", SEARCH)
+    connection.close()
+
+
 def test_an_upload_of_600_megabytes(server, users, image, ca):
     """What comes is passed on as it comes: nginx keeps it neither in memory nor in files."""
     kept = "find -L $(pgrep nginx | sed 's,.*,/proc/&/fd,') -type f -size +64M"

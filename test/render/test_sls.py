@@ -561,7 +561,7 @@ def test_behind_nginx_orthanc_answers_on_this_host_only(render):
     assert "SslEnabled" not in result
     text = chunk_of(low, "orthanc-serving")["proxy"]["text"]
     assert "\n    listen 8042 ssl;\n" in text
-    assert "proxy_pass http://127.0.0.1:18042;" in text
+    assert text.count("    server 127.0.0.1:18042;") == 2
     assert 'ssl_certificate "/srv/chain.pem";' in text
     assert 'ssl_certificate_key "/srv/key.pem";' in text
     assert chunk_of(low, "orthanc-serving")["proxy"]["certificate"] is None
