@@ -20,7 +20,10 @@ import figures  # noqa: E402
 import testbed  # noqa: E402
 from ways import NEWEST, SALT_VERSIONS  # noqa: E402
 
-NAMES = ("no_op", "playbook", "change", "salt_ssh", "growth", "dicom_speed", "server")
+NAMES = (
+    *("no_op", "playbook", "change", "salt_ssh", "growth", "many_sites"),
+    *("dicom_speed", "server"),
+)
 WHOLE = figures.Scale(7, (10, 100, 1000, 10_000), 2000, 200, tuple(SALT_VERSIONS))
 SMALL = figures.Scale(1, (2, 20), 20, 3, (NEWEST,))
 

@@ -30,6 +30,11 @@ class Scale:
     images: int
     versions: tuple[str, ...]
 
+    @property
+    def small(self) -> bool:
+        """Whether it is only to be shown that it can be measured."""
+        return self.rounds == 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Figure:

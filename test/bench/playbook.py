@@ -14,7 +14,10 @@ from turns import take_turns
 from ways import NEWEST
 
 RUN = ["/opt/ansible/bin/ansible-playbook", "-i", "localhost,", "-c", "local", "/srv/site.yml"]
+STORAGE = "/var/lib/orthanc/db-v6"
 OPTIONS = {
+    "StorageDirectory": STORAGE,
+    "IndexDirectory": STORAGE,
     "Name": "Orthanc",
     "RemoteAccessAllowed": True,
     "AuthenticationEnabled": True,
@@ -48,7 +51,7 @@ PLAYBOOK = [
         "tasks": [
             {"apt": {"name": "orthanc", "state": "present"}},
             folder("/etc/orthanc", "root", "orthanc", "0750"),
-            folder("/var/lib/orthanc", "orthanc", "orthanc", "0750"),
+            folder(STORAGE, "orthanc", "orthanc", "0750"),
             copied("orthanc", OPTIONS),
             copied(
                 "credentials",
@@ -58,7 +61,7 @@ PLAYBOOK = [
             folder("/opt/gnuhealth/orthanc", "root", "root", "0755"),
             link("config", "/etc/orthanc"),
             link("log", "/var/log/orthanc"),
-            link("data", "/var/lib/orthanc"),
+            link("data", STORAGE),
             {"meta": "flush_handlers"},
             {"service": {"name": "orthanc", "state": "started", "enabled": True}},
             {"wait_for": {"port": 8042, "timeout": 60}},

@@ -53,6 +53,8 @@ def deployed(version: str, suite: str = "trixie", **settings):
     with Minion(testbed.deployed(suite, version)) as host:
         host.write("/srv/salt/nop.sls", "nothing: test.nop")
         https.put(host, https.PAIR)
+        # Where the exporter of Prometheus would collect.
+        host.run("mkdir -p /var/lib/prometheus/node-exporter")
         host.apply(**settings)
         # The next one is the first that has nothing to do.
         assert not host.state().changes
