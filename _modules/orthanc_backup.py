@@ -125,7 +125,7 @@ def _alone(name: str):
 def _clear(job: dict) -> None:
     """Remove the copy of the index."""
     with contextlib.suppress(CommandExecutionError):
-        shutil.rmtree(_aside(job), ignore_errors=True)
+        __salt__["orthanc_planted.remove"](_aside(job))
 
 
 def ended(name):
@@ -143,18 +143,30 @@ def ended(name):
         __salt__["orthanc_backup_note.killed"](job["config"], "backup")
 
 
+def _located(job: dict) -> dict:
+    """Return the options with the real places of images and index: restic follows no links."""
+    options = __salt__["orthanc_folder.located"](job["config"])
+    places = ("IndexDirectory", "StorageDirectory")
+    return {**options, **{name: os.path.realpath(options[name]) for name in places}}
+
+
 def _aside(job: dict) -> str:
     """Return the path of the folder for the copy of the index."""
-    options = __salt__["orthanc_folder.located"](job["config"])
+    options = _located(job)
     folders = [options[name] for name in ("IndexDirectory", "StorageDirectory")]
     return os.path.join(next(filter(os.path.isdir, folders), folders[0]), ASIDE)
 
 
 def _back_up(job: dict, killed: bool) -> dict:
-    options, aside = __salt__["orthanc_folder.located"](job["config"]), _aside(job)
+    options, aside = _located(job), _aside(job)
     if __salt__["orthanc_restore.interrupted"](options):
         raise CommandExecutionError("a restore was interrupted; call orthanc.restore again first")
-    shutil.rmtree(aside, ignore_errors=True)
+    account = __salt__["orthanc_backup_job.account"](job)
+    strange = __salt__["orthanc_proof.strange"](job["config"], options, account)
+    if strange:
+        # It would be the newest one, and let older ones go.
+        raise CommandExecutionError(strange[0])
+    __salt__["orthanc_planted.remove"](aside)
     __salt__["orthanc_restic.ready"](job)
     if killed:
         __salt__["orthanc_restic.unlocked"](job)
@@ -162,6 +174,9 @@ def _back_up(job: dict, killed: bool) -> dict:
     known, images = _take_index(options, job, aside)
     log.info("%s images are known to the index", images)
     files = __salt__["orthanc_identity.in_folder"](options)
+    if files:
+        # Before there is a backup that has no more of them, and is the newest one.
+        _gone(job, options, known)
     tags = [f"images={images}", f"bytes={sum(size for size, *_ in known.values())}"]
     paths = _paths(job, options, files)
     left_out = {"IndexDirectory": OPEN_INDEX, "StorageDirectory": RESTORED}
@@ -174,6 +189,12 @@ def _back_up(job: dict, killed: bool) -> dict:
     unread = [path for path in done["unread"] if not path.startswith("/") or os.path.lexists(path)]
     if unread:
         raise CommandExecutionError(f"what cannot be read is not in it: {', '.join(unread[:5])}")
+    links = __salt__["orthanc_images.links"](options["StorageDirectory"], known) if files else []
+    if links:
+        raise CommandExecutionError(
+            f"what links lead to is not in it: {', '.join(links[:5])}. Put the files themselves"
+            " there, or mount their folder there (mount --bind)"
+        )
     result = {
         "snapshot": done["snapshot"],
         "images": images,
@@ -271,6 +292,7 @@ def _paths(job: dict, options: dict, files: bool) -> list:
     found += [*_named(config), *_others(job), __salt__["orthanc_files.own"](RECORD)]
     found += [options["StorageDirectory"]] if files else []
     found.append(os.path.join(job["folder"], MANIFEST))
+    found += [os.path.realpath(path) for path in found]
     return sorted({path for path in found if os.path.lexists(path)})
 
 

@@ -164,8 +164,8 @@ def _to_sqlite(case, aside: str, is_ours: bool):
         _refuse_news(case)
         __salt__["orthanc_index_rows.into_sqlite"](section, account, new)
         owner = __salt__["orthanc_host.account"](account["user"])
-        os.chown(new, owner.pw_uid, owner.pw_gid)
         os.chmod(new, 0o640)
+        os.chown(new, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
         for part in __salt__["orthanc_index.parts"](path):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)

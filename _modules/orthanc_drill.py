@@ -85,15 +85,14 @@ def ended(name):
 
 
 def _aside(job: dict) -> str:
-    return os.path.join(
-        __salt__["orthanc_folder.located"](job["config"])["StorageDirectory"], ASIDE
-    )
+    storage = __salt__["orthanc_folder.located"](job["config"])["StorageDirectory"]
+    return os.path.join(os.path.realpath(storage), ASIDE)
 
 
 def _clear(job: dict) -> None:
     """Throw away what was restored."""
     options = __salt__["orthanc_folder.located"](job["config"])
-    shutil.rmtree(_aside(job), ignore_errors=True)
+    __salt__["orthanc_planted.remove"](_aside(job))
     if not __salt__["orthanc_postgresql.is_sqlite"](options):
         with contextlib.suppress(CommandExecutionError):
             _sql(options, job, f"DROP DATABASE IF EXISTS {DATABASE}")
@@ -185,16 +184,15 @@ def _restored(options: dict, job: dict, manifest: dict) -> dict:
     aside, account = _aside(job), __salt__["orthanc_host.account"](job["user"])
     storage = aside + manifest["storage"]
     os.makedirs(storage, exist_ok=True)
-    for folder, _, _ in os.walk(aside):
-        os.chown(folder, account.pw_uid, account.pw_gid)
-        os.chmod(folder, 0o700)
+    # What they lead to is the server's, and in no backup.
+    __salt__["orthanc_planted.unlink"](storage)
+    __salt__["orthanc_planted.give"](aside, account, 0o700)
     found = {
         "StorageDirectory": storage,
         "IndexDirectory": aside + manifest["aside"],
         "Plugins": [],
     }
     if not manifest["database"]:
-        os.chown(os.path.join(found["IndexDirectory"], "index"), account.pw_uid, account.pw_gid)
         return found
     section = __salt__["orthanc_postgresql.section_of"](options)
     parameters = __salt__["orthanc_postgresql.parameters_of"](section)

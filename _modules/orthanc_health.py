@@ -335,11 +335,14 @@ def _routes(case: dict) -> dict | None:
 
 
 def _images(case: dict) -> dict | None:
+    account = dict.fromkeys(("user", "group"), case["service"])
+    strange = __salt__["orthanc_proof.strange"](case["config"], case["options"], account)
     noted = __salt__["orthanc_images.noted"](case["config"])
     if not noted:
-        return None
+        return {"critical": strange} if strange else None
     damaged = noted["missing"] + noted["empty"] + noted["wrong"]
-    return {"damaged": damaged, "verified_days": round((time.time() - noted["time"]) / DAY, 1)}
+    days = round((time.time() - noted["time"]) / DAY, 1)
+    return {"damaged": damaged, "verified_days": days, "critical": strange}
 
 
 def _restart(case: dict) -> dict:

@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import random
-import shutil
 import sys
 import time
 
@@ -114,6 +113,24 @@ def path_of(storage, uuid):
     return os.path.join(storage, uuid[:2], uuid[2:4], uuid)
 
 
+def links(storage, known):
+    """
+    Part of the formula. Return the paths of what is a link among files and their folders, a list.
+
+    storage, known
+        See ``damaged``.
+    """
+    folders = {folder for uuid in known for folder in (uuid[:2], os.path.join(uuid[:2], uuid[2:4]))}
+    found = [
+        path
+        for path in (os.path.join(storage, each) for each in sorted(folders))
+        if os.path.islink(path)
+    ]
+    return found or [
+        path for path in (path_of(storage, uuid) for uuid in known) if os.path.islink(path)
+    ]
+
+
 def damaged(storage, known, rate=0):
     """
     Part of the formula. Return what is ``missing``, ``empty`` or ``wrong`` among files, each a
@@ -189,7 +206,9 @@ def _md5(path: str, pace: _Pace) -> str:
     # No matter of security, which Python wants to be told where only secure sums are allowed.
     told = {} if sys.version_info < (3, 9) else {"usedforsecurity": False}
     md5 = hashlib.new("md5", **told)  # noqa: S324
-    with contextlib.suppress(OSError), salt.utils.files.fopen(path, "rb") as file:
+    with contextlib.suppress(OSError), salt.utils.files.fopen(
+        path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
+    ) as file:
         for piece in iter(lambda: file.read(CHUNK), b""):
             md5.update(piece)
             pace.have_read(len(piece))
@@ -283,11 +302,12 @@ def repair(options, account, test=True, rate=50):
         left = damaged - set(back)
         studies = index.studies({known[uuid][2] for uuid in left})
     if not test:
-        for uuid, orphan in back.items():
-            _put_back(storage, orphan, uuid)
-        for uuid in gone:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path_of(storage, uuid))
+        with __salt__["orthanc_files.failing"]("putting files back"):
+            for uuid, orphan in back.items():
+                _put_back(storage, orphan, uuid)
+            for uuid in gone:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path_of(storage, uuid))
     return {
         "put back": back,
         "removed": sorted(gone),
@@ -298,16 +318,13 @@ def repair(options, account, test=True, rate=50):
 
 def _put_back(storage: str, orphan: str, uuid: str) -> None:
     """Copy an orphan to the place of a file, whole or not at all."""
-    target = path_of(storage, uuid)
-    folder = os.path.dirname(target)
-    new = [path for path in (os.path.dirname(folder), folder) if not os.path.isdir(path)]
-    for path in new:
-        os.mkdir(path, 0o750)
-    unfinished = f"{target}.new"
-    shutil.copyfile(path_of(storage, orphan), unfinished)
-    os.chmod(unfinished, 0o640)
-    # Who restored the orphan may have been root; Orthanc has to read the file, and go on storing.
-    owner = os.stat(storage)
-    for path in (*new, unfinished):
-        os.chown(path, owner.st_uid, owner.st_gid)
-    os.rename(unfinished, target)
+    below, owner = __salt__["orthanc_planted.below"], os.stat(storage)
+    with below(storage, _folders(orphan)) as source, below(
+        storage, _folders(uuid), owner
+    ) as target:
+        __salt__["orthanc_planted.copy"]((source, orphan), (target, uuid), owner)
+
+
+def _folders(uuid: str) -> list:
+    """Return the names of the folders in which a file is."""
+    return [uuid[:2], uuid[2:4]]

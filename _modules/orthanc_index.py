@@ -18,6 +18,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import urllib.parse
 
 from salt.exceptions import CommandExecutionError
 
@@ -267,7 +268,9 @@ def of_copy(path):
     path
         What ``copy`` returned.
     """
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+    # It makes none where there is none.
+    address = f"file:{urllib.parse.quote(path)}?mode=rw"
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
         yield Index(lambda statement: _ask_sqlite(connection, statement), SQLITE)
 
 

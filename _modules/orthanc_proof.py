@@ -155,6 +155,26 @@ def seen(options, known, account, files=None):
     return __salt__["orthanc_identity.look"](storage, None, known, uuids)
 
 
+def strange(name, options, account):
+    """
+    Part of the formula. Return why images or index of the server are not those with which it was
+    last seen serving, as where a disk is not mounted, a list of sentences.
+
+    name
+        The path of the folder.
+
+    options, account
+        See ``seen``.
+    """
+    known = identity(name)
+    found = seen(options, known, account) if known else {}
+    if not found:
+        return []
+    note = notes(name)["identity"]
+    judged = __salt__["orthanc_identity.judge"](known, found, note, served=True, running=True)
+    return [sentence for _, sentence in judged["problems"]]
+
+
 def strayed(name):
     """
     Part of the formula. Return whether the Orthanc that runs has other images or another index open

@@ -238,7 +238,7 @@ def prepare(job, backup, options, account, overwrite=False, again=False):
     parameters = __salt__["orthanc_postgresql.parameters_of"](section) or {}
     if is_database and not __salt__["orthanc_postgresql.is_local"](parameters):
         raise CommandExecutionError(FAR)
-    shutil.rmtree(aside, ignore_errors=True)
+    __salt__["orthanc_planted.remove"](aside)
     needed = dict(tag.partition("=")[::2] for tag in backup["tags"]).get("bytes", 0)
     free = shutil.disk_usage(options["StorageDirectory"]).free
     if int(needed) > free and not again:
@@ -308,9 +308,9 @@ def _lacking(known: dict, storage: str, aside: str, place: str) -> list:
 def _give(folder: str, owner) -> None:
     """Give the folders of images below a folder, and what is in them, to Orthanc's account."""
     for entry in os.listdir(folder) if os.path.isdir(folder) else ():
-        for inside, folders, files in os.walk(os.path.join(folder, entry)):
-            for each in (".", *folders, *files) if FOLDER.fullmatch(entry) else ():
-                os.chown(os.path.join(inside, each), owner.pw_uid, owner.pw_gid)
+        path = os.path.join(folder, entry)
+        if FOLDER.fullmatch(entry) and os.path.isdir(path) and not os.path.islink(path):
+            __salt__["orthanc_planted.give"](path, owner)
 
 
 def interrupted(options):
@@ -389,13 +389,15 @@ def put(options, account, manifest):
     else:
         # The index may have a disk of its own, to which it is copied.
         here = os.path.join(folder, ".index.restored")
+        if os.path.islink(here):
+            os.unlink(here)
         if os.path.exists(index):
             shutil.move(index, here)
         if os.path.exists(here):
             for entry in INDEX:
                 _move_away(os.path.join(folder, entry), kept)
-            os.chown(here, owner.pw_uid, owner.pw_gid)
             os.chmod(here, 0o640)
+            os.chown(here, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
             os.rename(here, os.path.join(folder, "index"))
     os.sync()
     shutil.rmtree(aside)
@@ -407,6 +409,8 @@ def put(options, account, manifest):
 def _move_away(path: str, kept: str) -> None:
     """Move what is there into a folder, in which nothing is overwritten."""
     if os.path.lexists(path):
+        if os.path.islink(kept):
+            os.unlink(kept)
         os.makedirs(kept, mode=0o700, exist_ok=True)
         place, number = os.path.join(kept, os.path.basename(path)), 0
         while os.path.lexists(place if not number else f"{place}.{number}"):

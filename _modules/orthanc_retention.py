@@ -153,7 +153,9 @@ def _plan(job: dict) -> dict:
     account = __salt__["orthanc_backup_job.account"](job)
     with __salt__["orthanc_index.opened"](options, account) as index:
         studies = index.all_studies()
-    reasons, backup, proven = [], {}, None
+    # On a disk that is not mounted, nothing would be deleted but what is known of it.
+    reasons = __salt__["orthanc_proof.strange"](job["config"], options, account)
+    backup, proven = {}, None
     if not job["unproven"]:
         try:
             backup, proven = _proven(studies)

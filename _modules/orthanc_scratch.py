@@ -13,9 +13,9 @@ import re
 import secrets
 import socket
 import subprocess
+import tempfile
 import time
 
-import salt.utils.files
 from salt.exceptions import CommandExecutionError
 
 # For how long Orthanc may take to start, to answer or to end, in seconds.
@@ -50,7 +50,7 @@ def running(folder, options, group, words, environment=None, gently=False):
     it holds.
 
     folder
-        The path of the folder for its configuration and its log.
+        The path of the folder for its configuration, and for its log, which has no name there.
 
     options
         A mapping from option name to value, besides those that close it.
@@ -75,7 +75,7 @@ def running(folder, options, group, words, environment=None, gently=False):
         port = probe.getsockname()[1]
     password = secrets.token_urlsafe()
     own = {**options, **CLOSED, "HttpPort": port, "RegisteredUsers": {USER: password}}
-    config, output = (os.path.join(folder, name) for name in ("orthanc.json", "log"))
+    config, said = os.path.join(folder, "orthanc.json"), []
     gid = __salt__["orthanc_host.gid"](group)
     __salt__["orthanc_files.write"](config, __salt__["orthanc_json.dump"](own), 0o640, gid)
     words = words(config)
@@ -86,11 +86,12 @@ def running(folder, options, group, words, environment=None, gently=False):
         return __salt__["orthanc_http.ask"](url, method, (USER, password), PATIENCE, given)
 
     try:
-        with salt.utils.files.fopen(output, "wb") as file, subprocess.Popen(
+        # Of no name: the folder is Orthanc's by then.
+        with _log(folder, said) as output, subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *words],
             stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=file,
+            stdout=output,
+            stderr=output,
             cwd="/",
             env=environment,
         ) as process:
@@ -106,10 +107,21 @@ def running(folder, options, group, words, environment=None, gently=False):
             finally:
                 end(process, words)
     except (CommandExecutionError, OSError, subprocess.TimeoutExpired) as err:
-        said = __salt__["orthanc_secrets.scrub"](_errors(output), own)
+        said = __salt__["orthanc_secrets.scrub"](said, own)
         raise CommandExecutionError(" ".join([str(err), *said])) from None
     finally:
         os.unlink(config)  # it has passwords in it
+
+
+@contextlib.contextmanager
+def _log(folder: str, said: list):
+    """Give a file for what Orthanc says, and put its errors into a list in the end."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            yield file
+        finally:
+            lines = _read(file).splitlines()
+            said += [line for line in lines if re.match(r"E\d{4}", line)][-5:] or lines[-3:]
 
 
 def starter(program, account, command=(), name=""):
@@ -176,7 +188,7 @@ def end(process, words):
     process.kill()
 
 
-def _wait(process, output: str) -> None:
+def _wait(process, output) -> None:
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         if STARTED in _read(output):
@@ -185,13 +197,5 @@ def _wait(process, output: str) -> None:
     raise CommandExecutionError("it does not start:")
 
 
-def _errors(output: str) -> list:
-    lines = _read(output).splitlines()
-    return [line for line in lines if re.match(r"E\d{4}", line)][-5:] or lines[-3:]
-
-
-def _read(path: str) -> str:
-    if not os.path.exists(path):
-        return ""  # there was no room for it
-    with salt.utils.files.fopen(path, errors="replace") as file:
-        return file.read()
+def _read(file) -> str:
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")

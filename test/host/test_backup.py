@@ -258,6 +258,25 @@ def test_a_drill_finds_what_a_backup_lacks(server, image):
     assert note(server)["drill"]["error"] == "it was killed"
     called(server, "backup")
     called(server, "drill")
+    # restic keeps links as they are, and what a drill restores of them leads to the server's own.
+    folder = f"{server.storage}/{uuid[:2]}"
+    server.run(f"mv {folder} /srv/folder; ln -s /srv/folder {folder}")
+    failed = server.call("orthanc.backup", check=False)
+    assert f"what links lead to is not in it: {folder}." in failed.out + failed.err
+    failed = server.call("orthanc.drill", check=False)
+    assert "missing; see orthanc.verify" in failed.out + failed.err
+    server.run(f"rm {folder}; mv /srv/folder {folder}")
+    # Where the disk of the images is another one, there is no backup, which would be the newest.
+    before = called(server, "backups")
+    server.run(f"mount -t tmpfs empty {server.storage}")
+    failed = server.call("orthanc.backup", check=False)
+    assert "and none of them is there" in failed.out + failed.err
+    (reason, *_) = called(server, "health")["reasons"]
+    assert "critical: the server had images" in reason
+    server.run(f"umount {server.storage}")
+    assert called(server, "backups") == before
+    called(server, "backup")
+    called(server, "drill")
 
 
 @pytest.mark.parametrize("server", ["trixie"], indirect=True, scope="module")

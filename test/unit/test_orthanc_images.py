@@ -242,3 +242,35 @@ def test_what_is_no_number_is_said(archive, given):
     (name,) = given
     with pytest.raises(SaltInvocationError, match=f"{name} must be a number"):
         archive.verify(**given)
+
+
+def test_links_are_named_for_what_follows_none(archive):
+    archive.study(b"one", b"two")
+    known = {name: (3, "", "") for name in archive.files.values()}
+    links = lambda: orthanc_images.links(str(archive.folder), known)  # noqa: E731
+    assert links() == []
+    path = archive.path(archive.files[b"one"])
+    os.rename(path, archive.folder / "elsewhere")
+    os.symlink(archive.folder / "elsewhere", path)
+    assert links() == [path]
+    folder = os.path.dirname(path)
+    os.rename(folder, archive.folder / "moved")
+    os.symlink(archive.folder / "moved", folder)
+    assert links() == [folder]
+
+
+def test_repair_writes_nothing_but_images_and_waits_for_no_pipe(archive):
+    archive.study(b"one", b"two")
+    archive.lay(b"one")
+    path = archive.path(archive.files[b"one"])
+    other = archive.folder / "of root"
+    other.write_text("as it was")
+    os.unlink(path)
+    os.symlink(other, f"{path}.new")
+    pipe = archive.path(archive.lay(b""))
+    os.unlink(pipe)
+    os.mkfifo(pipe)
+    os.utime(pipe, (LONG_AGO, LONG_AGO))
+    assert list(archive.repair(test=False)["put back"]) == [archive.files[b"one"]]
+    assert archive.read(archive.files[b"one"]) == b"one"
+    assert other.read_text() == "as it was"

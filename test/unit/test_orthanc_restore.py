@@ -187,3 +187,18 @@ def test_what_was_begun_goes_on_with_the_same_backup(server, monkeypatch):
     assert orthanc_restore.begun(job, options) is None
     (aside / "begun").touch()
     assert orthanc_restore.begun(job, options) == "5f"
+
+
+def test_links_in_the_way_are_not_followed(server, tmp_path):
+    """In what was restored, and in the folder of the index; whoever has planted them."""
+    options, manifest = server
+    (tmp_path / "of root").mkdir(mode=0o755)
+    restored = tmp_path / "storage/.orthanc-restore/srv/db"
+    (restored / "ab/cd/dangling").symlink_to(tmp_path / "none")
+    (restored / "ff").symlink_to(tmp_path / "none")
+    orthanc_restore._give(str(restored), pwd.getpwuid(os.geteuid()))
+    (tmp_path / "index/.index.restored").symlink_to(tmp_path / "of root")
+    orthanc_restore.put(options, ME, manifest)
+    assert (tmp_path / "index/index").read_text() == "new"
+    assert list((tmp_path / "of root").iterdir()) == []
+    assert (tmp_path / "of root").stat().st_mode & 0o777 == 0o755
