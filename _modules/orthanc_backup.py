@@ -67,6 +67,11 @@ LOST = (
     "files are lost of images that the index knows, see orthanc.verify; until then no older backup"
     " is removed"
 )
+LATER = (
+    "earlier backups are of the future, by the clock of this host, and a restore takes them for the"
+    " newest ones ({}); put the clock right, or remove them (restic forget); until then no older"
+    " backup is removed"
+)
 IMAGES_ELSEWHERE = (
     "the images are kept by a plugin and are no files in StorageDirectory; a backup of them is a"
     " matter of what keeps them. Take orthanc:backup out"
@@ -85,11 +90,10 @@ def run(name):
     job, marker = __salt__["orthanc_backup_job.job"](name), os.path.join(name, RUNNING)
     with _alone(name):
         began, found = time.time(), {"error": "it was ended before it was done"}
-        killed = os.path.exists(marker)
         __salt__["orthanc_files.write"](marker, f"{int(began)}\n", 0o600)
         __salt__["orthanc_backup_note.begin"](job["config"], "backup", began)
         try:
-            found = {"error": None, **_back_up(job, killed)}
+            found = {"error": None, **_back_up(job)}
             os.unlink(marker)
         except (CommandExecutionError, OSError) as err:
             found = {"error": __salt__["orthanc_restic.hidden"](job, str(err))}
@@ -157,7 +161,7 @@ def _aside(job: dict) -> str:
     return os.path.join(next(filter(os.path.isdir, folders), folders[0]), ASIDE)
 
 
-def _back_up(job: dict, killed: bool) -> dict:
+def _back_up(job: dict) -> dict:
     options, aside = _located(job), _aside(job)
     if __salt__["orthanc_restore.interrupted"](options):
         raise CommandExecutionError("a restore was interrupted; call orthanc.restore again first")
@@ -168,8 +172,6 @@ def _back_up(job: dict, killed: bool) -> dict:
         raise CommandExecutionError(strange[0])
     __salt__["orthanc_planted.remove"](aside)
     __salt__["orthanc_restic.ready"](job)
-    if killed:
-        __salt__["orthanc_restic.unlocked"](job)
     os.mkdir(aside, 0o700)
     known, images = _take_index(options, job, aside)
     log.info("%s images are known to the index", images)
@@ -206,6 +208,10 @@ def _back_up(job: dict, killed: bool) -> dict:
     if result["lost"]:
         # Older backups may be all that there is of them.
         result["warning"] = LOST
+        return result
+    if done["later"]:
+        # By their age, the new one may be among those that go.
+        result["warning"] = LATER.format(", ".join(done["later"]))
         return result
     try:
         __salt__["orthanc_restic.forget"](job)

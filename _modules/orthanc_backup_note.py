@@ -4,11 +4,9 @@ What became of the last backup and of the last drill, for those who watch over t
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import os
-import re
 import time
 
 from salt.exceptions import CommandExecutionError
@@ -226,13 +224,13 @@ def proven(config, repository, snapshots):
     for reason, holds in reasons.items():
         if holds:
             raise CommandExecutionError(reason)
-    made = _moment(drill["made"])
+    made = __salt__["orthanc_restic.moment"](drill["made"])
     if made < (noted.get("restored") or {}).get("time", 0):
         raise CommandExecutionError(
             "a backup was restored into the server since the proven one was made: call"
             " orthanc.backup, then orthanc.drill"
         )
-    there = [one for one in snapshots() if _moment(one["time"]) >= made]
+    there = [one for one in snapshots() if __salt__["orthanc_restic.moment"](one["time"]) >= made]
     if not there:
         raise CommandExecutionError(
             "the backup that the last drill restored is not in the repository any more: call"
@@ -240,12 +238,6 @@ def proven(config, repository, snapshots):
         )
     found = {"snapshot": there[0]["short_id"], "made": there[0]["time"]}
     return {**found, "drilled": drill["snapshot"]}
-
-
-def _moment(written: str) -> float:
-    """Return a time of restic's, which counts nanoseconds, in seconds since 1970."""
-    text = re.sub(r"\.[0-9]+", "", written).replace("Z", "+00:00")
-    return datetime.datetime.fromisoformat(text).timestamp()
 
 
 def failed(what, noted):

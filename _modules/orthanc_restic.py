@@ -10,6 +10,7 @@ https://restic.readthedocs.io/
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import logging
 import os
@@ -24,16 +25,13 @@ from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
-# The files in the folder of the job.
-PASSWORD, KNOWN_HOSTS = "password", "known_hosts"
-# Which repositories were there once.
-MADE = "repositories"
+# The files in the folder of the job; in the last one, which repositories were there once.
+PASSWORD, KNOWN_HOSTS, MADE = "password", "known_hosts", "repositories"
 # What all backups of the formula are marked with.
 TAG = "orthanc"
-# How long to wait where another host has locked the repository, and how often to look; in seconds.
-PATIENCE, PAUSE = 3600, 30
-# Every so many seconds the log says how far it is.
-TELL = 10
+# How long to wait where another host has locked the repository, how often to look, and how often
+# the log says how far it is; in seconds.
+PATIENCE, PAUSE, TELL = 3600, 30, 10
 # A repository on a host that is reached over SSH.
 SFTP = re.compile(
     r"sftp://(?P<url_login>[^/:]+)(?::(?P<port>\d+))?/.*|sftp:(?P<login>[^/:]+):.*", re.DOTALL
@@ -117,10 +115,8 @@ MEANINGS = (
         " know",
     ),
 )
-# How many of its last lines are told.
-LINES = 3
-# A secret of fewer characters than these may be a part of any word.
-SHORT = 4
+# How many of its last lines are told; a secret of fewer characters may be a part of any word.
+LINES, SHORT = 3, 4
 
 
 def known(folder):
@@ -158,7 +154,7 @@ def ready(job):
 
     Raises CommandExecutionError if it does not open, or was there and is gone.
     """
-    said = _run(job, ["cat", "config"])
+    said = _patient(job, ["cat", "config"])
     folder, repository = job["folder"], job["repository"]
     seen = known(folder)
     # An older restic asks that of whatever keeps it from the repository.
@@ -179,18 +175,6 @@ def ready(job):
         __salt__["orthanc_files.write"](os.path.join(folder, MADE), text, 0o600)
 
 
-def unlocked(job):
-    """
-    Part of the formula. Take the locks away that a run of this host left which was killed. (restic
-    calls those stale whose process is gone, and of other hosts those that were not renewed for half
-    an hour.)
-
-    job
-        See ``orthanc_backup_job.job``.
-    """
-    _succeed(job, _run(job, ["unlock"]), "the repository cannot be unlocked")
-
-
 def snapshots(job, host=None):
     """
     Part of the formula. Return the backups in the repository, the oldest first: a list of mappings
@@ -206,7 +190,18 @@ def snapshots(job, host=None):
     """
     words = ["snapshots", "--json", "--tag", TAG, *(["--host", host] if host else [])]
     said = _succeed(job, _patient(job, words), "the backups cannot be listed")
-    return sorted(json.loads(said["stdout"]) or [], key=lambda one: one["time"])
+    return sorted(json.loads(said["stdout"]) or [], key=lambda one: moment(one["time"]))
+
+
+def moment(written):
+    """
+    Part of the formula. Return a time of restic's, which counts nanoseconds, in seconds since 1970.
+
+    written
+        A text, with the zone in which it was written.
+    """
+    text = re.sub(r"\.[0-9]+", "", written).replace("Z", "+00:00")
+    return datetime.datetime.fromisoformat(text).timestamp()
 
 
 def listed(job):
@@ -247,7 +242,8 @@ def backup(job, paths, excluded, tags):
         More tags, a list of texts.
 
     Returns a mapping: its ``snapshot``, how many bytes were ``added``, and the paths that could not
-    be ``unread``, because they were gone by then or for another reason.
+    be ``unread``, because they were gone by then or for another reason; and the earlier backups
+    that are ``later`` than now, by the clock of this host.
 
     Raises CommandExecutionError if there is no backup.
     """
@@ -266,6 +262,7 @@ def backup(job, paths, excluded, tags):
         "snapshot": summary["snapshot_id"][:8],
         "added": summary["data_added"],
         "unread": _unread(said["stderr"].splitlines()),
+        "later": [one["short_id"] for one in before if moment(one["time"]) > time.time()],
     }
 
 
@@ -361,14 +358,18 @@ def forget(job):
 
 def _patient(job: dict, words: list) -> dict:
     """Run restic, again as long as another host has locked the repository."""
-    deadline = time.monotonic() + PATIENCE
+    deadline, pause = time.monotonic() + PATIENCE, 0
     while True:
         said = _run(job, words)
         waits = said["retcode"] and LOCKED.search(said["stderr"])
         if not waits or time.monotonic() > deadline:
             return said
-        log.info("Another backup has locked the repository; waiting for it")
-        time.sleep(PAUSE)
+        # What killed runs left: here without their process, of others half an hour old.
+        _run(job, ["unlock"])
+        if pause:
+            log.info("Another backup has locked the repository; waiting for it")
+        time.sleep(pause)
+        pause = PAUSE
 
 
 def _run(job: dict, words: list) -> dict:

@@ -178,3 +178,30 @@ def test_one_that_says_nothing_for_long_is_ended(monkeypatch):
     with tempfile.TemporaryFile() as errors, subprocess.Popen(["sleep", "60"]) as process:
         orthanc_restic._watch(process, errors, threading.Event())
         assert process.wait() == -9
+
+
+def test_a_lock_that_a_killed_run_left_is_taken_away_at_once(monkeypatch):
+    locked = {"retcode": 1, "stdout": "", "stderr": "unable to create lock: already locked by"}
+    done = {"retcode": 0, "stdout": "", "stderr": ""}
+    asked, slept, answers = [], [], [locked, done, locked, done, done]
+    monkeypatch.setattr(orthanc_restic.time, "sleep", slept.append)
+    monkeypatch.setattr(
+        orthanc_restic, "_run", lambda job, words: asked.append(words[0]) or answers[len(asked) - 1]
+    )
+    assert orthanc_restic._patient({}, ["forget"]) == done
+    assert asked == ["forget", "unlock", "forget", "unlock", "forget"]
+    # Only then is it another host's.
+    assert slept == [0, orthanc_restic.PAUSE]
+
+
+def test_the_newest_one_is_the_newest_in_each_zone(monkeypatch):
+    """The night in which summer time ends has one hour twice."""
+    times = [
+        "2026-10-25T02:10:00.5+01:00",
+        "2026-10-25T02:50:00.123456789+02:00",
+        "2026-10-25T00:30:00Z",
+    ]
+    said = {"retcode": 0, "stderr": "", "stdout": json.dumps([{"time": each} for each in times])}
+    monkeypatch.setattr(orthanc_restic, "_run", lambda job, words: said)
+    found = [one["time"] for one in orthanc_restic.snapshots({})]
+    assert found == [times[2], times[1], times[0]]
