@@ -49,7 +49,13 @@ def backups():
         salt '*' orthanc.backups
     """
     __salt__["orthanc_host.require_root"]()
-    return __salt__["orthanc_restic.listed"](__salt__["orthanc_backup_job.job"]())
+    found = []
+    for one in reversed(__salt__["orthanc_restic.snapshots"](__salt__["orthanc_backup_job.job"]())):
+        known = {"host": one["hostname"], "time": one["time"], "snapshot": one["short_id"]}
+        tags = dict(tag.partition("=")[::2] for tag in one["tags"])
+        known.update({name: int(tags[name]) for name in ("images", "bytes") if name in tags})
+        found.append(known)
+    return found
 
 
 def backup_key(path=None, remote_user=None, saltenv=None, pillarenv=None):

@@ -131,6 +131,21 @@ def links(storage, known):
     ]
 
 
+def with_sums(storage, known):
+    """
+    Part of the formula. Return what is known of files, with the MD5 of the files as they are where
+    an index has none, as without StoreMD5ForAttachments.
+
+    storage, known
+        See ``damaged``.
+    """
+    pace = _Pace(0)
+    return {
+        uuid: (size, md5 or _md5(path_of(storage, uuid), pace), resource)
+        for uuid, (size, md5, resource) in known.items()
+    }
+
+
 def damaged(storage, known, rate=0):
     """
     Part of the formula. Return what is ``missing``, ``empty`` or ``wrong`` among files, each a

@@ -65,7 +65,16 @@ HOPELESS = re.compile(f"{FULL.pattern}|{NO_FOLDER.pattern}")
 HOPELESS_AT_FIRST = re.compile(
     f"{REFUSED.pattern}|{UNTRUSTED.pattern}|{SKEWED.pattern}|specified bucket does not exist"
 )
+# Of a repository that has lost some of what it holds.
+DAMAGED = re.compile(
+    r"ciphertext verification failed|<data/\w+>.*(?:no such file|not exist|response \(404\))"
+)
 MEANINGS = (
+    (
+        DAMAGED,
+        "the repository is damaged, and no later backup into it would be whole. Keep it, and give"
+        " orthanc:backup:repository another place, where the next one begins anew",
+    ),
     (
         WRONG_PASSWORD,
         "the password does not open the repository; put the one with which it was made into"
@@ -93,6 +102,7 @@ MEANINGS = (
         SKEWED,
         "the clock of this host is wrong, and S3 takes nothing from it; put that right",
     ),
+    (r"/restic-temp\S*: no space left", "/tmp of this host is full; make room there"),  # noqa: S108
     (FULL, "the disk of the repository is full"),
     (
         "Resolving password failed|an empty password is not allowed",
@@ -202,27 +212,6 @@ def moment(written):
     """
     text = re.sub(r"\.[0-9]+", "", written).replace("Z", "+00:00")
     return datetime.datetime.fromisoformat(text).timestamp()
-
-
-def listed(job):
-    """
-    Part of the formula. Return the backups as ``orthanc.backups`` does.
-
-    job
-        See ``orthanc_backup_job.job``.
-    """
-    found = []
-    for one in reversed(snapshots(job)):
-        tags = dict(tag.partition("=")[::2] for tag in one["tags"])
-        found.append(
-            {
-                "host": one["hostname"],
-                "time": one["time"],
-                "snapshot": one["short_id"],
-                **{name: int(tags[name]) for name in ("images", "bytes") if name in tags},
-            }
-        )
-    return found
 
 
 def backup(job, paths, excluded, tags):
@@ -361,6 +350,11 @@ def _patient(job: dict, words: list) -> dict:
     deadline, pause = time.monotonic() + PATIENCE, 0
     while True:
         said = _run(job, words)
+        cache = os.environ.get("CACHE_DIRECTORY")
+        if said["retcode"] and cache and FULL.search(said["stderr"]) and cache in said["stderr"]:
+            log.warning("There is no room in %s; it goes on without", cache)
+            del os.environ["CACHE_DIRECTORY"]
+            continue
         waits = said["retcode"] and LOCKED.search(said["stderr"])
         if not waits or time.monotonic() > deadline:
             return said

@@ -274,3 +274,14 @@ def test_repair_writes_nothing_but_images_and_waits_for_no_pipe(archive):
     assert list(archive.repair(test=False)["put back"]) == [archive.files[b"one"]]
     assert archive.read(archive.files[b"one"]) == b"one"
     assert other.read_text() == "as it was"
+
+
+def test_where_the_index_has_no_sum_it_is_that_of_the_file(archive):
+    archive.study(b"one", b"two")
+    one, two = archive.files[b"one"], archive.files[b"two"]
+    known = {one: (3, "", "a"), two: (3, "as the index has it", "b")}
+    found = orthanc_images.with_sums(str(archive.folder), known)
+    md5 = hashlib.md5(b"one").hexdigest()
+    assert found == {one: (3, md5, "a"), two: (3, "as the index has it", "b")}
+    os.unlink(archive.path(one))
+    assert orthanc_images.with_sums(str(archive.folder), known)[one] == (3, "", "a")

@@ -1,6 +1,7 @@
 """What restic is told, and what it says."""
 
 import json
+import os
 import subprocess
 import tempfile
 import threading
@@ -46,6 +47,7 @@ def test_what_is_not_reached_over_ssh_needs_none(repository):
     [
         ("Fatal: wrong password or no key found", "put the one with which it was made into /f/p"),
         ("Save: write /srv/x: no space left on device", "the disk of the repository is full"),
+        ("Write: write /tmp/restic-temp-pack-1: no space left on device", "/tmp of this host is"),
         ("me@far: Permission denied (publickey).", "orthanc.backup_key"),
         ("unable to start the sftp session, error: EOF", "orthanc.backup_key` shows the key"),
         (
@@ -205,3 +207,34 @@ def test_the_newest_one_is_the_newest_in_each_zone(monkeypatch):
     monkeypatch.setattr(orthanc_restic, "_run", lambda job, words: said)
     found = [one["time"] for one in orthanc_restic.snapshots({})]
     assert found == [times[2], times[1], times[0]]
+
+
+def test_it_goes_on_without_its_cache_where_that_is_full(monkeypatch):
+    full = "Copy: write /var/cache/x/5f/tmp-1: no space left on device"
+    monkeypatch.setenv("CACHE_DIRECTORY", "/var/cache/x")
+    monkeypatch.setattr(orthanc_restic.log, "warning", lambda *_: None)
+    monkeypatch.setattr(
+        orthanc_restic,
+        "_run",
+        lambda *_: {"retcode": int("CACHE_DIRECTORY" in os.environ), "stdout": "", "stderr": full},
+    )
+    assert orthanc_restic._patient({}, ["backup"])["retcode"] == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "is_damaged"),
+    [
+        ("Load(<data/9bc7eaf47c>, 3, 6) failed: open /r/data/9b/9bc7: no such file", True),
+        ("decrypting blob <data/cf59> from decd failed: ciphertext verification failed", True),
+        ("ignoring error for /x: lchown /srv/x: operation not permitted", False),
+        ("Load(<data/9bc7eaf47c>, 3, 6) returned error: connection reset by peer", False),
+    ],
+)
+def test_a_damaged_repository_is_called_so(monkeypatch, said, is_damaged):
+    job = {"folder": "/f", "repository": "/srv/x", "environment": {}}
+    answer = {"retcode": 1, "stdout": "", "stderr": f"{said}\nFatal: There were 2 errors"}
+    monkeypatch.setattr(orthanc_restic, "_run", lambda *_: answer)
+    with pytest.raises(CommandExecutionError) as err:
+        orthanc_restic.restore(job, "5f", "/srv/y", ["/"])
+    assert ("the repository is damaged" in str(err.value)) == is_damaged
+    assert "There were 2 errors" in str(err.value)
