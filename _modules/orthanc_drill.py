@@ -218,6 +218,11 @@ def _sql(options: dict, job: dict, statement: str) -> None:
     """Let a statement be carried out by who may make databases."""
     section = __salt__["orthanc_postgresql.section_of"](options)
     parameters = __salt__["orthanc_postgresql.parameters_of"](section) or {}
+    if parameters.get("dbname") == DATABASE:
+        raise CommandExecutionError(
+            f"the server has its index in the database {DATABASE}, which drills make and drop;"
+            " give that another name"
+        )
     if __salt__["orthanc_postgresql.is_local"](parameters):
         port = {"port": parameters["port"]} if "port" in parameters else {}
         said = __salt__["orthanc_postgresql.psql"](

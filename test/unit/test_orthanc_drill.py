@@ -43,3 +43,28 @@ def test_the_reserve_of_the_server_is_no_room(tmp_path, monkeypatch):
     )
     with pytest.raises(CommandExecutionError, match="beside the reserve"):
         orthanc_drill._make_sure_of_room(options, snapshot, 256)
+
+
+def test_the_database_of_the_server_itself_is_not_dropped(monkeypatch):
+    asked = []
+    monkeypatch.setitem(
+        orthanc_drill.__salt__, "orthanc_postgresql.psql", lambda *w, **g: asked.append(w)
+    )
+    own = {"EnableIndex": True, "ConnectionUri": f"postgresql:///{orthanc_drill.DATABASE}"}
+    for section in (own, {**own, "ConnectionUri": f"postgresql://far/{orthanc_drill.DATABASE}"}):
+        with pytest.raises(CommandExecutionError, match="give that another name"):
+            orthanc_drill._sql({"PostgreSQL": section}, {"user": "x", "group": "x"}, "DROP")
+    assert asked == []
+
+
+def test_an_image_without_a_sum_is_read_at_least():
+    asked = []
+
+    def ask(method, path, data=None):
+        asked.append(method)
+        return (200 if method == "GET" else 404), None
+
+    assert orthanc_drill._is_sound("a", "", ask)
+    with pytest.raises(CommandExecutionError, match="as it was stored"):
+        orthanc_drill._is_sound("a", "5f", ask)
+    assert asked == ["POST", "GET", "POST"]
