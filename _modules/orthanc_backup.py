@@ -67,6 +67,12 @@ LOST = (
     "files are lost of images that the index knows, see orthanc.verify; until then no older backup"
     " is removed"
 )
+# From how many images on it is strange that less than half of them are left.
+MANY = 100
+FEWER = (
+    "the index knows {} images, and knew {} when the last backup was made; if that is not as it"
+    " should be, restore that one. Only the next backup removes older ones"
+)
 LATER = (
     "earlier backups are of the future, by the clock of this host, and a restore takes them for the"
     " newest ones ({}); put the clock right, or remove them (restic forget); until then no older"
@@ -205,19 +211,25 @@ def _back_up(job: dict) -> dict:
         **(_gone(job, options, known) if files else {"deleted": [], "lost": []}),
         "warning": None,
     }
-    if result["lost"]:
-        # Older backups may be all that there is of them.
-        result["warning"] = LOST
-        return result
-    if done["later"]:
-        # By their age, the new one may be among those that go.
-        result["warning"] = LATER.format(", ".join(done["later"]))
+    before = __salt__["orthanc_backup_note.read"](job["config"]).get("good", {}).get("images", 0)
+    result["warning"] = _doubt(result, before, done["later"])
+    if result["warning"]:
         return result
     try:
         __salt__["orthanc_restic.forget"](job)
     except CommandExecutionError as err:
         result["warning"] = str(err)
     return result
+
+
+def _doubt(found: dict, before: int, later: list):
+    """Return why no older backups are to be removed, None where they may go."""
+    if found["lost"]:
+        return LOST  # They may be all that there is of them.
+    if before >= MANY and 2 * found["images"] < before:
+        return FEWER.format(found["images"], before)
+    # By their age, the new one may be among those that go.
+    return LATER.format(", ".join(later)) if later else None
 
 
 def _take_index(options: dict, job: dict, aside: str) -> tuple:

@@ -133,10 +133,15 @@ def _of_study(index, study: str) -> list:
 
 
 def _write_image(path: str, target: str, kind: int) -> str:
-    with salt.utils.files.fopen(path, "rb") as file:
+    """Write an image, for root alone: the folder may be open to others."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o600)
+
+    with salt.utils.files.fopen(path, "rb", opener=opener) as file:
         content = file.read()
     if kind == COMPRESSED:
         content = zlib.decompress(content[HEAD:])
-    with salt.utils.files.fopen(target, "wb") as file:
+    with salt.utils.files.fopen(target, "wb", opener=opener) as file:
         file.write(content)
     return target

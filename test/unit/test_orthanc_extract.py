@@ -51,6 +51,11 @@ def test_an_image_is_written_as_it_was_sent(tmp_path, content, kind):
     target = str(tmp_path / "image.dcm")
     assert orthanc_extract._write_image(str(tmp_path / "file"), target, kind) == target
     assert (tmp_path / "image.dcm").read_bytes() == b"DICM"
+    # The folder may be open to others.
+    assert (tmp_path / "image.dcm").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with pytest.raises(OSError, match="symbolic links"):
+        orthanc_extract._write_image(str(tmp_path / "link"), f"{target}.2", kind)
 
 
 @pytest.fixture
