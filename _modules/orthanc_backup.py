@@ -122,7 +122,7 @@ def now(what):
     job, began, unit = __salt__["orthanc_backup_job.job"](), int(time.time()), f"orthanc-{what}"
     __salt__["orthanc_jobs.start"](unit, f"orthanc_{what}.run", job["folder"])
     found = __salt__["orthanc_backup_note.read"](job["config"]).get(what, {})
-    error = found.pop("error", "")
+    error, _ = found.pop("error", ""), found.pop("place", None)
     if error or found.get("time", 0) + (found.get("duration") or 0) < began:
         raise CommandExecutionError(error or f"it came to no end; see journalctl -u {unit}")
     return found
@@ -182,6 +182,9 @@ def _back_up(job: dict) -> dict:
     known, images = _take_index(options, job, aside)
     log.info("%s images are known to the index", images)
     files = __salt__["orthanc_identity.in_folder"](options)
+    here, good = __salt__["orthanc_identity.place"](options["StorageDirectory"]), _good(job)
+    place = f"{here['mount']}: {here['file_system']}"
+    _refuse_another_disk(job, good, images, place)
     if files:
         # Before there is a backup that has no more of them, and is the newest one.
         _gone(job, options, known)
@@ -208,11 +211,11 @@ def _back_up(job: dict) -> dict:
         "images": images,
         "files": len(known),
         "bytes_added": done["added"],
+        "place": place,
         **(_gone(job, options, known) if files else {"deleted": [], "lost": []}),
         "warning": None,
     }
-    before = __salt__["orthanc_backup_note.read"](job["config"]).get("good", {}).get("images", 0)
-    result["warning"] = _doubt(result, before, done["later"])
+    result["warning"] = _doubt(result, good.get("images", 0), done["later"])
     if result["warning"]:
         return result
     try:
@@ -220,6 +223,21 @@ def _back_up(job: dict) -> dict:
     except CommandExecutionError as err:
         result["warning"] = str(err)
     return result
+
+
+def _good(job: dict) -> dict:
+    """Return what is noted of the last good backup."""
+    return __salt__["orthanc_backup_note.read"](job["config"]).get("good", {})
+
+
+def _refuse_another_disk(job: dict, good: dict, images: int, place: str) -> None:
+    """Raise an error where most images of the last backup are gone together with their disk."""
+    if good.get("place") not in (None, place) and 2 * images < good["images"]:
+        raise CommandExecutionError(
+            f"the index knows {images} images, and knew {good['images']} when the last backup was"
+            f" made and they were on another file system, {good['place']}. Mount that; if they were"
+            f" deleted on purpose: rm {__salt__['orthanc_backup_note.path'](job['config'])}"
+        )
 
 
 def _doubt(found: dict, before: int, later: list):

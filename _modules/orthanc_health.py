@@ -337,6 +337,8 @@ def _routes(case: dict) -> dict | None:
 def _images(case: dict) -> dict | None:
     account = dict.fromkeys(("user", "group"), case["service"])
     strange = __salt__["orthanc_proof.strange"](case["config"], case["options"], account)
+    if __salt__["orthanc_restore.interrupted"](case["options"]):
+        strange = ["a restore was interrupted amid its change; call orthanc.restore again"]
     noted = __salt__["orthanc_images.noted"](case["config"])
     if not noted:
         return {"critical": strange} if strange else None

@@ -236,8 +236,7 @@ def test_one_that_is_killed_leaves_the_server_running(server, image):
 
 @pytest.mark.parametrize("server", ["trixie"], indirect=True, scope="module")
 def test_a_drill_finds_what_a_backup_lacks(server, image):
-    file = image()
-    lost = store(server, file)
+    lost, *_ = (store(server, image()) for _ in range(3))
     info = server.ask("GET", f"/instances/{lost}/attachments/dicom/info", *server.anna).json
     uuid = info["Uuid"]
     path = f"{server.storage}/{uuid[:2]}/{uuid[2:4]}/{uuid}"
@@ -267,12 +266,12 @@ def test_a_drill_finds_what_a_backup_lacks(server, image):
     assert "missing; see orthanc.verify" in failed.out + failed.err
     server.run(f"rm {folder}; mv /srv/folder {folder}")
     # Where the disk of the images is another one, there is no backup, which would be the newest.
+    server.state()
     before = called(server, "backups")
     server.run(f"mount -t tmpfs empty {server.storage}")
     failed = server.call("orthanc.backup", check=False)
     assert "and none of them is there" in failed.out + failed.err
-    (reason, *_) = called(server, "health")["reasons"]
-    assert "critical: the server had images" in reason
+    assert "critical: the server had images" in server.call("orthanc.health", check=False).out
     server.run(f"umount {server.storage}")
     assert called(server, "backups") == before
     called(server, "backup")
@@ -437,6 +436,8 @@ def test_a_restore_that_was_cut_off_is_repeated(server, image):
     failed = server.call("orthanc.backup", check=False)
     assert "a restore was interrupted" in failed.out + failed.err
     assert "a restore was interrupted" in str(server.state("orthanc.backup"))
+    told = server.call("orthanc.health", check=False).out
+    assert "critical: a restore was interrupted" in told
     back = called(server, "restore")
     assert all(content(server, known) == wanted for known, wanted in kept.items())
     for gone in (later, between):
