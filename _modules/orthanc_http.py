@@ -1,5 +1,5 @@
 """
-Orthanc asked over HTTP on this host.
+Orthanc asked over HTTP: that of this host, and, without a password, whether another one is there.
 
 https://orthanc.uclouvain.be/book/users/rest.html
 """
@@ -21,6 +21,12 @@ from salt.exceptions import CommandExecutionError
 REALM = "Orthanc Secure Area"
 # In bytes. What is longer is no answer to anything that is asked here.
 LONGEST = 1 << 27
+# What is there in the place of a peer. Orthanc itself follows to another address, and what was sent
+# to the first one is a question to the second; and it takes any answer for that of a peer.
+STRANGER = (
+    "another program than Orthanc answers there, such as the login of a proxy; correct its Url"
+)
+MOVED = "sends everybody on to another address, where no image arrives; put that into its Url"
 # How the formula calls itself, so that the access log tells its requests from those of people.
 AGENT = "Salt-for-Orthanc"
 
@@ -38,12 +44,48 @@ def answers(address, timeout=5):
     try:
         code, headers, text = _exchange(f"{address}/system", "GET", {}, None, timeout)
         if code == 200:
-            found = json.loads(text.decode())
-            return isinstance(found, dict) and "ApiVersion" in found
+            return is_system(json.loads(text.decode()))
         # 403 comes from a filter in Lua.
         return code == 403 or REALM in headers.get("WWW-Authenticate", "")
     except (OSError, ValueError, RecursionError, http.client.HTTPException):
         return False
+
+
+def is_system(found):
+    """
+    Part of the formula. Return whether something is what an Orthanc answers to ``GET /system``:
+    others answer as well, such as a proxy with its page for the login.
+
+    found
+        What an answer holds.
+    """
+    return isinstance(found, dict) and "ApiVersion" in found
+
+
+def stranger(url, timeout=5):
+    """
+    Part of the formula. Return why what answers at the address of a peer is none, a sentence; an
+    empty text where it may be one, which nobody can tell without a password.
+
+    url
+        The URL of its REST API.
+
+    timeout
+        For how many seconds to wait at most.
+
+    Raises TimeoutError if it is silent for as long.
+    """
+    try:
+        code, _, text = _exchange(f"{url.rstrip('/')}/system", "GET", {}, None, timeout)
+    except (socket.timeout, TimeoutError) as err:
+        raise TimeoutError(str(err)) from None
+    except (OSError, ValueError, http.client.HTTPException):
+        return ""
+    if 300 <= code < 400:
+        return MOVED
+    with contextlib.suppress(ValueError, RecursionError):
+        return "" if code != 200 or is_system(json.loads(text.decode())) else STRANGER
+    return STRANGER
 
 
 def _exchange(url: str, method: str, headers: dict, body, timeout: float) -> tuple:

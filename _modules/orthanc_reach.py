@@ -173,6 +173,8 @@ def _ask(config: str, target: dict, timeout: int) -> dict:
     elif place:
         # Orthanc may wait for a minute, and is not to be kept busy by servers that are away.
         why = _unreached(place["host"], place["port"], timeout)
+        if not why and target["kind"] == "peer":
+            why = _stranger(target["address"], timeout)
     if not why:
         try:
             code, answer = __salt__["orthanc_rest.ask"](config, method, path, data, timeout + OWN)
@@ -197,6 +199,17 @@ def _unreached(host: str, port, timeout: int) -> str:
         return f"{host} gives no answer on port {port} within {timeout} seconds"
     except (OSError, ValueError, OverflowError) as err:
         return f"{host}:{port} is not reached: {err}"
+
+
+def _stranger(url: str, timeout: int) -> str:
+    """
+    Return why what answers is no peer. Who changes modalities and peers while Orthanc waits for one
+    keeps all others waiting.
+    """
+    try:
+        return __salt__["orthanc_http.stranger"](url, timeout)
+    except TimeoutError:
+        return SILENT.format(timeout=timeout)
 
 
 def _reason(target: dict, code: int, answer, timeout: int) -> str:

@@ -12,13 +12,18 @@ from __future__ import annotations
 import time
 import urllib.parse
 
+from salt.exceptions import CommandExecutionError
+
 # How many images are sent at once, and how many at least are refused in a row before there is a
 # pause behind each.
 TOGETHER, ROW = 50, 5
-# How often a target that does not answer a question is asked before it is sent an image instead.
+# How often a target that does not answer a question is asked before it is sent an image instead,
+# and is asked again.
 QUESTIONS = 6
 # For how many seconds to wait: for news, for a study to become stable, for all images of a request.
 SOON, STABLE, PATIENCE = 1, 2, 3600
+# How often a job is looked at.
+LOOK = 0.1
 # After how many seconds at most a target that was away is looked for again.
 LONGEST = 60
 # For how many seconds it is said that images were deleted before they were sent.
@@ -26,6 +31,7 @@ TOLD = 86400
 # By which a job of Orthanc's is known that sends for a route. Whoever sends by hand comes first.
 PRIORITY = -1000
 UNREADABLE = "Orthanc cannot read it here; see orthanc.verify"
+SILENT = "it gives no answer in time"
 
 
 def failing(name):
@@ -72,7 +78,8 @@ def send(queue, name, route, ask):
         queue.forget_deleted(name, time.time() - TOLD)
         return SOON
     bad = queue.note(failing(name)) or {}
-    if bad.get("away") and bad["row"] < QUESTIONS and not _answers(route, ask):
+    # One that takes a connection and is silent then keeps others from sending meanwhile.
+    if bad.get("away") and bad["row"] % (QUESTIONS + 1) < QUESTIONS and not _answers(route, ask):
         return _failed(queue, name, route, bad["why"], True)
     fresh = [one["instance"] for one in due if not one["tries"]]
     if len(fresh) > 1 and not bad and not _store(queue, name, route, fresh, ask):
@@ -126,23 +133,64 @@ def _path(route: dict, word: str) -> str:
 
 def _answers(route: dict, ask) -> bool:
     """Return whether the target answers a question."""
+    if _stranger(route, ask, SILENT):
+        return False
     method, word, data = __salt__["orthanc_tables.get"]("PINGS")[route["kind"]]
     return ask(method, _path(route, word), data)[0] == 200
 
 
+def _stranger(route: dict, ask, silent: str = "") -> str:
+    """
+    Return why what answers in the place of a peer is none, or that it is silent. Orthanc is not
+    asked for that: it takes any answer, and holds up all who change modalities and peers meanwhile.
+    """
+    code, peers = ask("GET", "/peers?expand") if route["kind"] == "peers" else (404, None)
+    url = peers.get(route["to"], {}).get("Url") if code == 200 else None
+    try:
+        return __salt__["orthanc_http.stranger"](url) if url else ""
+    except TimeoutError:
+        return silent
+
+
 def _store(queue, name: str, route: dict, instances: list, ask) -> str:
     """Send images, note that they are sent, and return nothing; or the sentence why not."""
-    path = _path(route, "stow" if route["kind"] == "servers" else "store")
+    why = _stranger(route, ask)
+    if why:
+        return why
     unpacked = __salt__["orthanc_routes_queue.unpacked"]
-    data = {"Resources": [unpacked(one) for one in instances], "Synchronous": True}
-    data["Priority"] = PRIORITY
-    code, answer = ask("POST", path, data, PATIENCE)
+    data = {"Resources": [unpacked(one) for one in instances], "Priority": PRIORITY}
+    if route["kind"] == "servers":
+        code, answer = _stow(_path(route, "stow"), data, ask)
+    else:
+        data["Synchronous"] = True
+        code, answer = ask("POST", _path(route, "store"), data, PATIENCE)
     if code != 200:
         return __salt__["orthanc_routes_rules.reason"](code, answer)
     queue.sent(name, instances)
     if queue.note(failing(name)):
         queue.put(**{failing(name): None})
     return ""
+
+
+def _stow(path: str, data: dict, ask) -> tuple:
+    """
+    Send images over DICOMweb; return the code of an answer and what it holds. The plugin itself
+    waits for no job that comes behind others: it breaks off, and all would be sent again and again.
+    """
+    code, job = ask("POST", path, {**data, "Synchronous": False})
+    if code != 200:
+        return code, job
+    while True:
+        time.sleep(LOOK)
+        code, found = ask("GET", f"/jobs/{job['ID']}")
+        if code != 200:
+            raise CommandExecutionError(f"what became of the job {job['ID']} is not known")
+        if found["State"] == "Success":
+            return 200, None
+        if found["State"] == "Failure":
+            content = found.get("Content") or {}
+            said = [found.get("ErrorDetails"), content.get("FunctionErrorDescription")]
+            return 500, {"Details": next(filter(None, said), found.get("ErrorDescription"))}
 
 
 def _send_one(queue, name: str, route: dict, one: dict, ask) -> float:

@@ -123,3 +123,31 @@ def test_an_answer_is_given_as_it_is():
     with server(denied.encode()) as (url, _):
         assert http.answers(url)
         assert http.ask(url)[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (JSON + b'{"ApiVersion": 27}', ""),
+        (b"HTTP/1.1 401 No\r\n\r\n", ""),
+        (b"HTTP/1.1 403 No\r\n\r\n", ""),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", ""),
+        (b"SSH-2.0-x\r\n", ""),
+        (OK + b"\r\n<html>Log in</html>", http.STRANGER),
+        (JSON + b"[]", http.STRANGER),
+        (OK + b"\r\n\xff", http.STRANGER),
+        (b"HTTP/1.1 301 Moved\r\nLocation: https://x/system\r\n\r\n", http.MOVED),
+        (b"HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", http.MOVED),
+    ],
+)
+def test_who_is_no_peer_is_seen_without_a_password(answer, said):
+    with server(answer) as (url, asked):
+        assert http.stranger(f"{url}/") == said
+    assert asked[0].startswith(b"GET /system HTTP/1.1\r\n")
+    assert b"Authorization" not in asked[0]
+
+
+def test_of_who_does_not_answer_it_is_not_said():
+    assert http.stranger("http://127.0.0.1:1/") == http.stranger("no address") == ""
+    with server(b"", b"H", 0.02) as (url, _), pytest.raises(TimeoutError):
+        http.stranger(url, 0.3)

@@ -76,3 +76,23 @@ def test_the_verdict(monkeypatch, answers, verdict, code):
     assert (found["verdict"], people.__context__["retcode"]) == (verdict, code)
     assert found["reasons"] == ["modality ct: it is away"] * answers.count(False)
     json.dumps(found)
+
+
+def test_a_peer_that_is_none_or_is_silent_is_not_asked_by_orthanc(monkeypatch):
+    """While Orthanc waits for one, who changes modalities or peers holds up everybody."""
+    target = {"name": "a", "kind": "peer", "address": "http://a/", "known": {}}
+    target.update(request=("GET", "/peers/a/system", None), web={"host": "a", "port": 80})
+    monkeypatch.setattr(reach, "_unreached", lambda *place: "")
+
+    def stranger(url, timeout):
+        assert url == "http://a/"
+        if silent:
+            raise TimeoutError
+        return "another program"
+
+    monkeypatch.setitem(reach.__salt__, "orthanc_http.stranger", stranger)
+    monkeypatch.delitem(reach.__salt__, "orthanc_rest.ask")
+    silent = False
+    assert reach._ask("/etc/orthanc", target, 3)["why"] == "another program"
+    silent = True
+    assert "within 3 seconds" in reach._ask("/etc/orthanc", target, 3)["why"]

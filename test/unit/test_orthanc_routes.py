@@ -1,6 +1,7 @@
 """Images sent on: which, to whom, once, and none lost, whatever comes in whichever order."""
 
 import calendar
+import collections
 import contextlib
 import itertools
 import sqlite3
@@ -156,7 +157,7 @@ class Orthanc:
         return {"Changes": found[:3], "Done": len(found) <= 3, "Last": self.seq}
 
     def sends(self, target: Target, word: str, data) -> tuple:
-        if word in ("system", "echo"):
+        if word in ("system", "echo", "get"):
             return (500, {}) if target.away else (200, {})
         for identifier in data["Resources"]:
             if identifier not in self.images:
@@ -526,3 +527,80 @@ def test_a_name_may_be_any(tmp_path, clock):
     orthanc.store(name(1))
     turn(tmp_path, orthanc, routes)
     assert target.has == [name(1)]
+
+
+class Job(Orthanc):
+    """An Orthanc whose DICOMweb has each job wait behind others."""
+
+    def answer(self, path: str, data):
+        if path.endswith("/stow"):
+            # What is asked to wait for such a job breaks off.
+            assert data["Synchronous"] is False
+            self.jobs = [*getattr(self, "jobs", ()), data]
+            return 200, {"ID": str(len(self.jobs) - 1)}
+        if not path.startswith("/jobs/"):
+            return super().answer(path.replace("/dicom-web", ""), data)
+        number = int(path.rpartition("/")[2])
+        looked = self.jobs[number]["looked"] = self.jobs[number].get("looked", 0) + 1
+        if looked < 4:
+            return 200, {"State": "Pending" if looked < 3 else "Running"}
+        (target,) = self.targets.values()
+        code, found = self.sends(target, "stow", self.jobs[number])
+        words = (
+            {"ErrorDescription": "Success"} if code == 200 else {"ErrorDetails": found["Details"]}
+        )
+        return 200, {"State": "Success" if code == 200 else "Failure", **words}
+
+
+def test_over_dicomweb_a_job_that_comes_behind_others_is_waited_for(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(delivery, "LOOK", 0)
+    target = Target("one")
+    orthanc = Job(target)
+    routes = {"one": {**ROUTE, "to": "one", "kind": "servers", "web": "/dicom-web"}}
+    turn(tmp_path, orthanc, routes)
+    target.refuses = {name(0)}
+    for number in range(3):
+        orthanc.store(name(number))
+    for _ in range(3):
+        clock[0] += 1
+        turn(tmp_path, orthanc, routes)
+    assert sorted(target.has) == [name(1), name(2)]
+    with queue_of.opened(str(tmp_path)) as queue:
+        found = queue.figures("one")
+    assert (found["waiting"], found["why"][0]) == (
+        1,
+        "it has no room, or takes nothing now: status 0xA700 (1)",
+    )
+
+
+def test_what_is_no_peer_is_sent_nothing(one, monkeypatch):
+    """Orthanc would take its answer for that of a peer, and the images for sent."""
+    answer, url = one.answer, "https://peer.example.org/"
+    one.answer = lambda path, data: (
+        (200, {"one": {"Url": url}}) if path == "/peers?expand" else answer(path, data)
+    )
+    said = ["another program"]
+    monkeypatch.setitem(
+        delivery.__salt__, "orthanc_http.stranger", lambda asked: said[0] * (asked == url)
+    )
+    one.store(name(1))
+    one.store(name(2))
+    found = one.work(60, 20)
+    assert (one.target.has, found["waiting"], found["why"]) == ([], 2, [])
+    with queue_of.opened(str(one.folder)) as queue:
+        assert queue.note(delivery.failing("one"))["why"] == said[0]
+    said[0] = ""
+    assert one.work(60, 3)["waiting"] == 0
+    assert sorted(one.target.has) == [name(1), name(2)]
+
+
+def test_one_that_is_silent_is_asked_rather_than_sent_to(one):
+    """A job that waits for it would keep those of others from being done."""
+    one.target.away = True
+    one.store(name(1))
+    asked = collections.Counter()
+    call = one.sends
+    one.sends = lambda target, word, data: (asked.update([word]), call(target, word, data))[1]
+    one.work(60, 70)
+    assert 8 <= asked["store"] <= 12
+    assert asked["system"] >= 60
