@@ -316,8 +316,8 @@ def _of_name(key, words: dict, where: list, reader: dict) -> list:
     names = words.get("names", "name")
     if fits(key, names, reader["kinds"]):
         return []
-    quotes = "" if isinstance(key, str) else " (in quotes)"
     form = wanted(names, reader["kinds"])
+    quotes = "" if isinstance(key, str) or "in quotes" in form else " (in quotes)"
     return [(where, f"the {reader['noun']} must be {form}{quotes}")]
 
 

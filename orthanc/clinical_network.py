@@ -22,6 +22,13 @@ UNKNOWN = {
 }
 # What a site may be to the others of its group; ``orthanc_cards`` knows what each may do.
 ROLES = ["archive", "modality", "workstation"]
+# What the card of a site needs in the pillar, and what to do about it.
+LACKING = {
+    "role": "set archive, modality or workstation",
+    "aet": "give its title, which is its orthanc:dicom:aet",
+    "host": "give the IPv4 address that it comes from",
+    "port": "give the port of its DICOM server, which is 4242 where its pillar says nothing else",
+}
 # What the system is made of: whoever may write there may become root.
 SYSTEM = re.compile(r"/(bin|boot|etc|lib(32|64|x32)?|root|sbin|usr)/.*")
 KINDS = {
@@ -187,11 +194,13 @@ def check_group(network: dict, settings: dict) -> list[str]:
         )
     for site, account in network["accounts"].items():
         problems += check_account(f"{key}:accounts:{site}", site, account, settings)
-    problems += [
-        f"{key}:sites:{site}:role: missing; set archive, modality or workstation"
-        for site, card in network["sites"].items()
-        if "role" not in card
-    ]
+    for site, card in network["sites"].items():
+        problems += [
+            f"{key}:sites:{site}:{one}: missing; {remedy}"
+            for one, remedy in LACKING.items()
+            # One that does not answer over DICOM has none of them.
+            if one not in card and (one == "role" or {"aet", "host", "port"} & {*card})
+        ]
     return problems
 
 

@@ -159,6 +159,11 @@ NETWORK = {"group": "hospital", "role": "archive", "members": ["*"], "accounts":
             "orthanc:network:accounts:?*: each minion of",
         ),
         ({"sites": {"north-1": {"aet": "N"}}}, "orthanc:network:sites:north-1:role: missing"),
+        (
+            {"sites": {"n": {"aet": "N", "host": "192.0.2.1"}}},
+            "orthanc:network:sites:n:port: missing",
+        ),
+        ({"sites": {"n": {"port": 4242}}}, "orthanc:network:sites:n:aet: missing"),
     ],
 )
 def test_what_a_group_lacks_is_said(network, change, words):

@@ -343,6 +343,11 @@ def test_an_empty_pillar_gives_the_defaults(load_settings, map_file, given):
             "orthanc:users:7",
             "(in quotes)",
         ),
+        (
+            {"network": {"sites": {7: {"role": "archive"}}}},
+            "orthanc:network:sites:7",
+            "the key must be a text (put it in quotes)",
+        ),
         ({"https": True}, "orthanc:https", "must be a mapping"),
         ({"https": {**HTTPS, "cert": "/x"}}, "orthanc:https:cert", "orthanc:https:certificate"),
         ({"https": {**HTTPS, "key": "k.pem"}}, "orthanc:https:key", "an absolute path on the host"),
@@ -563,6 +568,8 @@ def test_a_mistake_is_named_with_its_path(problems_of, pillar, path, words):
     assert len(problems) == 1, problems
     assert problems[0].startswith(f"{path}: ")
     assert words in problems[0]
+    # Said once.
+    assert "quotes) (" not in problems[0]
 
 
 @pytest.mark.parametrize(
