@@ -179,6 +179,8 @@ def _back_up(job: dict) -> dict:
     __salt__["orthanc_planted.remove"](aside)
     __salt__["orthanc_restic.ready"](job)
     os.mkdir(aside, 0o700)
+    # First: what routes did later they do again, with the changes that are in the index.
+    warning = __salt__["orthanc_routes_queue.saved"](aside)
     known, images = _take_index(options, job, aside)
     log.info("%s images are known to the index", images)
     files = __salt__["orthanc_identity.in_folder"](options)
@@ -213,7 +215,7 @@ def _back_up(job: dict) -> dict:
         "bytes_added": done["added"],
         "place": place,
         **(_gone(job, options, known) if files else {"deleted": [], "lost": []}),
-        "warning": None,
+        "warning": warning or None,
     }
     result["warning"] = _doubt(result, good.get("images", 0), done["later"])
     if result["warning"]:

@@ -399,6 +399,7 @@ def put(options, account, manifest):
             os.chmod(here, 0o640)
             os.chown(here, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
             os.rename(here, os.path.join(folder, "index"))
+    __salt__["orthanc_routes_queue.take_back"](f"{aside}{manifest['aside']}")
     os.sync()
     shutil.rmtree(aside)
     with contextlib.suppress(OSError):

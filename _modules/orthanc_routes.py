@@ -21,13 +21,13 @@ from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
-# What the pillar says, and the folder of the queue, which is root's alone.
-JOB, FOLDER = "/etc/orthanc-routes.json", "/var/lib/orthanc-routes"
+# What the pillar says.
+JOB = "/etc/orthanc-routes.json"
 # What is wrong now: no part of the queue, whose disk may be full.
 ERRORS = "/run/orthanc-routes/errors.json"
 NAME = "orthanc-routes"
-# The file of the queue, and what is behind its name where nobody could read it.
-QUEUE, BROKEN = "queue.db", ".broken"
+# What is behind the name of the queue where nobody could read it.
+BROKEN = ".broken"
 # What reads the changes, among the names of the routes.
 READING = "the changes of Orthanc"
 UNIT = """\
@@ -96,6 +96,10 @@ STOW = "DicomWebStowClient"
 NO_TAG = 27
 
 
+def _folder() -> str:
+    return os.path.dirname(__salt__["orthanc_routes_queue.path"]())
+
+
 def _job(name: str = JOB) -> dict:
     missing = "there are no routes on this host; set orthanc:routes and apply the formula"
     return __salt__["orthanc_backup_job.read"](name, missing)
@@ -112,7 +116,7 @@ def run(name):
     Raises CommandExecutionError if it runs already.
     """
     job, written = _job(name), os.stat(name).st_mtime_ns
-    alone = __salt__["orthanc_backup_job.alone"](FOLDER, "the service of the routes")
+    alone = __salt__["orthanc_backup_job.alone"](_folder(), "the service of the routes")
     # To be ended is no failure: it may be at any moment.
     with contextlib.suppress(SystemExit), alone:
         _mend(job)
@@ -134,9 +138,9 @@ def run(name):
 
 def _mend(job: dict) -> None:
     """Put a queue aside that cannot be read, and let all be looked for that may have been in it."""
-    opened, path = __salt__["orthanc_routes_queue.opened"], os.path.join(FOLDER, QUEUE)
+    opened, path = __salt__["orthanc_routes_queue.opened"], __salt__["orthanc_routes_queue.path"]()
     try:
-        with opened(FOLDER) as queue:
+        with opened() as queue:
             queue.check()
     except sqlite3.OperationalError as err:
         # Such as of a disk that is full: it is not the file.
@@ -148,7 +152,7 @@ def _mend(job: dict) -> None:
         for end in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(path + end, path + BROKEN + end)
-        with opened(FOLDER) as queue:
+        with opened() as queue:
             __salt__["orthanc_routes_intake.rescan"](queue, last - longest)
 
 
@@ -157,7 +161,7 @@ def _go_on(job: dict, errors: dict, name: str, route) -> None:
     ask, failed = _asker(job["config"]), 0
     while True:
         try:
-            with __salt__["orthanc_routes_queue.opened"](FOLDER) as queue:
+            with __salt__["orthanc_routes_queue.opened"]() as queue:
                 while True:
                     if route is None:
                         more = __salt__["orthanc_routes_intake.look"](queue, job["routes"], ask)
@@ -174,7 +178,7 @@ def _go_on(job: dict, errors: dict, name: str, route) -> None:
                 _say(errors, name, repr(err))
                 return
             said = str(err) if isinstance(err, CommandExecutionError) else repr(err)
-            said = f"{FOLDER}: {err}" if isinstance(err, sqlite3.Error) else said
+            said = f"{_folder()}: {err}" if isinstance(err, sqlite3.Error) else said
             _say(errors, name, said)
             failed += 1
         # What was sent and cannot be noted is sent again each time.
@@ -251,14 +255,15 @@ def _scrubbed(config: str, answer):
 @contextlib.contextmanager
 def _looked():
     """Open the queue for who only looks; None where there is none yet, or it cannot be read."""
-    if not os.path.exists(os.path.join(FOLDER, QUEUE)):
+    path = __salt__["orthanc_routes_queue.path"]()
+    if not os.path.exists(path):
         yield None
         return
     try:
-        with __salt__["orthanc_routes_queue.opened"](FOLDER, True) as queue:
+        with __salt__["orthanc_routes_queue.opened"](there=True) as queue:
             yield queue
     except sqlite3.Error as err:
-        raise CommandExecutionError(f"{FOLDER}/{QUEUE} cannot be read: {err}") from None
+        raise CommandExecutionError(f"{path} cannot be read: {err}") from None
 
 
 def _stamp(moment: float) -> str:
@@ -301,7 +306,7 @@ def _problems() -> list:
         over = time.time() - GRACE
         found += [f"{name}: {one['why']}" for name, one in known.items() if one["since"] < over]
     with contextlib.suppress(OSError):
-        path = os.path.join(FOLDER, QUEUE + BROKEN)
+        path = __salt__["orthanc_routes_queue.path"]() + BROKEN
         when = _stamp(os.stat(path).st_ctime)
         found.append(
             f"the queue was damaged, and put aside at {when}: what may have been in it is sent"
@@ -419,7 +424,7 @@ def left():
     Part of the formula. Return the paths that ``remove`` would remove, and how many images would
     not arrive.
     """
-    own = [path for path in (JOB, FOLDER) if os.path.lexists(path)]
+    own = [path for path in (JOB, _folder()) if os.path.lexists(path)]
     if not own:
         return [], 0
     waiting = 0
@@ -436,6 +441,6 @@ def remove():
     """
     with __salt__["orthanc_files.failing"]("removing the routes"):
         __salt__["orthanc_jobs.remove"]([SERVICE])
-        shutil.rmtree(FOLDER, ignore_errors=True)
+        shutil.rmtree(_folder(), ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(JOB)

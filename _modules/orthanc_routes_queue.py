@@ -11,11 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
-import sqlite3
 import time
 
-FILE = "queue.db"
+try:
+    import sqlite3
+except ImportError:  # not every Python has it
+    sqlite3 = None
+
+log = logging.getLogger(__name__)
+
+# The folder, which is root's alone, and the file in it.
+FOLDER, FILE = "/var/lib/orthanc-routes", "queue.db"
+# How a backup calls it.
+COPY = "routes"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sent (
@@ -37,8 +47,75 @@ STATES = ("waiting", "failed", "deleted")
 FAR = 3600
 
 
+# What a backup knows, added to what is known here: what was sent, and what is still to be. Where
+# nothing is known here, also up to which place the changes of Orthanc were read.
+TAKE_BACK = (
+    "INSERT OR REPLACE INTO note SELECT * FROM old.note WHERE name NOT LIKE 'failing %'"
+    " AND NOT EXISTS (SELECT 1 FROM sent) AND NOT EXISTS (SELECT 1 FROM waiting)",
+    "INSERT OR IGNORE INTO waiting SELECT * FROM old.waiting o WHERE NOT EXISTS"
+    " (SELECT 1 FROM sent s WHERE s.instance = o.instance AND s.route = o.route)",
+    "INSERT OR IGNORE INTO sent SELECT * FROM old.sent",
+)
+
+
+def path():
+    """
+    Part of the formula. Return the path of the file of the queue.
+    """
+    return os.path.join(FOLDER, FILE)
+
+
+def saved(place, of=FOLDER):
+    """
+    Part of the formula. Copy the queue, as it is at one moment, into a folder, if there is one.
+
+    place
+        The path of the folder.
+
+    of
+        The path of that of the queue.
+
+    Returns a sentence if that failed, otherwise an empty text.
+    """
+    there = os.path.join(of, FILE)
+    if sqlite3 is None or not os.path.exists(there):
+        return ""
+    try:
+        with opened(of, True) as queue, contextlib.closing(
+            sqlite3.connect(os.path.join(place, COPY))
+        ) as copy:
+            queue.base.backup(copy)
+    except sqlite3.Error as err:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(place, COPY))
+        return f"{there} is not in it, with what the routes have still to send: {err}"
+    return ""
+
+
+def take_back(place, of=FOLDER):
+    """
+    Part of the formula. Add what ``saved`` has copied to what the queue knows, in one step.
+
+    place, of
+        See ``saved``.
+    """
+    copy = os.path.join(place, COPY)
+    if sqlite3 is None or not os.path.exists(copy):
+        return
+    os.makedirs(of, mode=0o700, exist_ok=True)
+    try:
+        with opened(of) as queue:
+            queue.base.execute("ATTACH ? AS old", (copy,))
+            with queue.step():
+                for statement in TAKE_BACK:
+                    queue.base.execute(statement)
+    except sqlite3.Error as err:
+        # The images are more than what is known of them.
+        log.error("what the routes had to send is not taken out of the backup: %s", err)
+
+
 @contextlib.contextmanager
-def opened(folder, there=False):
+def opened(folder=FOLDER, there=False):
     """
     Part of the formula. Open the queue as long as the block lasts.
 

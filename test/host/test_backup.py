@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import shlex
+import time
 
 import documentation
 import pytest
@@ -508,11 +509,28 @@ def test_with_postgresql(salt_version, users, image):
             assert content(server, known) == wanted
 
 
+def route(host) -> dict:
+    told = host.run("orthanc-formula orthanc.routes --out=json", check=False)
+    found = json.loads(told.out)
+    return found.get("local", found)["routes"]["all"]
+
+
+def wait_until(host, number: int) -> None:
+    """Wait until so many images wait for the route."""
+    end = time.monotonic() + 90
+    while route(host)["waiting"] != number:
+        assert time.monotonic() < end, route(host)
+
+
 def test_the_same_server_on_an_empty_machine_of_another_system(salt_version, users, image, storage):
     repository = f"s3:{storage.url}/pacs"
     backup = {"repository": repository, "environment": storage.credentials}
     pillar = {"orthanc": {"users": users, "backup": backup, "port": 8050}}
     pillar["orthanc"]["config"] = {"LuaScripts": ["/etc/orthanc/own.lua"], "Name": "Ward 3"}
+    # Away: nothing listens there.
+    away = {"Url": "http://127.0.0.1:8051/", "Username": "anna"}
+    pillar["orthanc"]["peers"] = {"away": {**away, "Password": users["anna"]["password"]}}
+    pillar["orthanc"]["routes"] = {"all": {"to": "away"}}
     formula = "cd /srv/formulas/orthanc-formula"
     anna = ("anna", users["anna"]["password"])
     files = [image() for _ in range(5)]
@@ -523,6 +541,8 @@ def test_the_same_server_on_an_empty_machine_of_another_system(salt_version, use
         old.run(f"{formula} && bash orthanc/masterless.sh /root/pacs.sls")
         for file in files:
             assert old.ask("POST", "/instances", *anna, data=f"@{file}", port=8050).code == 200
+        wait_until(old, 5)
+        oldest = route(old)["oldest"]
         old.run(f"{formula} && bash orthanc/masterless.sh orthanc.backup")
         password = old.read(f"{FOLDER}/password")
         images = old.ask("GET", "/instances", *anna, port=8050).json
@@ -545,6 +565,9 @@ def test_the_same_server_on_an_empty_machine_of_another_system(salt_version, use
                 assert new.ask("GET", "/system", port=8050).code == 401
                 assert new.ask("GET", "/system", *anna, port=8050).json["Name"] == "Ward 3"
                 assert new.read("/root/pacs.sls") == yaml.safe_dump(pillar)
+                # What had not arrived waits here, as it did there.
+                found = route(new)
+                assert (found["waiting"], found["oldest"]) == (5, oldest)
                 again = new.run(f"{formula} && bash orthanc/masterless.sh")
                 assert "Nothing changed" in again.out
                 # What there is to be said of a run is not lost among what is as it was.
@@ -553,6 +576,9 @@ def test_the_same_server_on_an_empty_machine_of_another_system(salt_version, use
                 refused = new.run(f"{formula} && {command}", check=False)
                 assert "This machine has a pillar already" in refused.err
                 if system == "leap":
+                    listen = "systemd-run -q --socket-property=ListenStream=127.0.0.1:8051"
+                    new.run(f"{listen} /usr/lib/systemd/systemd-socket-proxyd 127.0.0.1:8050")
+                    wait_until(new, 0)
                     a_second_pass_brings_what_is_new(old, new, pillar, [image(), image()])
 
 

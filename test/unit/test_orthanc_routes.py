@@ -604,3 +604,46 @@ def test_one_that_is_silent_is_asked_rather_than_sent_to(one):
     one.work(60, 70)
     assert 8 <= asked["store"] <= 12
     assert asked["system"] >= 60
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_restored_server_goes_on_where_the_backup_was(tmp_path, one, clock, again):
+    """Nothing is lost that was not sent yet, and what was is not sent anew."""
+    sent, waits, later = name(1), name(2), name(3)
+    one.store(sent)
+    one.work(1, 3)
+    one.target.away = True
+    one.store(waits)
+    one.work(1)
+    place, new = tmp_path / "aside", tmp_path / "new"
+    place.mkdir()
+    assert queue_of.saved(str(place), str(one.folder)) == ""
+    one.store(later)
+    routes = {"one": {**ROUTE, "to": "one"}}
+    # The formula was applied there, to a server without an image.
+    new.mkdir()
+    turn(new, Orthanc(), routes)
+    for _ in range(1 + again):
+        queue_of.take_back(str(place), str(new))
+    one.target.away, one.target.has = False, []
+    for _ in range(4):
+        clock[0] += 100
+        turn(new, one, routes)
+    assert sorted(one.target.has) == [waits, later]
+    # What was noted later is not taken back.
+    queue_of.take_back(str(place), str(new))
+    with queue_of.opened(str(new)) as queue:
+        assert queue.figures("one")["waiting"] == 0
+        assert queue.note(intake.PLACE)["id"] == later
+
+
+def test_a_queue_that_cannot_be_copied_is_said_and_one_that_cannot_be_read_is_left_out(tmp_path):
+    assert queue_of.saved(str(tmp_path), str(tmp_path / "none")) == ""
+    queue_of.take_back(str(tmp_path), str(tmp_path / "none"))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / queue_of.FILE).write_text("rubbish" * 1000)
+    assert "is not in it" in queue_of.saved(str(tmp_path), str(tmp_path))
+    (tmp_path / queue_of.COPY).write_text("rubbish" * 1000)
+    queue_of.take_back(str(tmp_path), str(tmp_path / "new"))
+    with queue_of.opened(str(tmp_path / "new")) as queue:
+        assert queue.total() == 0
