@@ -336,7 +336,7 @@ def modality_present(name, settings, config=None):
             - require:
               - orthanc: orthanc-network
     """
-    return _connection(name, "DicomModalities", settings, config)
+    return _connection(name, "DicomModalities", {name: settings}, config)
 
 
 def modality_absent(name, config=None):
@@ -354,7 +354,7 @@ def modality_absent(name, config=None):
         old-ct:
           orthanc.modality_absent: []
     """
-    return _connection(name, "DicomModalities", None, config)
+    return _connection(name, "DicomModalities", {}, config)
 
 
 def peer_present(name, settings, config=None):
@@ -381,7 +381,7 @@ def peer_present(name, settings, config=None):
                 Username: ward3
                 Password: {__pillar__: [secrets, archive]}
     """
-    return _connection(name, "OrthancPeers", settings, config)
+    return _connection(name, "OrthancPeers", {name: settings}, config)
 
 
 def peer_absent(name, config=None):
@@ -399,15 +399,15 @@ def peer_absent(name, config=None):
         old-archive:
           orthanc.peer_absent: []
     """
-    return _connection(name, "OrthancPeers", None, config)
+    return _connection(name, "OrthancPeers", {}, config)
 
 
-def _connection(name, option, settings, config):
+def _connection(name, option, wanted, config):
     ret = {"name": name, "result": True, "changes": {}, "comment": "It is as it should be"}
     try:
         folder = __salt__["orthanc_folder.chosen"](config)
-        wanted = {} if settings is None else {name: settings}
-        wanted, gone = __salt__["orthanc_pillar.resolve"](wanted), [name] * (settings is None)
+        gone = [] if wanted else [name]
+        wanted = __salt__["orthanc_pillar.resolve"](wanted)
         ret["changes"] = __salt__["orthanc_connections.ensure"](
             folder, option, wanted, gone, test=__opts__["test"]
         )

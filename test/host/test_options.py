@@ -191,6 +191,8 @@ def states_of_others(minion, device, peer):
                 state = single(minion, f"{kind}_{function}", name, *words)
                 assert bool(state["changes"]) is changed, state
     assert single(minion, "modality_present", "x", f"settings={device}")["changes"]
+    # What a template has not found takes nothing away.
+    assert "but is nothing" in str(single(minion, "modality_present", "x", "settings=null", code=2))
     assert single(minion, "modality_absent", "mr")["changes"]
 
 
