@@ -70,10 +70,16 @@ def _values(tags: dict, name: str) -> list:
 
 def _fits(value: str, pattern: str) -> bool:
     """Return whether a value is as a pattern has it, in which * and ? are those of DICOM."""
-    parts = {"*": ".*", "?": "."}
-    # Many in a row mean the same as one, and take far longer to try.
-    pattern = re.sub(r"\*+", "*", pattern.casefold())
-    text = "".join(parts.get(char) or re.escape(char) for char in pattern)
+    first, *others = (
+        "".join("." if char == "?" else re.escape(char) for char in part)
+        for part in pattern.casefold().split("*")
+    )
+    text = first
+    if others:
+        # The first place for a part is as good as any other: whoever tried all of them would take
+        # hours for a value of many letters that are the same.
+        text += "".join(f"(?=(.*?{part}))\\{n}" for n, part in enumerate(others[:-1], start=1))
+        text += f".*{others[-1]}"
     return re.fullmatch(text, value.casefold(), re.DOTALL) is not None
 
 

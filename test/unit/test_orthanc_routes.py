@@ -3,8 +3,10 @@
 import calendar
 import collections
 import contextlib
+import fnmatch
 import itertools
 import sqlite3
+import time
 
 import orthanc_routes_delivery as delivery
 import orthanc_routes_intake as intake
@@ -57,6 +59,22 @@ def test_whatever_a_tag_holds_it_is_read_in_no_time(value, pattern):
     tags = {"0008,1030": {"Name": "StudyDescription", "Value": value}}
     rules.chooses({"tags": {"StudyDescription": [pattern or "*"]}}, tags, {})
     assert rules.chooses({"tags": {"StudyDescription": ["*"]}}, tags, {})
+
+
+@pytest.mark.parametrize("parts", [6, 60])
+def test_a_pattern_of_many_parts_is_tried_in_no_time(parts):
+    began = time.monotonic()
+    assert not rules._fits("a" * 256, "*a" * parts + "b")
+    assert rules._fits("a" * 256 + "b", "*a?" * parts + "*b")
+    assert time.monotonic() - began < 5
+
+
+@given(
+    value=st.text(alphabet="ab\n", max_size=8),
+    pattern=st.text(alphabet="ab*?", max_size=6),
+)
+def test_a_pattern_means_what_it_means_to_others(value, pattern):
+    assert rules._fits(value, pattern) is fnmatch.fnmatchcase(value, pattern)
 
 
 def test_an_image_came_from_a_target_by_address_and_name():
@@ -637,13 +655,18 @@ def test_a_restored_server_goes_on_where_the_backup_was(tmp_path, one, clock, ag
         assert queue.note(intake.PLACE)["id"] == later
 
 
-def test_a_queue_that_cannot_be_copied_is_said_and_one_that_cannot_be_read_is_left_out(tmp_path):
+def test_a_queue_that_cannot_be_copied_is_said_and_one_that_cannot_be_read_is_left_out(
+    tmp_path, monkeypatch
+):
     assert queue_of.saved(str(tmp_path), str(tmp_path / "none")) == ""
     queue_of.take_back(str(tmp_path), str(tmp_path / "none"))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / queue_of.FILE).write_text("rubbish" * 1000)
     assert "is not in it" in queue_of.saved(str(tmp_path), str(tmp_path))
     (tmp_path / queue_of.COPY).write_text("rubbish" * 1000)
+    said = []
+    monkeypatch.setattr(queue_of.log, "error", lambda words, err: said.append(words % err))
     queue_of.take_back(str(tmp_path), str(tmp_path / "new"))
+    assert "is not taken out of the backup: file is not a database" in said[0]
     with queue_of.opened(str(tmp_path / "new")) as queue:
         assert queue.total() == 0
