@@ -358,9 +358,13 @@ def handles(job):
     """
     if __salt__["orthanc_routes_delivery.sends"](job):
         return True
-    # The plugin for DICOMweb makes 0 of each priority.
-    routes = _job()["routes"].values() if os.path.exists(JOB) else ()
-    return job["Type"] == STOW and any(route["kind"] == "servers" for route in routes)
+    # Older plugins for DICOMweb make 0 of each priority. Routes send nothing but single images.
+    content, routes = job.get("Content") or {}, _job()["routes"] if os.path.exists(JOB) else {}
+    targets = {route["to"] for route in routes.values() if route["kind"] == "servers"}
+    is_route_s = content.get("Server") in targets and {*content.get("Resources", ())} == {
+        "Instances"
+    }
+    return job["Type"] == STOW and is_route_s
 
 
 def _text(job: dict) -> str:

@@ -9,6 +9,7 @@ import re
 # What Orthanc says of a request that failed, in plain words.
 WORDS = (
     ("^Error in the network protocol$", "orthanc.check_network may tell why"),
+    ("^Bad file format$", "its answer is not that of a DICOMweb server; look at its Url"),
     ("refused|Couldn't connect|Could not connect", "nothing listens there"),
     ("timed? ?out|Timeout", "it gives no answer in time"),
     ("resolve host", "the name of its host is not known"),

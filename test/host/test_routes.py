@@ -22,6 +22,25 @@ end
 """
 
 
+# In the place of a peer: what sends everybody on to it, as http:// to https://.
+MOVES = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(301)
+        self.send_header("Location", "http://127.0.0.1:8042" + self.path)
+        self.end_headers()
+    do_POST = do_GET
+http.server.HTTPServer(("127.0.0.1", 9001), Handler).serve_forever()
+"""
+# A device that takes connections, and says nothing.
+SILENT = """
+import socket, time
+server = socket.create_server(("127.0.0.1", 9002))
+time.sleep(600)
+"""
+
+
 @pytest.fixture(scope="module")
 def sites(salt_version, users):
     """Two sites that send each other what they get, on the oldest and the newest Orthanc."""
@@ -216,6 +235,11 @@ def test_what_is_refused_holds_up_nobody(sites, image):
     failed = {job["Type"] for job in jobs if job["State"] == "Failure"}
     assert failed >= {"DicomModalityStore", "DicomWebStowClient"}
     assert "jobs have failed" not in health
+    # But of what people send by hand.
+    study = here.ask("GET", f"/instances/{refused[-1]}/study", *here.anna).json["ID"]
+    data = json.dumps({"Resources": [study], "Synchronous": True})
+    assert here.ask("POST", "/dicom-web/servers/web/stow", *here.anna, data=data).code != 200
+    assert "1 jobs have failed" in here.call("orthanc.health", check=False).out
     for identifier in refused:
         assert here.ask("DELETE", f"/instances/{identifier}", *here.anna).code == 200
     here.call("orthanc.routes", "retry=True", check=False)
@@ -248,6 +272,32 @@ def test_no_secret_is_shown(sites, users):
     shown = here.run(f"journalctl -u {UNIT}; ps axww; cat /etc/orthanc-routes.json").out
     assert users["anna"]["password"] not in shown
     assert here.run(f"stat -c %a {QUEUE} /etc/orthanc-routes.json").out.split() == ["700", "600"]
+
+
+def test_nothing_is_sent_to_a_stranger_and_what_waits_for_others_once(sites, image):
+    """Orthanc takes any answer of a peer for success; DICOMweb breaks off behind others."""
+    here, there = sites
+    for name, text in (("moves", MOVES), ("silent", SILENT)):
+        here.write(f"/srv/{name}.py", text)
+        here.run(f"systemd-run -q python3 /srv/{name}.py")
+    here.settings["peers"]["moved"] = {"Url": "http://127.0.0.1:9001/"}
+    here.settings["modalities"]["silent"] = {"AET": "S", "Host": "127.0.0.1", "Port": 9002}
+    here.settings["routes"]["XA"] = {"to": "moved", "modality": ["XA"]}
+    here.apply(**here.settings)
+    xa = store(here, image(Modality="XA"))
+    until(lambda: "sends everybody on" in str(routes(here)["routes"]["XA"]))
+    assert routes(here)["routes"]["XA"]["waiting"] == 1
+    # As many jobs as Orthanc does at a time; each waits for ten seconds.
+    data = json.dumps({"Resources": [xa], "Synchronous": False})
+    for _ in range(2):
+        assert here.ask("POST", "/modalities/silent/store", *here.anna, data=data).code == 200
+    us = store(here, image(Modality="US"))
+    until(arrived(there, us))
+    going = ("Pending", "Running")
+    jobs = "/jobs?expand"
+    until(lambda: not any(one["State"] in going for one in here.ask("GET", jobs, *here.anna).json))
+    changes = there.ask("GET", "/changes?since=0&limit=9999", *there.anna).json["Changes"]
+    assert [one["ChangeType"] for one in changes if one["ID"] == us].count("NewInstance") == 1
 
 
 def test_it_goes_again(sites):

@@ -44,21 +44,31 @@ def test_jobs_that_failed_lately_count(jobs):
     assert jobs()["failed"] == 0
 
 
+IMAGE = {"Resources": {"Instances": ["a"]}}
+STUDY = {"Resources": {"Instances": ["a"], "Studies": ["b"]}}
+# As a plugin makes it that knows no priorities.
+STOW = {"Type": "DicomWebStowClient", "Priority": 0, "Content": {"Server": "web", **IMAGE}}
+
+
 @pytest.mark.parametrize(
     ("given", "kinds", "count"),
     [
         ({"Type": "DicomModalityStore", "Priority": orthanc_routes_delivery.PRIORITY}, [], 0),
         ({"Type": "DicomModalityStore", "Priority": 0}, ["modalities"], 1),
-        ({"Type": "DicomWebStowClient", "Priority": 0}, ["modalities"], 1),
-        ({"Type": "DicomWebStowClient", "Priority": 0}, ["modalities", "servers"], 0),
-        ({"Type": "DicomWebStowClient", "Priority": 0}, None, 1),
+        (STOW, ["modalities"], 1),
+        (STOW, ["modalities", "servers"], 0),
+        (STOW, None, 1),
+        ({**STOW, "Content": {}}, ["servers"], 1),
+        # What people send by hand.
+        ({**STOW, "Content": {"Server": "web", **STUDY}}, ["servers"], 1),
+        ({**STOW, "Content": {"Server": "other", **IMAGE}}, ["servers"], 1),
         ({"Type": "Archive"}, ["servers"], 1),
     ],
 )
 def test_of_what_a_route_sends_again_its_job_says_nothing(
     jobs, monkeypatch, tmp_path, given, kinds, count
 ):
-    routes = {str(number): {"kind": kind} for number, kind in enumerate(kinds or ())}
+    routes = {str(n): {"kind": kind, "to": "web"} for n, kind in enumerate(kinds or ())}
     (tmp_path / "job").touch()
     monkeypatch.setattr(orthanc_routes, "JOB", str(tmp_path / ("job" if kinds else "none")))
     monkeypatch.setattr(orthanc_routes, "_job", lambda: {"routes": routes})
