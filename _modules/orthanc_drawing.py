@@ -18,8 +18,8 @@ MAY = {
 }
 SHAPES = {"modality": "box", "site": "house", "peer": "component", "DICOMweb server": "tab"}
 COLUMNS = ("name", "kind", "address", "may here", "routes", "answers")
-# What each row has.
-NEEDED = ("name", "kind", "address", "may", "routes")
+# What each row has: texts and lists.
+NEEDED = {"name": str, "kind": str, "address": str, "may": list, "routes": list}
 HEAD = (
     "digraph network {",
     "  rankdir=LR;",
@@ -49,9 +49,14 @@ def site(name, told):
         What ``orthanc.map`` returned there as data; anything else if it did not answer.
     """
     if isinstance(told, dict) and isinstance(told.get("rows"), list):
-        rows = [row for row in told["rows"] if isinstance(row, dict) and {*NEEDED} <= {*row}]
-        return {"name": told.get("name") or name, "rows": rows}
+        return {"name": told.get("name") or name, "rows": [*filter(_is_row, told["rows"])]}
     return {"name": name, "rows": [], "why": str(told).split("\n", maxsplit=1)[0][:100]}
+
+
+def _is_row(row) -> bool:
+    return isinstance(row, dict) and all(
+        isinstance(row.get(key), kind) for key, kind in NEEDED.items()
+    )
 
 
 def dot(sites):
@@ -124,7 +129,8 @@ def table(sites):
     cells = [("site", *COLUMNS)]
     for one, told in sites.items():
         for row in told["rows"]:
-            answers = {True: "yes", False: f"no: {row.get('why')}"}.get(row.get("answers"), "")
+            answers = "yes" if row.get("answers") is True else ""
+            answers = f"no: {row.get('why')}" if row.get("answers") is False else answers
             words = [", ".join(map(str, row[key])) for key in ("may", "routes")]
             cells.append((one, row["name"], row["kind"], row["address"], *words, answers))
         if told.get("why"):

@@ -96,3 +96,15 @@ def test_what_a_modality_may():
     assert drawing.may({"AllowStore": True, "AllowFind": False}) == [
         *("store", "worklists", "get", "move"),
     ]
+
+
+ODD = st.sampled_from([None, 5, True, "x", [1], {"a": 1}])
+
+
+@given(ODD, ODD, st.sampled_from([*NORTH["here"]["rows"][0], "answers", "why"]))
+def test_whatever_one_site_tells_the_others_are_drawn(odd, name, key):
+    told = [odd, {"rows": odd}, {"rows": [odd]}, {"name": name, "rows": [{**ROWS[2], key: odd}]}]
+    for one in told:
+        sites = {"north": NORTH["here"], "odd": drawing.site("odd", one)}
+        assert "CT1 at 192.0.2.17:104" in drawing.dot(sites)
+        assert "CT1 at 192.0.2.17:104" in drawing.table(sites)
