@@ -420,6 +420,11 @@ def make(job):
     """
     with __salt__["orthanc_files.failing"]("setting up the routes"):
         __salt__["orthanc_files.write"](JOB, _text(job), 0o600)
+        # What comes before the service has begun is for the routes too.
+        os.makedirs(_folder(), mode=0o700, exist_ok=True)
+        opened, ask = __salt__["orthanc_routes_queue.opened"], _asker(job["config"])
+        with contextlib.suppress(CommandExecutionError, sqlite3.Error), opened() as queue:
+            __salt__["orthanc_routes_intake.begin"](queue, ask)
         __salt__["orthanc_jobs.put"]([SERVICE])
 
 

@@ -49,7 +49,7 @@ def look(queue, routes, ask):
     """
     ask, place = _remembering(ask), queue.note(PLACE)
     if place is None:
-        queue.put(**{PLACE: _last(ask)})
+        begin(queue, ask)
         return False
     if queue.note(SINCE):
         _scan(queue, routes, ask)
@@ -68,6 +68,19 @@ def look(queue, routes, ask):
     rows = [row for one in dict.fromkeys(new) for row in judge(routes, one, ask)]
     queue.take(rows, **{PLACE: _place(changes[-1])})
     return not found.get("Done", True)
+
+
+def begin(queue, ask):
+    """
+    Part of the formula. Let all be read that comes from now on, if nothing was read before.
+
+    queue, ask
+        See ``look``.
+
+    Raises CommandExecutionError if Orthanc does not answer.
+    """
+    if queue.note(PLACE) is None:
+        queue.put(**{PLACE: _last(ask)})
 
 
 def _in_order(changes: list, last: int) -> list:

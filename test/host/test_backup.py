@@ -527,8 +527,8 @@ def test_the_same_server_on_an_empty_machine_of_another_system(salt_version, use
     backup = {"repository": repository, "environment": storage.credentials}
     pillar = {"orthanc": {"users": users, "backup": backup, "port": 8050}}
     pillar["orthanc"]["config"] = {"LuaScripts": ["/etc/orthanc/own.lua"], "Name": "Ward 3"}
-    # Away: nothing listens there.
-    away = {"Url": "http://127.0.0.1:8051/", "Username": "anna"}
+    # Away: nothing listens there, and nobody sends from there.
+    away = {"Url": "http://127.0.0.2:8051/", "Username": "anna"}
     pillar["orthanc"]["peers"] = {"away": {**away, "Password": users["anna"]["password"]}}
     pillar["orthanc"]["routes"] = {"all": {"to": "away"}}
     formula = "cd /srv/formulas/orthanc-formula"
@@ -576,7 +576,7 @@ def test_the_same_server_on_an_empty_machine_of_another_system(salt_version, use
                 refused = new.run(f"{formula} && {command}", check=False)
                 assert "This machine has a pillar already" in refused.err
                 if system == "leap":
-                    listen = "systemd-run -q --socket-property=ListenStream=127.0.0.1:8051"
+                    listen = "systemd-run -q --socket-property=ListenStream=127.0.0.2:8051"
                     new.run(f"{listen} /usr/lib/systemd/systemd-socket-proxyd 127.0.0.1:8050")
                     wait_until(new, 0)
                     a_second_pass_brings_what_is_new(old, new, pillar, [image(), image()])

@@ -670,3 +670,15 @@ def test_a_queue_that_cannot_be_copied_is_said_and_one_that_cannot_be_read_is_le
     assert "is not taken out of the backup: file is not a database" in said[0]
     with queue_of.opened(str(tmp_path / "new")) as queue:
         assert queue.total() == 0
+
+
+def test_what_comes_before_the_service_has_begun_is_for_the_routes(tmp_path, clock):
+    target = Target("one")
+    orthanc, routes = Orthanc(target), {"one": {**ROUTE, "to": "one"}}
+    orthanc.store(name(1))
+    for number in (2, 3):
+        with queue_of.opened(str(tmp_path)) as queue:
+            intake.begin(queue, orthanc)
+        orthanc.store(name(number))
+    turn(tmp_path, orthanc, routes)
+    assert target.has == [name(2), name(3)]
