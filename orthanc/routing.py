@@ -85,6 +85,11 @@ def check_routes(settings: dict) -> list[str]:
         problems.append(
             "orthanc:routes: systemd does not run here, so nothing would be sent; take it out"
         )
+    if settings["config"].get("JobsHistorySize") == 0:
+        problems.append(
+            "orthanc:config:JobsHistorySize: must not be 0 together with orthanc:routes: what has"
+            " arrived could not be told, and would be sent again and again; take it out"
+        )
     users = settings["users"].values()
     may = any(user.get("role") == "admin" or "rules" in user for user in users)
     if users and not may and not settings["demo_users"]:

@@ -52,6 +52,14 @@ def test_what_does_not_go_together_is_named(load_settings, pillar, path, remedy)
     assert remedy in found
 
 
+@pytest.mark.parametrize(("size", "count"), [(0, 1), (1, 0)])
+def test_the_end_of_a_job_has_to_be_told(load_settings, size, count):
+    asked = {**TARGETS, "config": {"JobsHistorySize": size}, "routes": {"all": {"to": "ct"}}}
+    found = [line for line in load_settings(asked)[1] if "config:JobsHistorySize" in line]
+    assert len(found) == count
+    assert load_settings({**asked, "routes": {}})[1] == []
+
+
 def test_a_site_of_the_group_is_a_modality_that_the_host_comes_to_know(load_settings, pillar_files):
     accounts = {"south-*": {"username": "u", "password": "a word of its own"}}
     group = {"network": {"group": "hospital", "accounts": accounts}, "modalities_in_database": True}
