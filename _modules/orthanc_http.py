@@ -75,6 +75,8 @@ def stranger(url, timeout=5):
 
     Raises TimeoutError if it is silent for as long.
     """
+    # As Orthanc takes one without.
+    url = url if "://" in url else f"http://{url}"
     try:
         code, _, text = _exchange(f"{url.rstrip('/')}/system", "GET", {}, None, timeout)
     except (socket.timeout, TimeoutError) as err:

@@ -143,6 +143,7 @@ def test_an_answer_is_given_as_it_is():
 def test_who_is_no_peer_is_seen_without_a_password(answer, said):
     with server(answer) as (url, asked):
         assert http.stranger(f"{url}/") == said
+        assert http.stranger(url.replace("http://", "")) == said
     assert asked[0].startswith(b"GET /system HTTP/1.1\r\n")
     assert b"Authorization" not in asked[0]
 
