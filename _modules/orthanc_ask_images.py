@@ -4,6 +4,8 @@ Images and index of the Orthanc server on this host: verified, repaired, moved; 
 
 from __future__ import annotations
 
+import functools
+
 # One of the files of which Salt makes the module ``orthanc``.
 __virtualname__ = "orthanc"
 
@@ -50,10 +52,10 @@ def verify(sample=100, rate=50, config=None):
     return found
 
 
-def repair(test=True, rate=50, config=None):
+def repair(test=True, rate=50, config=None, snapshot=None, host=None):
     """
     Put right what is certain among what ``orthanc.verify`` finds: a damaged file is put back where
-    an orphan has its content, and an orphan with the content of a sound file goes.
+    an orphan has its content, or a backup, and an orphan with the content of a sound file goes.
 
     test
         False does it; otherwise it is only said what would be done.
@@ -61,12 +63,19 @@ def repair(test=True, rate=50, config=None):
     rate, config
         See ``orthanc.verify``.
 
-    Returns a mapping: the files that are ``put back``, each with the orphan; the orphans that are
-    ``removed``; the files that are ``left``, of which nothing is certain; and the ``studies`` whose
-    files are still damaged.
+    snapshot
+        How the identifier of a backup begins, which ``orthanc.backups`` tells, or ``latest``: what
+        is damaged is looked for in that one, too.
 
-    Raises CommandExecutionError if the index cannot be read, or if it is not root who asks, and
-    SaltInvocationError for a value of test that is neither True nor False.
+    host
+        The name of the host that the backup is of; by default this one.
+
+    Returns a mapping: the files that are ``put back``, each with where that is from; the
+    orphans that are ``removed``; the files that are ``left``, of which nothing is certain; and the
+    ``studies`` whose files are still damaged.
+
+    Raises CommandExecutionError if index or backup cannot be read, or if it is not root who asks,
+    and SaltInvocationError for a value of test that is neither True nor False.
 
     CLI Example:
 
@@ -76,7 +85,12 @@ def repair(test=True, rate=50, config=None):
     """
     __salt__["orthanc_host.require_flags"]({"test": test})
     _, options = _images(config)
-    return __salt__["orthanc_images.repair"](options, _account(), test, rate)
+    spare = None
+    if snapshot is not None:
+        job = __salt__["orthanc_backup_job.job"]()
+        chosen = __salt__["orthanc_restore.chosen"](job, snapshot, host)
+        spare = functools.partial(__salt__["orthanc_extract.spare"], job, chosen, options)
+    return __salt__["orthanc_images.repair"](options, _account(), test, rate, spare)
 
 
 def _images(config) -> tuple:

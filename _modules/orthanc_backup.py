@@ -48,8 +48,8 @@ MANIFEST = "manifest.json"
 RUNNING = "running"
 # What else is there for this job alone.
 OWN = ("job.json", MANIFEST, RUNNING, "drill", "proven")
-# What drills and restores have below the folder of the images.
-RESTORED = (".orthanc-drill", ".orthanc-restore", ".before-restore-*")
+# What drills, restores and repairs have below the folder of the images.
+RESTORED = (".orthanc-drill", ".orthanc-restore", ".orthanc-spare", ".before-restore-*")
 # What of an index in SQLite there may be besides the copy.
 OPEN_INDEX = ("index", "index-journal", "index-shm", "index-wal", ".orthanc-index-*")
 # How many of the images that were deleted meanwhile, or are lost, are named.
@@ -63,20 +63,20 @@ SIZE = (
     "SELECT coalesce(sum(pg_catalog.pg_table_size(oid)), 0)::bigint FROM pg_catalog.pg_class"
     " WHERE relkind IN ('r', 'm')"
 )
-LOST = (
-    "files are lost of images that the index knows, see orthanc.verify; until then no older backup"
-    " is removed"
-)
+KEPT = "until then no older backup is removed"
+# Older backups may be all that there is of some images.
+LOST = f"files are lost or damaged of images that the index knows, see orthanc.verify; {KEPT}"
+DRILLED = f"the last drill found files that are lost or damaged; call orthanc.drill again; {KEPT}"
 # From how many images on it is strange that less than half of them are left.
 MANY = 100
 FEWER = (
     "the index knows {} images, and knew {} when the last backup was made; if that is not as it"
     " should be, restore that one. Only the next backup removes older ones"
 )
+# By their age, the new one may be among those that go.
 LATER = (
     "earlier backups are of the future, by the clock of this host, and a restore takes them for the"
-    " newest ones ({}); put the clock right, or remove them (restic forget); until then no older"
-    " backup is removed"
+    f" newest ones ({{}}); put the clock right, or remove them (restic forget); {KEPT}"
 )
 IMAGES_ELSEWHERE = (
     "the images are kept by a plugin and are no files in StorageDirectory; a backup of them is a"
@@ -215,10 +215,11 @@ def _back_up(job: dict) -> dict:
         "bytes_added": done["added"],
         "place": place,
         **(_gone(job, options, known) if files else {"deleted": [], "lost": []}),
-        "warning": warning or None,
     }
-    result["warning"] = _doubt(result, good.get("images", 0), done["later"])
-    if result["warning"]:
+    doubt = _doubt(result, good.get("images", 0), done["later"])
+    doubt = doubt or _known_damage(job["config"])
+    result["warning"] = doubt or warning or None
+    if doubt:
         return result
     try:
         __salt__["orthanc_restic.forget"](job)
@@ -245,11 +246,22 @@ def _refuse_another_disk(job: dict, good: dict, images: int, place: str) -> None
 def _doubt(found: dict, before: int, later: list):
     """Return why no older backups are to be removed, None where they may go."""
     if found["lost"]:
-        return LOST  # They may be all that there is of them.
+        return LOST
     if before >= MANY and 2 * found["images"] < before:
         return FEWER.format(found["images"], before)
-    # By their age, the new one may be among those that go.
     return LATER.format(", ".join(later)) if later else None
+
+
+def _known_damage(config: str):
+    """Return why some images may be sound in older backups only, as far as that was found out by
+    reading their files; None where it was not.
+    """
+    verified = __salt__["orthanc_images.noted"](config)
+    drill = __salt__["orthanc_backup_note.read"](config).get("drill", {})
+    for noted, why in ((verified, LOST), (drill, DRILLED)):
+        if any(noted.get(kind) for kind in ("missing", "empty", "wrong")):
+            return why
+    return None
 
 
 def _take_index(options: dict, job: dict, aside: str) -> tuple:
@@ -342,12 +354,15 @@ def _pillar() -> list:
 
 
 def _gone(job: dict, options: dict, known: dict) -> dict:
-    """Return which images were deleted meanwhile, and which the index still knows: these are lost.
+    """Return which images were deleted meanwhile, and which are lost: the index still knows them,
+    and there is no file, or one of another size, as after a full disk.
 
     Each by the UUID of its file.
     """
     path_of, storage = __salt__["orthanc_images.path_of"], options["StorageDirectory"]
-    gone = sorted(uuid for uuid in known if not os.path.lexists(path_of(storage, uuid)))
+    fault = __salt__["orthanc_images.fault"]
+    faults = {uuid: fault(path_of(storage, uuid), size) for uuid, (size, *_) in known.items()}
+    gone = sorted(uuid for uuid, kind in faults.items() if kind)
     if not gone:
         return {"deleted": [], "lost": []}
     with __salt__["orthanc_index.opened"](
@@ -355,9 +370,10 @@ def _gone(job: dict, options: dict, known: dict) -> dict:
     ) as index:
         left = index.files()
     lost = [uuid for uuid in gone if uuid in left]
-    if 2 * len(lost) > len(known):
+    missing = sum(faults[uuid] == "missing" for uuid in lost)
+    if 2 * missing > len(known):
         raise CommandExecutionError(
-            f"{len(lost)} of {len(known)} files that the index knows are not in {storage}; is its"
+            f"{missing} of {len(known)} files that the index knows are not in {storage}; is its"
             " disk mounted?"
         )
     deleted = [uuid for uuid in gone if uuid not in left]

@@ -4,6 +4,7 @@ A backup restored into a folder: all of it, or the images of one study as DICOM 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -14,8 +15,13 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # The folder for what is restored only to be looked at, below the target.
 ASIDE = ".orthanc-restore"
+# The folder for files of a backup that may replace damaged ones, below that of the images, and how
+# many paths restic is told at once.
+SPARE, WORDS = ".orthanc-spare", 5000
 # Of a study: its Orthanc identifier, or its StudyInstanceUID.
 NAME = re.compile("[0-9a-f.-]+")
+# What may be wrong with files, and how many of the images that a backup has not are named.
+BAD, NAMED = ("missing", "empty", "wrong"), 20
 # How Orthanc compresses a file: how long it was in 8 bytes, and zlib.
 COMPRESSED, HEAD = 2, 8
 STUDY = (
@@ -23,10 +29,11 @@ STUDY = (
     " AND d.tagGroup = 32 AND d.tagElement = 13"
     " WHERE r.resourceType = 2 AND '{name}' IN (r.publicId, d.value)"
 )
-# The files of the images of a study.
+# The files of the images of a study, and what they should be.
 FILES = (
-    "SELECT i.publicId, a.uuid, a.compressionType FROM Resources s"
-    " JOIN Resources x ON x.parentId = s.internalId JOIN Resources i ON i.parentId = x.internalId"
+    "SELECT i.publicId, a.uuid, a.compressionType, a.compressedSize, a.compressedMD5"
+    " FROM Resources s JOIN Resources x ON x.parentId = s.internalId"
+    " JOIN Resources i ON i.parentId = x.internalId"
     " JOIN AttachedFiles a ON a.id = i.internalId AND a.fileType = 1 WHERE s.publicId = '{name}'"
 )
 
@@ -53,7 +60,8 @@ def into_folder(job, backup, options, target, study=None):
     Returns a list of the paths of the DICOM files, or of what is right below the folder.
 
     Raises SaltInvocationError if this is no such folder or no name of a study,
-    CommandExecutionError if it cannot be restored; then the folder is empty again.
+    CommandExecutionError if it cannot be restored; then the folder is empty again, unless it is
+    for some images of the study only that the backup has no sound file.
     """
     if study is not None and not (isinstance(study, str) and NAME.fullmatch(study)):
         raise SaltInvocationError(
@@ -69,14 +77,54 @@ def into_folder(job, backup, options, target, study=None):
         os.makedirs(target, mode=0o700, exist_ok=True)
         try:
             if study:
-                return _study_into(job, backup, target, study)
-            __salt__["orthanc_restic.restore"](job, backup["id"], target, ["/"])
-            return sorted(os.path.join(target, entry) for entry in os.listdir(target))
+                written, lacking = _study_into(job, backup, target, study)
+            else:
+                __salt__["orthanc_restic.restore"](job, backup["id"], target, ["/"])
+                written, lacking = [os.path.join(target, each) for each in os.listdir(target)], []
         except BaseException:
             # Who calls it again, does so with the same folder.
             for entry in os.scandir(target):
                 shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
             raise
+    if lacking:
+        others = f"; the other {len(written)} are in {target}" if written else ""
+        raise CommandExecutionError(
+            f"of {len(lacking)} images of the study this backup has no sound file"
+            f" ({', '.join(lacking[:NAMED])}){others}. An earlier one may have them: snapshot="
+            " takes one of those that orthanc.backups lists, and target= another folder"
+        )
+    return sorted(written)
+
+
+@contextlib.contextmanager
+def spare(job, backup, options, uuids):
+    """
+    Part of the formula. Give for a ``with`` block the path of a folder with files of images as they
+    are in a backup.
+
+    job, backup, options
+        See ``into_folder``.
+
+    uuids
+        A list of the names of the files.
+
+    Raises CommandExecutionError if they cannot be restored.
+    """
+    manifest = __salt__["orthanc_restic.manifest"](job, backup["id"])
+    aside = os.path.join(options["StorageDirectory"], SPARE)
+    paths = [__salt__["orthanc_images.path_of"](manifest["storage"], uuid) for uuid in uuids]
+    with __salt__["orthanc_backup_job.alone"](job["folder"], "a backup, or a restore,"):
+        # A killed run may have left one.
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            os.mkdir(aside, 0o700)
+            # A command takes no more words than that.
+            for first in range(0, len(paths), WORDS):
+                some = paths[first : first + WORDS]
+                __salt__["orthanc_restic.restore"](job, backup["id"], aside, some)
+            yield aside + manifest["storage"]
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _is_free(target, own: list) -> bool:
@@ -89,8 +137,10 @@ def _is_free(target, own: list) -> bool:
     return not os.path.lexists(target) or (os.path.isdir(target) and not os.listdir(target))
 
 
-def _study_into(job: dict, backup: dict, target: str, study: str) -> list:
-    """Write the images of a study into a folder."""
+def _study_into(job: dict, backup: dict, target: str, study: str) -> tuple:
+    """Write the images of a study into a folder. Return their paths, and the names of those that
+    are missing in the backup, or damaged: no file is taken for one that it is not.
+    """
     manifest = __salt__["orthanc_restic.manifest"](job, backup["id"])
     if not manifest["files"]:
         raise CommandExecutionError(
@@ -106,12 +156,17 @@ def _study_into(job: dict, backup: dict, target: str, study: str) -> list:
         with opened(f"{aside}{manifest['aside']}/{name}") as index:
             files = _of_study(index, study)
         path_of = __salt__["orthanc_images.path_of"]
-        paths = {uuid: path_of(manifest["storage"], uuid) for _, uuid, _ in files}
+        paths = {uuid: path_of(manifest["storage"], uuid) for _, uuid, *_ in files}
         __salt__["orthanc_restic.restore"](job, backup["id"], aside, paths.values())
-        return [
+        known = {uuid: (int(size), md5, image) for image, uuid, _, size, md5 in files}
+        found = __salt__["orthanc_images.damaged"](aside + manifest["storage"], known)
+        bad = {uuid for kind in BAD for uuid in found[kind]}
+        written = [
             _write_image(aside + paths[uuid], os.path.join(target, f"{image}.dcm"), kind)
-            for image, uuid, kind in files
+            for image, uuid, kind, *_ in files
+            if uuid not in bad
         ]
+        return written, sorted(image for image, uuid, *_ in files if uuid in bad)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -177,7 +177,7 @@ def _look(storage: str, known: dict, chosen: set, rate) -> dict:
     pace = _Pace(rate)
     for number, (uuid, (size, md5, _)) in enumerate(sorted(known.items())):
         pace.tell("%s of %s files looked at", number, len(known))
-        kind = _wrong(path_of(storage, uuid), size)
+        kind = fault(path_of(storage, uuid), size)
         if not kind and uuid in chosen and md5:
             found["read"] += 1
             kind = "" if _md5(path_of(storage, uuid), pace) == md5 else "wrong"
@@ -186,8 +186,17 @@ def _look(storage: str, known: dict, chosen: set, rate) -> dict:
     return found
 
 
-def _wrong(path: str, size: int) -> str:
-    """Return what is wrong with a file as far as its size tells; nothing where it is right."""
+def fault(path, size):
+    """
+    Part of the formula. Return what is wrong with a file as far as its size tells: ``missing``,
+    ``empty``, ``wrong``, or nothing.
+
+    path
+        The path of the file.
+
+    size
+        How many bytes it should have.
+    """
     try:
         there = os.stat(path).st_size
     except OSError:
@@ -279,7 +288,7 @@ def note_path(name):
     return name + NOTE
 
 
-def repair(options, account, test=True, rate=50):
+def repair(options, account, test=True, rate=50, spare=None):
     """
     Part of the formula. Put right what is certain: a damaged file of which an orphan has the
     content is put back, and an orphan with the content of a sound file goes.
@@ -290,11 +299,15 @@ def repair(options, account, test=True, rate=50):
     test
         True only says what would be done.
 
-    Returns a mapping: UUIDs that are ``put back``, each with that of the orphan; orphans that are
+    spare
+        A function that takes UUIDs, and gives for a ``with`` block the path of a folder with files
+        of these names, as a backup has them. Those are put back, too, whose content is right.
+
+    Returns a mapping: UUIDs that are ``put back``, each with where that is from; orphans that are
     ``removed``; the UUIDs of damaged files and of orphans that are ``left``; and the ``studies``
     that damaged ones are of, which have to be sent again.
     """
-    storage = _storage(options)
+    storage, failing = _storage(options), __salt__["orthanc_files.failing"]
     found, pace = verify(options, account, rate=rate), _Pace(rate)
     with _opened(options, account) as index:
         known = index.files()
@@ -314,30 +327,51 @@ def repair(options, account, test=True, rate=50):
             # It may be newer than what was verified.
             if _md5(path_of(storage, twin), pace) == md5
         ]
-        left = damaged - set(back)
+        lacking = {uuid: known[uuid] for uuid in damaged - set(back)}
+        with _from_backup(options, account, spare, lacking) as copies, failing(
+            "putting files back"
+        ):
+            for uuid, folder in () if test else copies.items():
+                _put_back(storage, folder, uuid, uuid)
+        left = damaged - set(back) - set(copies)
         studies = index.studies({known[uuid][2] for uuid in left})
     if not test:
-        with __salt__["orthanc_files.failing"]("putting files back"):
+        with failing("putting files back"):
             for uuid, orphan in back.items():
-                _put_back(storage, orphan, uuid)
+                _put_back(storage, storage, orphan, uuid)
             for uuid in gone:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path_of(storage, uuid))
     return {
-        "put back": back,
+        "put back": {**back, **dict.fromkeys(copies, "the backup")},
         "removed": sorted(gone),
         "left": sorted(left | (orphans - set(gone))),
         "studies": studies,
     }
 
 
-def _put_back(storage: str, orphan: str, uuid: str) -> None:
-    """Copy an orphan to the place of a file, whole or not at all."""
+@contextlib.contextmanager
+def _from_backup(options: dict, account: dict, spare, wanted: dict):
+    """Give the files in a backup whose content is that which is wanted, and the folder of each."""
+    if not (spare and wanted):
+        yield {}
+        return
+    # What has no MD5 may be anything.
+    wanted = {uuid: known for uuid, known in wanted.items() if known[1]}
+    with spare(sorted(wanted)) as folder:
+        found = damaged(folder, wanted)
+        bad = {uuid for kind in DAMAGED for uuid in found[kind]}
+        # Some were deleted while the others were restored.
+        with _opened(options, account) as index:
+            sound = set(wanted) & set(index.files()) - bad
+        yield dict.fromkeys(sorted(sound), folder)
+
+
+def _put_back(storage: str, source: str, name: str, uuid: str) -> None:
+    """Copy a file of a folder like that of the images to the place of one, whole or not at all."""
     below, owner = __salt__["orthanc_planted.below"], os.stat(storage)
-    with below(storage, _folders(orphan)) as source, below(
-        storage, _folders(uuid), owner
-    ) as target:
-        __salt__["orthanc_planted.copy"]((source, orphan), (target, uuid), owner)
+    with below(source, _folders(name)) as found, below(storage, _folders(uuid), owner) as target:
+        __salt__["orthanc_planted.copy"]((found, name), (target, uuid), owner)
 
 
 def _folders(uuid: str) -> list:

@@ -83,13 +83,15 @@ POSTGRESQL = {
 # What is asked of a dump of PostgreSQL, as SQLite would have it, and how it comes there.
 TABLES = """
 CREATE TABLE Resources(internalId INTEGER, resourceType INTEGER, publicId TEXT, parentId INTEGER);
-CREATE TABLE AttachedFiles(id INTEGER, fileType INTEGER, uuid TEXT, compressionType INTEGER);
+CREATE TABLE AttachedFiles(id INTEGER, fileType INTEGER, uuid TEXT, compressionType INTEGER,
+  compressedSize INTEGER, compressedMD5 TEXT);
 CREATE TABLE DicomIdentifiers(id INTEGER, tagGroup INTEGER, tagElement INTEGER, value TEXT);
 """
 DUMPED = {
     "resources": "INSERT INTO Resources"
     " VALUES (:internalid, :resourcetype + 1, :publicid, :parentid)",
-    "attachedfiles": "INSERT INTO AttachedFiles VALUES (:id, :filetype, :uuid, :compressiontype)",
+    "attachedfiles": "INSERT INTO AttachedFiles VALUES (:id, :filetype, :uuid, :compressiontype,"
+    " :compressedsize, :compressedhash)",
     "dicomidentifiers": "INSERT INTO DicomIdentifiers VALUES (:id, :taggroup, :tagelement, :value)",
 }
 LOOK_UP = """

@@ -237,18 +237,50 @@ def test_one_that_is_killed_leaves_the_server_running(server, image):
 
 @pytest.mark.parametrize("server", ["trixie"], indirect=True, scope="module")
 def test_a_drill_finds_what_a_backup_lacks(server, image):
-    lost, *_ = (store(server, image()) for _ in range(3))
+    # More than half of all are not lost.
+    for _ in range(4):
+        store(server, image())
+    file = image()
+    lost = store(server, file)
     info = server.ask("GET", f"/instances/{lost}/attachments/dicom/info", *server.anna).json
     uuid = info["Uuid"]
     path = f"{server.storage}/{uuid[:2]}/{uuid[2:4]}/{uuid}"
+    sound = called(server, "backup")["snapshot"]
     server.run(f"mv {path} /srv/lost")
     found = called(server, "backup")
     assert found["lost"] == [uuid]
     assert "no older backup is removed" in found["warning"]
     failed = server.call("orthanc.drill", check=False)
     assert "of the restored files are 1 missing" in failed.out + failed.err
-    # A killed one leaves nothing, and no Orthanc either.
-    server.run(f"mv /srv/lost {path}; systemctl start --no-block orthanc-drill")
+    # Nor is what it lacks restored as if it were an image.
+    study = server.ask("GET", f"/instances/{lost}/study", *server.anna).json["ID"]
+    failed = server.call("orthanc.restore", "target=/srv/none", f"study={study}", check=False)
+    assert f"this backup has no sound file ({lost}). An earlier" in failed.out + failed.err
+    assert not server.run("ls -A /srv/none").out
+    # One of another size is lost, too, as after a full disk.
+    server.run(f"cp -p /srv/lost {path}; truncate -s 0 {path}")
+    assert called(server, "backup")["lost"] == [uuid]
+    # Of what only a drill sees, the sound files in older backups stay, too.
+    server.run(f"cp -p /srv/lost {path}; printf X | dd of={path} bs=1 seek=300 conv=notrunc")
+    found = called(server, "backup")
+    assert found["lost"] == []
+    assert "the last drill found files" in found["warning"]
+    # An older one has it, and the newest has not.
+    ((_, _, command),) = documentation.section("Damaged files")
+    assert "the backup" not in server.run(command).out
+    words = ("repair", f"snapshot={sound}")
+    would = called(server, *words)
+    assert would["put back"] == {uuid: "the backup"}
+    assert called(server, *words, "test=False") == would
+    assert content(server, lost) == hash_of(file)
+    called(server, "verify")
+    server.run("rm /srv/lost")
+
+
+@pytest.mark.parametrize("server", ["trixie"], indirect=True, scope="module")
+def test_a_drill_that_is_killed_leaves_nothing(server):
+    """And no Orthanc either."""
+    server.run("systemctl start --no-block orthanc-drill")
     restored = f"ls {server.storage}/.orthanc-drill"
     server.run(f"timeout 60 sh -c 'until {restored}; do sleep 0.05; done' 2>/dev/null")
     server.run("kill -9 $(systemctl show --property=MainPID --value orthanc-drill)")
@@ -258,8 +290,13 @@ def test_a_drill_finds_what_a_backup_lacks(server, image):
     assert note(server)["drill"]["error"] == "it was killed"
     called(server, "backup")
     called(server, "drill")
+
+
+@pytest.mark.parametrize("server", ["trixie"], indirect=True, scope="module")
+def test_links_and_another_disk_are_no_good_backup(server, image):
     # restic keeps links as they are, and what a drill restores of them leads to the server's own.
-    folder = f"{server.storage}/{uuid[:2]}"
+    path = f"/instances/{store(server, image())}/attachments/dicom/info"
+    folder = f"{server.storage}/{server.ask('GET', path, *server.anna).json['Uuid'][:2]}"
     server.run(f"mv {folder} /srv/folder; ln -s /srv/folder {folder}")
     failed = server.call("orthanc.backup", check=False)
     assert f"what links lead to is not in it: {folder}." in failed.out + failed.err
@@ -298,6 +335,9 @@ def test_a_backup_comes_back_whole_or_in_part(server, image):
     assert "overwrite=True puts the backup in their place" in refused.out + refused.err
     assert content(server, later) == content(server, later)
     back = called(server, "restore", "overwrite=True", f"snapshot={found['snapshot']}")
+    assert [back[name] for name in ("snapshot", "images")] == [
+        found[name] for name in ("snapshot", "images")
+    ]
     assert content(server, known) == hash_of(file)
     assert server.ask("GET", f"/instances/{later}", *server.anna).code == 404
     assert server.path(f"{back['kept']}/index").exists()
@@ -560,6 +600,7 @@ def test_the_same_server_on_an_empty_machine_of_another_system(salt_version, use
                 new.write("/root/password", password)
                 done = new.run(f"export {given}; {formula} && {command}", timeout=600)
                 assert password.strip() not in str(done)
+                assert f"images: {len(kept)}\ndamaged: 0\n" in done.out
                 for each, body in kept.items():
                     assert new.ask("GET", f"/instances/{each}/file", *anna, port=8050).body == body
                 assert new.ask("GET", "/system", port=8050).code == 401

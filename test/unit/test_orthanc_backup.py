@@ -1,5 +1,7 @@
 """What a backup makes of what it finds."""
 
+import json
+
 import orthanc_backup
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -38,3 +40,66 @@ def test_most_images_are_not_gone_together_with_their_disk(images, place, is_ref
     # As an earlier version of the formula has noted it.
     orthanc_backup._refuse_another_disk(JOB, {"images": 10}, images, place)
     orthanc_backup._refuse_another_disk(JOB, {}, images, place)
+
+
+class Index:
+    """What the server knows after the backup."""
+
+    def __init__(self, known):
+        self.known = known
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def files(self):
+        return self.known
+
+
+@pytest.mark.parametrize(
+    ("content", "left", "lost", "deleted"),
+    [
+        (b"four", True, [], []),
+        (b"", True, ["abcd"], []),
+        (b"cut", True, ["abcd"], []),
+        (None, True, ["abcd"], []),
+        (None, False, [], ["abcd"]),
+    ],
+)
+def test_a_file_that_is_not_what_the_index_knows_is_lost(
+    tmp_path, monkeypatch, content, left, lost, deleted
+):
+    folder = tmp_path / "ab" / "cd"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "abcd").write_bytes(content)
+    for number in range(2):
+        (folder / f"abcd{number}").write_bytes(b"four")
+    known = {name: (4, "", "an image") for name in ("abcd", "abcd0", "abcd1")}
+    index = Index(known if left else {})
+    monkeypatch.setitem(orthanc_backup.__salt__, "orthanc_index.opened", lambda *_: index)
+    options, job = {"StorageDirectory": str(tmp_path)}, {"user": "orthanc", "group": "orthanc"}
+    found = orthanc_backup._gone(job, options, known)
+    assert (found["lost"], found["deleted"]) == (lost, deleted)
+
+
+@pytest.mark.parametrize(
+    ("verified", "drill", "said"),
+    [
+        ({}, {}, None),
+        ({"missing": 0, "empty": 0, "wrong": 0, "orphans": 3}, {"wrong": []}, None),
+        ({"missing": 0, "empty": 1, "wrong": 0}, {"wrong": []}, "see orthanc.verify"),
+        ({}, {"error": "of the files", "wrong": ["abcd"]}, "call orthanc.drill again"),
+        ({}, {"error": "there is no room"}, None),
+    ],
+)
+def test_older_backups_stay_where_their_files_may_be_the_only_sound_ones(
+    tmp_path, verified, drill, said
+):
+    config = str(tmp_path / "orthanc")
+    (tmp_path / "orthanc.verified").write_text(json.dumps(verified))
+    (tmp_path / "orthanc.backup").write_text(json.dumps({"drill": drill}))
+    found = orthanc_backup._known_damage(config)
+    assert said in found if said else found is None

@@ -1,5 +1,7 @@
 """A backup, or one study of it, restored into a folder."""
 
+import contextlib
+import os
 import sqlite3
 import zlib
 
@@ -11,18 +13,20 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 TABLES = """
 CREATE TABLE Resources(internalId INTEGER PRIMARY KEY, resourceType INTEGER, publicId TEXT,
   parentId INTEGER);
-CREATE TABLE AttachedFiles(id INTEGER, fileType INTEGER, uuid TEXT, compressionType INTEGER);
+CREATE TABLE AttachedFiles(id INTEGER, fileType INTEGER, uuid TEXT, compressionType INTEGER,
+  compressedSize INTEGER, compressedMD5 TEXT);
 CREATE TABLE DicomIdentifiers(id INTEGER, tagGroup INTEGER, tagElement INTEGER, value TEXT);
 INSERT INTO Resources VALUES (1, 1, 'aa-1', NULL), (2, 2, 'aa-2', 1), (3, 3, 'aa-3', 2),
   (4, 4, 'aa-4', 3), (5, 4, 'aa-5', 3), (6, 2, 'aa-6', 1);
-INSERT INTO AttachedFiles VALUES (4, 1, 'one', 1), (4, 2, 'json', 1), (5, 1, 'two', 2);
+INSERT INTO AttachedFiles VALUES (4, 1, 'one', 1, 3, 'f97c5d29941bfb1b2fdab0874906ab82'),
+  (4, 2, 'json', 1, 9, ''), (5, 1, 'two', 2, 7, '');
 INSERT INTO DicomIdentifiers VALUES (2, 32, 13, '1.2.3'), (3, 32, 14, '1.2.3'), (6, 32, 13, '9');
 """
 
 
 @pytest.fixture
 def index(tmp_path):
-    path = str(tmp_path / "index")
+    path = str(tmp_path / "known")
     connection = sqlite3.connect(path)
     connection.executescript(TABLES)
     connection.close()
@@ -33,7 +37,10 @@ def index(tmp_path):
 @pytest.mark.parametrize("name", ["aa-2", "1.2.3"])
 def test_the_files_of_a_study_are_found_by_either_of_its_names(index, name):
     found = sorted(orthanc_extract._of_study(index, name))
-    assert found == [("aa-4", "one", 1), ("aa-5", "two", 2)]
+    assert found == [
+        ("aa-4", "one", 1, 3, "f97c5d29941bfb1b2fdab0874906ab82"),
+        ("aa-5", "two", 2, 7, ""),
+    ]
 
 
 def test_a_study_that_is_not_there_is_said(index):
@@ -56,6 +63,46 @@ def test_an_image_is_written_as_it_was_sent(tmp_path, content, kind):
     (tmp_path / "link").symlink_to(tmp_path / "file")
     with pytest.raises(OSError, match="symbolic links"):
         orthanc_extract._write_image(str(tmp_path / "link"), f"{target}.2", kind)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "left", "said"),
+    [
+        (b"one", b"7 bytes", ["aa-4", "aa-5"], None),
+        (b"", b"7 bytes", ["aa-5"], r"of 1 images .* no sound file \(aa-4\); the other 1 are in"),
+        (b"eno", b"7 bytes", ["aa-5"], r"\(aa-4\); the other 1 are in .* snapshot="),
+        (b"one", b"cut", ["aa-4"], r"\(aa-5\); the other 1 are in"),
+        (None, b"7 bytes", ["aa-5"], r"\(aa-4\); the other 1 are in"),
+        (None, b"", [], r"of 2 images .* \(aa-4, aa-5\)\. An earlier one may have them"),
+    ],
+)
+def test_no_damaged_file_is_restored_as_an_image(
+    tmp_path, places, index, monkeypatch, one, two, left, said
+):
+    def restore(job, snapshot, target, paths):
+        for path in paths:
+            content = {"one": one, "two": two}.get(path.rpartition("/")[2])
+            if content is not None:
+                os.makedirs(os.path.dirname(target + path), exist_ok=True)
+                with open(target + path, "wb") as file:
+                    file.write(content)
+
+    manifest = {"files": True, "database": False, "storage": "/images", "aside": "/aside"}
+    for name, function in (
+        ("orthanc_restic.restore", restore),
+        ("orthanc_restic.manifest", lambda *_: manifest),
+        ("orthanc_index.of_copy", lambda _: contextlib.nullcontext(index)),
+    ):
+        monkeypatch.setitem(orthanc_extract.__salt__, name, function)
+    # None of these files is compressed.
+    ask = index.ask
+    index.ask = lambda statement: ask(statement.replace("a.compressionType", "1"))
+    if said:
+        with pytest.raises(CommandExecutionError, match=said):
+            orthanc_extract.into_folder(*places, f"{tmp_path}/new", "1.2.3")
+    else:
+        orthanc_extract.into_folder(*places, f"{tmp_path}/new", "1.2.3")
+    assert sorted(os.listdir(tmp_path / "new")) == [f"{image}.dcm" for image in left]
 
 
 @pytest.fixture

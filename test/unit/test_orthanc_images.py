@@ -1,5 +1,6 @@
 """The files of images, held against an index: a real one of SQLite, and real files."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -167,6 +168,44 @@ def test_what_is_certain_is_repaired_and_nothing_else(archive):
         **{"put back": {}, "removed": [copy], "studies": [study]},
         "left": sorted([files[b"lost"], unknown]),
     }
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_what_a_backup_has_sound_comes_back_and_nothing_else(archive, tmp_path, test):
+    names = (b"empty", b"gone", b"wrong", b"deleted", b"nowhere", b"sound")
+    archive.study(*names)
+    files = {content: archive.files[content] for content in names}
+    for content in (b"empty", b"wrong", b"deleted", b"nowhere"):
+        with open(archive.path(files[content]), "wb"):
+            pass
+    os.unlink(archive.path(files[b"gone"]))
+
+    @contextlib.contextmanager
+    def spare(uuids):
+        assert uuids == sorted(files[content] for content in names[:-1])
+        for content in (b"empty", b"gone", b"deleted"):
+            copy(files[content], content)
+        copy(files[b"wrong"], b"gnorw")
+        archive.index.execute("DELETE FROM AttachedFiles WHERE uuid = ?", (files[b"deleted"],))
+        archive.index.commit()
+        yield str(tmp_path / "backup")
+
+    def copy(uuid, content):
+        path = orthanc_images.path_of(str(tmp_path / "backup"), uuid)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
+
+    found = archive.repair(test=test, spare=spare)
+    back = {files[content]: "the backup" for content in (b"empty", b"gone")}
+    assert found["put back"] == back
+    assert {files[content] for content in (b"wrong", b"nowhere")} <= set(found["left"])
+    assert not set(back) & set(found["left"])
+    for content in (b"empty", b"gone"):
+        path = archive.path(files[content])
+        assert (os.path.exists(path) and archive.read(files[content]) == content) is not test
+    for content in (b"wrong", b"deleted", b"nowhere"):
+        assert archive.read(files[content]) == b""
 
 
 def test_what_is_being_stored_and_what_has_no_sound_twin_stays(archive, monkeypatch):

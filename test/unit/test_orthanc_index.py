@@ -20,9 +20,10 @@ COPY public.resources (internalid, resourcetype, publicid, parentid) FROM stdin;
 4\t3\taa-4\t3
 \\.
 
-COPY public.attachedfiles (id, filetype, uuid, compressedsize, compressiontype) FROM stdin;
-4\t1\tone\t7\t1
-4\t2\tjson\t7\t1
+COPY public.attachedfiles (id, filetype, uuid, compressedsize, compressiontype, \
+compressedhash) FROM stdin;
+4\t1\tone\t7\t1\tmd5-of-one
+4\t2\tjson\t7\t1\t
 \\.
 
 COPY public.dicomidentifiers (id, taggroup, tagelement, value) FROM stdin;
@@ -49,7 +50,7 @@ def dump(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["aa-2", "1.2.3"])
 def test_a_study_is_found_in_a_dump(dump, name):
     with orthanc_index.of_dump(dump) as index:
-        assert orthanc_extract._of_study(index, name) == [("aa-4", "one", 1)]
+        assert orthanc_extract._of_study(index, name) == [("aa-4", "one", 1, 7, "md5-of-one")]
         for other in ("aa-1", "aa-3", "16"):
             with pytest.raises(CommandExecutionError, match="not in this backup; snapshot="):
                 orthanc_extract._of_study(index, other)
@@ -63,7 +64,7 @@ def test_a_study_of_two_patients_is_none(dump):
     with orthanc_index.of_dump(dump) as index:
         with pytest.raises(CommandExecutionError, match=r"several patients .* aa-2, bb-2"):
             orthanc_extract._of_study(index, "1.2.3")
-        assert orthanc_extract._of_study(index, "aa-2") == [("aa-4", "one", 1)]
+        assert orthanc_extract._of_study(index, "aa-2") == [("aa-4", "one", 1, 7, "md5-of-one")]
 
 
 def test_a_dump_that_cannot_be_read_is_said(dump, monkeypatch):
