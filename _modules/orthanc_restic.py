@@ -47,10 +47,16 @@ NOT_THERE = re.compile(
 LOCKED = re.compile("already locked")
 FULL = re.compile("no space left on device|[Dd]isk quota exceeded")
 NO_FOLDER = re.compile("not a directory|read-only file system")
-UNREACHED = re.compile(
+AWAY = (
     "[Cc]onnection timed out|[Cc]onnection refused|[Nn]o route to host|Could not resolve"
-    "|no such host|i/o timeout|Broken pipe|not responding|unexpectedly closed|connection lost"
-    "|said nothing|error receiving version packet|ssh command exited"
+    "|no such host|i/o timeout|not responding|said nothing"
+)
+UNREACHED = re.compile(
+    f"{AWAY}|Broken pipe|unexpectedly closed|connection lost|error receiving version|ssh command ex"
+)
+KEY = (
+    "with orthanc:backup_key:enabled, `salt-call orthanc.backup_key` shows the key that it has to"
+    " know; otherwise, and on an empty machine, that is /root/.ssh/id_ed25519.pub"
 )
 REFUSED = re.compile(
     "signature we calculated|Key Id you provided|InvalidAccessKeyId|SignatureDoesNotMatch"
@@ -83,8 +89,7 @@ MEANINGS = (
     ("Host key verification failed", "the other host has another key than it had; see {folder}"),
     (
         "Permission denied \\(publickey|Permission denied, please try again",
-        "the other host does not let this one in; with orthanc:backup_key:enabled,"
-        " `salt-call orthanc.backup_key` shows the key that it has to know",
+        f"the other host does not let this one in; {KEY}",
     ),
     (
         REFUSED,
@@ -110,6 +115,11 @@ MEANINGS = (
         " orthanc:backup:password",
     ),
     (
+        # restic may have ended before it has read why ssh did.
+        f"(?s)^(?!.*({AWAY})).*unable to start the sftp session",
+        f"the other host does not let this one in, or has no sftp for it; {KEY}",
+    ),
+    (
         UNREACHED,
         "the other host does not answer; look at its name in orthanc:backup:repository, its network"
         " and its firewall",
@@ -117,13 +127,6 @@ MEANINGS = (
     (NO_FOLDER, "the repository is no folder that can be used; see orthanc:backup:repository"),
     (NOT_THERE, "there is no repository; is its disk mounted, and the path the right one?"),
     ("already locked", "another backup of the repository does not end, or `restic unlock` it"),
-    (
-        # restic may have ended before it has read why ssh did.
-        "unable to start the sftp session",
-        "the other host does not let this one in, or has no sftp for it; with"
-        " orthanc:backup_key:enabled, `salt-call orthanc.backup_key` shows the key that it has to"
-        " know",
-    ),
 )
 # How many of its last lines are told; a secret of fewer characters may be a part of any word.
 LINES, SHORT = 3, 4

@@ -50,6 +50,14 @@ def test_what_is_not_reached_over_ssh_needs_none(repository):
         ("Write: write /tmp/restic-temp-pack-1: no space left on device", "/tmp of this host is"),
         ("me@far: Permission denied (publickey).", "orthanc.backup_key"),
         ("unable to start the sftp session, error: EOF", "orthanc.backup_key` shows the key"),
+        # As one says whose key is not known there, where ssh's own words came too late.
+        (
+            "subprocess ssh: Warning: Permanently added 'far' to the list of known hosts.\nFatal:"
+            " unable to open repository at sftp:me@far:x: unable to start the sftp session, error:"
+            " error receiving version packet from server: server unexpectedly closed connection:"
+            f" unexpected EOF{ASKED}",
+            "does not let this one in, or has no sftp",
+        ),
         (
             "ssh: connect to host far: Connection refused\nunable to start the sftp session",
             "the other host does not answer",
