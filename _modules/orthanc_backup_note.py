@@ -133,8 +133,8 @@ def warnings(config, interval=None):
     drill = noted.get("drill")
     if good and drill is None:
         found.append(
-            "a backup was never restored for a trial: call orthanc.drill, or set"
-            " orthanc:backup:drill to weekly"
+            "a backup was never restored for a trial: call orthanc.drill; with"
+            " orthanc:backup:drill: weekly it is done by itself"
         )
     if drill and failed("drill", drill):
         found.append(f"the last drill failed: {drill['error']}")

@@ -51,7 +51,7 @@ ENCODINGS = ("UTF8", "SQL_ASCII")
 IN_INDEX = "SELECT 1 FROM resources LIMIT 1"
 IN_STORE = "SELECT 1 FROM storagearea LIMIT 1"
 # How images are taken along to another index.
-MOVE = "call orthanc.move_index (`salt-call orthanc.move_index`), which applies the pillar too"
+MOVE = "call `salt-call orthanc.move_index`, which applies the pillar too"
 REPLICATE = "see https://orthanc.uclouvain.be/book/users/replication.html"
 SQLITE = "SQLite"
 # Some of the files that the index knows, the oldest and the newest ones.
@@ -395,6 +395,8 @@ def _command(statement: str, port, database: str = SUPERUSER, **variables) -> st
 
 def _quoted(text: str, options: dict) -> str:
     """Return what a sentence quotes without the secrets of the options, such as a mistyped URI."""
+    if re.fullmatch(r"postgresql:///\w+", text):
+        return text
     return __salt__["orthanc_secrets.scrub"]([text], options)[0]
 
 

@@ -308,11 +308,17 @@ def _backup(case: dict) -> dict | None:
     """Return what is noted of backups, where some are to be made."""
     if not __salt__["orthanc_backup_job.is_set_up"]():
         return None
-    __salt__["orthanc_backup_job.job"]()
+    job = __salt__["orthanc_backup_job.job"]()
     noted, now = __salt__["orthanc_backup_note.read"](case["config"]), time.time()
     schedule = SCHEDULE.search(__salt__["orthanc_files.read_if_there"](BACKUP_TIMER) or "")
     interval = __salt__["orthanc_jobs.interval"](schedule.group(1)) if schedule else None
     found = {"warning": __salt__["orthanc_backup_note.warnings"](case["config"], interval)}
+    password = os.path.join(job["folder"], "password")
+    if not os.path.exists(password):
+        found["warning"].append(
+            f"the password of the backups, {password}, is gone, and nobody opens them without it:"
+            " put your copy of it back"
+        )
     if noted.get("good"):
         found["age_hours"] = round((now - noted["good"]["time"]) / HOUR, 1)
     for what in ("backup", "drill"):

@@ -318,7 +318,10 @@ def warnings():
     if _job()["dry_run"]:
         return []
     error = __salt__["orthanc_retention_log.read"](LOG)["last"].get("error")
-    return [f"the last night's retention did not come to its end: {error}"] if error else []
+    # Somebody called it then; that is over.
+    if not error or error == IS_DRY:
+        return []
+    return [f"the last night's retention did not come to its end: {error}"]
 
 
 def _timers(job: dict, schedule) -> list:

@@ -349,6 +349,8 @@ def test_a_backup_comes_back_whole_or_in_part(server, image):
 def test_what_nobody_could_open_is_refused(server):
     password = server.read(f"{FOLDER}/password")
     server.run(f"mv {FOLDER}/password /root/copy")
+    health = server.call("orthanc.health", check=False).out
+    assert f"the password of the backups, {FOLDER}/password, is gone" in health
     for test in (True, False):
         run = server.state("orthanc.backup", test=test)
         assert "Put your copy of it back there" in run.failed["orthanc-backup"]

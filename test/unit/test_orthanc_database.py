@@ -212,6 +212,16 @@ def test_no_database_is_made_beside_one_of_that_name(monkeypatch, having):
     assert "database pacs" not in orthanc_database.missing("pacs", "orthanc", 5433)
 
 
+def test_the_name_of_a_database_on_this_host_is_no_secret():
+    for place, uri, told in (
+        ("postgresql:///pacs", "postgresql:///pacs", "postgresql:///pacs"),
+        ("postgresql:///u:pass@word", "postgresql:///u:pass@word", "(hidden)"),
+        ("of pass", "postgresql://u:pass@db/x", "of (hidden)"),
+    ):
+        options = {"PostgreSQL": {"ConnectionUri": uri}}
+        assert orthanc_database._quoted(place, options) == told
+
+
 def test_the_password_is_hidden_in_every_form(options_file):
     keys = {"host": "db", "database": "x", "user": "u", "password": "a b/c:d%"}
     uri = uri_of(options_file, {**keys, "verify": False})

@@ -380,6 +380,11 @@ def test_as_long_as_it_is_dry_nothing_is_asked_of_orthanc(host, monkeypatch):
         orthanc_retention.run(str(host / "job"))
     noted = orthanc_retention_log.read(str(host / "log"))
     assert (noted["last"]["deleted"], noted["unsettled"]) == (0, {})
+    # Which is no fault of the nights that come.
+    job = (host / "job").read_text().replace('"dry_run": true', '"dry_run": false')
+    monkeypatch.setattr(orthanc_retention, "_job", lambda: json.loads(job))
+    monkeypatch.setattr(orthanc_retention, "JOB", str(host / "job"))
+    assert orthanc_retention.warnings() == []
 
 
 OLD = {**study(), "id": "s", "date": "2010-01-02", "rules": ["r"]}
