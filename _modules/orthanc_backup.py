@@ -438,8 +438,9 @@ def warnings(name, job, schedules):
         See ``lacks``.
     """
     repository = job["repository"]
-    interval = __salt__["orthanc_jobs.interval"](schedules["backup"])
-    found = __salt__["orthanc_backup_note.warnings"](job["config"], interval)
+    interval = __salt__["orthanc_jobs.interval"]
+    intervals = [interval(schedules[what]) if schedules.get(what) else None for what in JOBS]
+    found = __salt__["orthanc_backup_note.warnings"](job["config"], *intervals)
     noted = __salt__["orthanc_backup_note.read"](job["config"])
     if noted.get("backup") and repository not in __salt__["orthanc_restic.known"](name):
         found.append("there is no backup in this repository yet: call orthanc.backup")

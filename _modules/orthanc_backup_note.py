@@ -109,7 +109,7 @@ def _add(config: str, found: dict) -> None:
     __salt__["orthanc_files.write"](path(config), text, 0o600)
 
 
-def warnings(config, interval=None):
+def warnings(config, interval=None, drills=None):
     """
     Part of the formula. Return what is wrong with the backups as far as it is noted, a list of
     sentences.
@@ -119,6 +119,9 @@ def warnings(config, interval=None):
 
     interval
         How many seconds there are between two backups at most; None where that is not known.
+
+    drills
+        The same of drills; None where there are none by themselves.
     """
     noted = read(config)
     last, good = noted.get("backup"), noted.get("good")
@@ -138,6 +141,12 @@ def warnings(config, interval=None):
         )
     if drill and failed("drill", drill):
         found.append(f"the last drill failed: {drill['error']}")
+    elif drill and drills and time.time() - drill["time"] > 2 * drills + DAY:
+        days = int((time.time() - drill["time"]) / DAY)
+        found.append(
+            f"the last drill was {days} days ago, although orthanc:backup:drill wants more;"
+            " see systemctl list-timers --all orthanc-drill"
+        )
     if good and good["time"] > time.time() + DAY:
         found.append(
             "the last good backup is of the future, by the clock of this host: put that right"

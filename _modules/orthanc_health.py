@@ -30,7 +30,7 @@ DAY, HOUR = 86400, 3600
 # What is free for the log at least, and for images and index where there is no reserve. In bytes.
 LEAST = 100 * 10**6
 # The timer of backups, and when it begins.
-BACKUP_TIMER = "/etc/systemd/system/orthanc-backup.timer"
+TIMER = "/etc/systemd/system/orthanc-{}.timer"
 SCHEDULE = re.compile(r"(?m)^OnCalendar=(.+)$")
 # Where PostgreSQL has its socket; and what its protocol begins with: whether there is TLS, which
 # is answered before anybody says who he is.
@@ -310,9 +310,8 @@ def _backup(case: dict) -> dict | None:
         return None
     job = __salt__["orthanc_backup_job.job"]()
     noted, now = __salt__["orthanc_backup_note.read"](case["config"]), time.time()
-    schedule = SCHEDULE.search(__salt__["orthanc_files.read_if_there"](BACKUP_TIMER) or "")
-    interval = __salt__["orthanc_jobs.interval"](schedule.group(1)) if schedule else None
-    found = {"warning": __salt__["orthanc_backup_note.warnings"](case["config"], interval)}
+    intervals = map(_interval, ("backup", "drill"))
+    found = {"warning": __salt__["orthanc_backup_note.warnings"](case["config"], *intervals)}
     password = os.path.join(job["folder"], "password")
     if not os.path.exists(password):
         found["warning"].append(
@@ -328,6 +327,13 @@ def _backup(case: dict) -> dict | None:
     if noted.get("drill"):
         found["drill_age_days"] = round((now - noted["drill"]["time"]) / DAY, 1)
     return found
+
+
+def _interval(what: str):
+    """Return how many seconds there are between two times of a timer; None where there is none."""
+    text = __salt__["orthanc_files.read_if_there"](TIMER.format(what))
+    schedule = SCHEDULE.search(text or "")
+    return __salt__["orthanc_jobs.interval"](schedule.group(1)) if schedule else None
 
 
 def _retention(case: dict) -> dict | None:

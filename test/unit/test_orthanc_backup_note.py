@@ -186,3 +186,16 @@ def test_how_old_is_too_old_follows_from_the_schedule(tmp_path, days, interval, 
     config, good = str(tmp_path / "orthanc"), {"error": None, "time": time.time() - days * 86400}
     note._add(config, {"backup": good, "good": good, "drill": good})
     assert len(note.warnings(config, interval * 86400)) == warned
+
+
+@pytest.mark.parametrize(
+    ("days", "interval", "warned"), [(14, 7, 0), (16, 7, 1), (90, None, 0), (90, 31, 1)]
+)
+def test_a_drill_that_does_not_come_by_itself_any_more_is_missed(tmp_path, days, interval, warned):
+    config, now = str(tmp_path / "orthanc"), time.time()
+    good = {"error": None, "time": now}
+    note._add(config, {"backup": good, "good": good})
+    note._add(config, {"drill": {"error": None, "time": now - days * 86400}})
+    found = note.warnings(config, 86400, interval and interval * 86400)
+    assert len(found) == warned
+    assert all("list-timers --all orthanc-drill" in line for line in found)
