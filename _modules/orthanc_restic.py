@@ -84,7 +84,7 @@ MEANINGS = (
     (
         WRONG_PASSWORD,
         "the password does not open the repository; put the one with which it was made into"
-        " {folder}/password, or into orthanc:backup:password",
+        " {password}, or into orthanc:backup:password",
     ),
     ("Host key verification failed", "the other host has another key than it had; see {folder}"),
     (
@@ -111,8 +111,7 @@ MEANINGS = (
     (FULL, "the disk of the repository is full"),
     (
         "Resolving password failed|an empty password is not allowed",
-        "there is no password in {folder}/password; put your copy of it there, or into"
-        " orthanc:backup:password",
+        "no password is in {password}; put your copy of it there, or into orthanc:backup:password",
     ),
     (
         # restic may have ended before it has read why ssh did.
@@ -468,7 +467,8 @@ def _succeed(job: dict, said: dict, what: str) -> dict:
     fatal = _message(said["stderr"].splitlines(), "exit_error").get("message")
     words = fatal or words
     meaning = _meaning(words)[1]
-    what = f"{what}: {meaning.format(folder=job['folder'])}" if meaning else what
+    paths = {"folder": job["folder"], "password": _environment(job)["RESTIC_PASSWORD_FILE"]}
+    what = f"{what}: {meaning.format(**paths)}" if meaning else what
     # What it says each time that it tries again is much, and always the same.
     words = " ".join(" ".join(words.splitlines()[-LINES:]).split())[-1000:]
     raise CommandExecutionError(f"{what}. restic says: {hidden(job, words)}")

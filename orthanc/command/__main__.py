@@ -372,7 +372,7 @@ def _restore(salt: call.Salt, chosen: words.Chosen, verbose: bool) -> int:
     given = [repository, os.path.realpath(password), *([host] if host else [])]
     answer = salt.ask("orthanc_restore.settings", *given)
     if answer.code or not isinstance(answer.value, dict):
-        raise call.Failed(answer.errors)
+        raise call.Failed(_spoken(told.refusal(answer.errors, "orthanc_restore.settings")))
     pillar, host = answer.value["pillar"], answer.value["host"]
     if not pillar:
         raise call.Failed(
@@ -388,8 +388,9 @@ def _restore(salt: call.Salt, chosen: words.Chosen, verbose: bool) -> int:
     print("Restoring the images; this takes as long as copying them.", flush=True)
     answer = salt.ask("orthanc.restore", f"host={host}")
     if answer.code:
+        why = _spoken(told.refusal(answer.errors, "orthanc.restore"))
         raise call.Failed(
-            f"{answer.errors}\nThe images are not back yet. When it is put right:"
+            f"{why}\nThe images are not back yet. When it is put right:"
             f" {PROGRAM} restore host={host}"
         )
     _reached(salt, pillar)

@@ -124,6 +124,13 @@ def test_a_wrong_password_does_not_open_it(monkeypatch):
     assert orthanc_restic.opens({"folder": "/f"}) is False
 
 
+def test_on_an_empty_machine_the_password_is_where_it_was_said_to_be():
+    job = {"folder": "/f", "password_file": "/root/pw", "repository": "/srv/x", "environment": {}}
+    told = {"retcode": 1, "stdout": "", "stderr": "Fatal: wrong password or no key found"}
+    with pytest.raises(CommandExecutionError, match="it was made into /root/pw, or"):
+        orthanc_restic._succeed(job, told, "it failed")
+
+
 def test_what_is_said_again_and_again_is_told_in_a_few_lines():
     job = {"folder": "/f", "repository": "rest:http://far/", "environment": {}}
     said = "".join(f"retrying after {n} s: dial tcp: connection refused\n" for n in range(50))
