@@ -176,8 +176,8 @@ def _make_sure_of_room(options: dict, snapshot: dict, folders: int) -> None:
     if 2 * needed > free:
         raise CommandExecutionError(
             f"the drill would restore {needed >> 20} MB to the disk of the images, where"
-            f" {max(0, free) >> 20} MB are free beside the reserve; set orthanc:backup:drill_sample"
-            " to fewer per cent"
+            f" {max(0, free) >> 20} MB are free beside the reserve; make room, or set"
+            " orthanc:backup:drill_sample to fewer per cent"
         )
 
 

@@ -322,7 +322,8 @@ def test_a_backup_comes_back_whole_or_in_part(server, image):
     known = store(server, file)
     found = called(server, "backup")
     study = server.ask("GET", f"/instances/{known}/study", *server.anna).json
-    later = store(server, image())
+    newer = image()
+    later = store(server, newer)
     # A study that was deleted by mistake, by either of its names.
     delete(server, known)
     uid = study["MainDicomTags"]["StudyInstanceUID"]
@@ -341,7 +342,13 @@ def test_a_backup_comes_back_whole_or_in_part(server, image):
     assert content(server, known) == hash_of(file)
     assert server.ask("GET", f"/instances/{later}", *server.anna).code == 404
     assert server.path(f"{back['kept']}/index").exists()
-    server.run(f"rm -r {back['kept']} /srv/one /srv/other")
+    # It was the wrong one.
+    ((_, _, commands),) = documentation.section("The way back from a restore")
+    server.run(f"set -e\n{commands}")
+    server.wait_for_port()
+    assert content(server, later) == hash_of(newer)
+    assert server.ask("GET", f"/instances/{known}", *server.anna).code == 404
+    server.run(f"rm -r {server.storage}/.before-restore-* /srv/one /srv/other")
     assert server.state().changes == {}
 
 
