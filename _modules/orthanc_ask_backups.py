@@ -140,8 +140,10 @@ def restore(snapshot="latest", target=None, study=None, host=None, overwrite=Fal
         True does that too, and restores only what is new: a file that an earlier restore has
         brought, known by its name and size, is taken as it is. For the second pass of a move.
 
-    Returns a list of paths in ``target``; or a mapping: where what the server had is ``kept``, and
-    for how many seconds it was ``away``.
+    Returns a list of paths in ``target``; or a mapping: the ``snapshot``, when it was ``made``, how
+    many ``images`` it knows, and how many files it lacks or has not whole, ``damaged``, as of what
+    was deleted while it was made (``orthanc.verify`` names them); where what the server had is
+    ``kept``, and for how many seconds it was ``away``.
 
     Raises CommandExecutionError if the server has images, or if there is no such backup, and
     SaltInvocationError for a value of overwrite or again that is neither True nor False.

@@ -31,6 +31,8 @@ PATIENCE = 600
 # The folder for what is restored, below that of the images. In it: which backup it is of, and which
 # one is there whole; and that what the server had was moved away.
 ASIDE, CHOSEN, WHOLE, MOVED = ".orthanc-restore", "chosen", "whole", "begun"
+# What is told of what was restored.
+COUNTED = ("images", "damaged")
 FAR = (
     "the database is on another host, where the formula exchanges none; restore all into a folder"
     " (target=), and database.dump in it with pg_restore, see docs/backup.md"
@@ -166,8 +168,9 @@ def whole(job, backup, options, address, overwrite=False, again=False):
     overwrite, again
         See ``prepare``.
 
-    Returns a mapping: where what the server had is ``kept``, None where it had nothing, and how
-    many seconds it was ``away``.
+    Returns a mapping: the ``snapshot``, when it was ``made``, how many ``images`` it knows, and how
+    many files of theirs it lacks or has not whole, ``damaged``; where what the server had is
+    ``kept``, None where it had nothing, and how many seconds it was ``away``.
 
     Raises CommandExecutionError if that failed; called again, it goes on.
     """
@@ -189,7 +192,13 @@ def whole(job, backup, options, address, overwrite=False, again=False):
         if time.monotonic() - began > PATIENCE:
             raise CommandExecutionError("the backup is in place, and Orthanc does not answer yet")
         time.sleep(0.1)
-    return {"kept": kept, "away": round(time.monotonic() - began, 1)}
+    return {
+        "snapshot": backup["short_id"],
+        "made": backup["time"],
+        **{name: manifest[name] for name in COUNTED},
+        "kept": kept,
+        "away": round(time.monotonic() - began, 1),
+    }
 
 
 def prepare(job, backup, options, account, overwrite=False, again=False):
@@ -216,7 +225,8 @@ def prepare(job, backup, options, account, overwrite=False, again=False):
         True lets it too, and takes files that an earlier restore has brought, which are known by
         their names and sizes, as they are.
 
-    Returns what is where in the backup; see ``orthanc_restic.manifest``.
+    Returns what is where in the backup, see ``orthanc_restic.manifest``; and how many ``images`` it
+    knows, and how many files of theirs are ``damaged``.
 
     Raises CommandExecutionError if the server has images, or if something else is in the way.
     """
@@ -232,8 +242,9 @@ def prepare(job, backup, options, account, overwrite=False, again=False):
     marker = os.path.join(aside, WHOLE)
     if not (overwrite or again or interrupted(options)):
         _refuse_images(options, account)
-    if __salt__["orthanc_files.read_if_there"](marker) == backup["id"]:
-        return manifest
+    whole = __salt__["orthanc_json.noted"](__salt__["orthanc_files.read_if_there"](marker))
+    if whole.get("id") == backup["id"]:
+        return {**manifest, **{name: whole.get(name) for name in COUNTED}}
     section = __salt__["orthanc_postgresql.section_of"](options)
     parameters = __salt__["orthanc_postgresql.parameters_of"](section) or {}
     if is_database and not __salt__["orthanc_postgresql.is_local"](parameters):
@@ -256,17 +267,21 @@ def prepare(job, backup, options, account, overwrite=False, again=False):
             section = _fill_database(options, account, f"{aside}{manifest['aside']}/database.dump")
             opened = __salt__["orthanc_index.opened"]({**options, "PostgreSQL": section}, account)
         with opened as index:
-            index.images()
-            known = index.files() if again and images else {}
-        lacking = _lacking(known, options["StorageDirectory"], aside, manifest["storage"])
+            count, known = index.images(), index.files() if images else {}
+        here = known if again else {}
+        lacking = _lacking(here, options["StorageDirectory"], aside, manifest["storage"])
         # A command takes no more words than that.
         for first in range(0, len(lacking), WORDS):
             restore(job, backup["id"], aside, lacking[first : first + WORDS])
-        _give(aside + manifest["storage"], __salt__["orthanc_host.account"](account["user"]))
+        path_of, fault = __salt__["orthanc_images.path_of"], __salt__["orthanc_images.fault"]
+        place = aside + manifest["storage"]
+        bad = sum(bool(fault(path_of(place, uuid), size)) for uuid, (size, *_) in known.items())
+        counts = dict(zip(COUNTED, (count, bad)))
+        _give(place, __salt__["orthanc_host.account"](account["user"]))
     # What takes the place of images has to be on the disk itself.
     os.sync()
-    __salt__["orthanc_files.write"](marker, backup["id"], 0o600)
-    return manifest
+    __salt__["orthanc_files.write"](marker, json.dumps({"id": backup["id"], **counts}), 0o600)
+    return {**manifest, **counts}
 
 
 @contextlib.contextmanager

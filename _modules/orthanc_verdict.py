@@ -101,7 +101,10 @@ LIMITS = {
     ),
     ("backup", "drill_age_days"): Limit(100, None, "the last drill was {value:.0f} days ago"),
     ("images", "damaged"): Limit(
-        *(None, 1, "{value:.0f} files of images are lost or damaged; call orthanc.verify again"),
+        None,
+        1,
+        "{value:.0f} files of images are lost or damaged; see orthanc.repair, then call"
+        " orthanc.verify again",
     ),
     ("restart", "waits"): Limit(1, None, "Orthanc does not run with its configuration: {why}"),
     ("restart", "strayed"): Limit(

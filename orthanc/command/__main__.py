@@ -393,6 +393,8 @@ def _restore(salt: call.Salt, chosen: words.Chosen, verbose: bool) -> int:
             f"{why}\nThe images are not back yet. When it is put right:"
             f" {PROGRAM} restore host={host}"
         )
+    # Which backup it was, and what it lacked.
+    print("\n".join(told.value(answer.value)))
     _reached(salt, pillar)
     return 0
 

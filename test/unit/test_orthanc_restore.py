@@ -24,7 +24,7 @@ def server(tmp_path):
         restored / "srv/db/ab/cd/new": "new",
         restored / "srv/db/ef/01/new": "new",
         restored / "srv/db/.orthanc-backup/index": "new",
-        restored / "whole": "5f",
+        restored / "whole": '{"id": "5f"}',
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
