@@ -442,9 +442,11 @@ def options(low, pillar=()):
     import orthanc_layers
     import orthanc_pillar
 
-    orthanc_layers.__salt__ = {"orthanc_json.merge": orthanc_json.merge}
     layers = orthanc_pillar._resolve(configuration(low)["layers"], {"orthanc": pillar})
-    return orthanc_layers.merge(layers)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        functions = {"orthanc_json.merge": orthanc_json.merge}
+        patch.setattr(orthanc_layers, "__salt__", functions, raising=False)
+        return orthanc_layers.merge(layers)[0]
 
 
 def configuration(low):
