@@ -58,6 +58,9 @@ class Archive:
     def lay(self, content, age=LONG_AGO):
         """Put a file into the folder that no index knows yet."""
         name = str(uuid.uuid4())
+        while (self.folder / name[:2]).exists():
+            # Each in a folder of its own, which a test may remove.
+            name = str(uuid.uuid4())
         path = self.path(name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
