@@ -96,9 +96,9 @@ if [ ${#folders[@]} -gt 0 ]; then
 fi
 if wants host; then
   use "${versions[-1]}"
-  # Hosts spend much of their time waiting. Files as a whole, because the tests of one share a
-  # host; begun in their order.
-  run 6 --dist=loadfile --no-loadscope-reorder test/host
+  # Hosts wait now and then. Files as a whole, because the tests of one share a host; begun in their
+  # order.
+  run 4 --dist=loadfile --no-loadscope-reorder test/host
 fi
 if wants bench; then
   use "${versions[-1]}"
