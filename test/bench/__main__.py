@@ -24,7 +24,7 @@ NAMES = (
     *("no_op", "playbook", "change", "salt_ssh", "growth", "many_sites"),
     *("dicom_speed", "server"),
 )
-WHOLE = figures.Scale(7, (10, 100, 1000, 10_000), 2000, 200, tuple(SALT_VERSIONS))
+WHOLE = figures.Scale(7, (10, 100, 1000, 10_000), 1000, 50, tuple(SALT_VERSIONS))
 SMALL = figures.Scale(1, (2, 20), 20, 3, (NEWEST,))
 
 
