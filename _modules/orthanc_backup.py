@@ -224,7 +224,7 @@ def _back_up(job: dict) -> dict:
     try:
         __salt__["orthanc_restic.forget"](job)
     except CommandExecutionError as err:
-        result["warning"] = str(err)
+        result["warning"] = "; ".join(filter(None, (warning, str(err))))
     return result
 
 

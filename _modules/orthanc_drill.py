@@ -125,8 +125,8 @@ def _drill(job: dict) -> dict:
         found = __salt__["orthanc_images.damaged"](restored["StorageDirectory"], whole)
     else:
         found = {"read": 0, "missing": [], "empty": [], "wrong": []}
-    bad = {uuid for kind in BAD for uuid in found[kind]}
-    sums = {dicom[one]: known[one][1] for one in sorted(set(dicom) & set(known) - bad)}
+    sound = set(dicom) & set(known) - __salt__["orthanc_images.bad"](found)
+    sums = {dicom[one]: known[one][1] for one in sorted(sound)}
     served = _serve(restored, job, sums)
     bad = {kind: found[kind] for kind in BAD}
     # What is not known to the server any more was deleted while the backup was made.

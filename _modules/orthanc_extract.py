@@ -15,13 +15,12 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # The folder for what is restored only to be looked at, below the target.
 ASIDE = ".orthanc-restore"
-# The folder for files of a backup that may replace damaged ones, below that of the images, and how
-# many paths restic is told at once.
-SPARE, WORDS = ".orthanc-spare", 5000
+# The folder for files of a backup that may replace damaged ones, below that of the images.
+SPARE = ".orthanc-spare"
 # Of a study: its Orthanc identifier, or its StudyInstanceUID.
 NAME = re.compile("[0-9a-f.-]+")
-# What may be wrong with files, and how many of the images that a backup has not are named.
-BAD, NAMED = ("missing", "empty", "wrong"), 20
+# How many of the images that a backup has not are named.
+NAMED = 20
 # How Orthanc compresses a file: how long it was in 8 bytes, and zlib.
 COMPRESSED, HEAD = 2, 8
 STUDY = (
@@ -115,16 +114,14 @@ def spare(job, backup, options, uuids):
     paths = [__salt__["orthanc_images.path_of"](manifest["storage"], uuid) for uuid in uuids]
     with __salt__["orthanc_backup_job.alone"](job["folder"], "a backup, or a restore,"):
         # A killed run may have left one.
-        shutil.rmtree(aside, ignore_errors=True)
+        __salt__["orthanc_planted.remove"](aside)
         try:
-            os.mkdir(aside, 0o700)
-            # A command takes no more words than that.
-            for first in range(0, len(paths), WORDS):
-                some = paths[first : first + WORDS]
-                __salt__["orthanc_restic.restore"](job, backup["id"], aside, some)
+            with __salt__["orthanc_files.failing"]("making room for files of the backup"):
+                os.mkdir(aside, 0o700)
+            __salt__["orthanc_restic.restore"](job, backup["id"], aside, paths)
             yield aside + manifest["storage"]
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            __salt__["orthanc_planted.remove"](aside)
 
 
 def _is_free(target, own: list) -> bool:
@@ -160,7 +157,7 @@ def _study_into(job: dict, backup: dict, target: str, study: str) -> tuple:
         __salt__["orthanc_restic.restore"](job, backup["id"], aside, paths.values())
         known = {uuid: (int(size), md5, image) for image, uuid, _, size, md5 in files}
         found = __salt__["orthanc_images.damaged"](aside + manifest["storage"], known)
-        bad = {uuid for kind in BAD for uuid in found[kind]}
+        bad = __salt__["orthanc_images.bad"](found)
         written = [
             _write_image(aside + paths[uuid], os.path.join(target, f"{image}.dcm"), kind)
             for image, uuid, kind, *_ in files

@@ -65,7 +65,7 @@ def verify(options, account, sample=100, rate=50):
         known = index.files()
     found = _look(storage, known, _chosen(known, sample), rate)
     found["orphans"] = _orphans(storage, known, began - IN_FLIGHT)
-    damaged = [uuid for kind in DAMAGED for uuid in found[kind]]
+    damaged = bad(found)
     if damaged:
         # Some were deleted meanwhile, as they may be.
         with _opened(options, account) as index:
@@ -161,6 +161,16 @@ def damaged(storage, known, rate=0):
         See ``verify``.
     """
     return _look(storage, known, set(known), rate)
+
+
+def bad(found):
+    """
+    Part of the formula. Return the UUIDs of all files with which something is wrong, a set.
+
+    found
+        What ``damaged`` returned.
+    """
+    return {uuid for kind in DAMAGED for uuid in found[kind]}
 
 
 def _chosen(known: dict, sample) -> set:
@@ -311,7 +321,7 @@ def repair(options, account, test=True, rate=50, spare=None):
     found, pace = verify(options, account, rate=rate), _Pace(rate)
     with _opened(options, account) as index:
         known = index.files()
-        damaged = {uuid for kind in DAMAGED for uuid in found[kind]} & set(known)
+        damaged = bad(found) & set(known)
         # What is known by now was only being stored.
         orphans = set(found["orphans"]) - set(known)
         content = {}
@@ -359,11 +369,10 @@ def _from_backup(options: dict, account: dict, spare, wanted: dict):
     # What has no MD5 may be anything.
     wanted = {uuid: known for uuid, known in wanted.items() if known[1]}
     with spare(sorted(wanted)) as folder:
-        found = damaged(folder, wanted)
-        bad = {uuid for kind in DAMAGED for uuid in found[kind]}
+        unsound = bad(damaged(folder, wanted))
         # Some were deleted while the others were restored.
         with _opened(options, account) as index:
-            sound = set(wanted) & set(index.files()) - bad
+            sound = set(wanted) & set(index.files()) - unsound
         yield dict.fromkeys(sorted(sound), folder)
 
 

@@ -127,8 +127,9 @@ MEANINGS = (
     (NOT_THERE, "there is no repository; is its disk mounted, and the path the right one?"),
     ("already locked", "another backup of the repository does not end, or `restic unlock` it"),
 )
-# How many of its last lines are told; a secret of fewer characters may be a part of any word.
-LINES, SHORT = 3, 4
+# How many of its last lines are told; a secret of fewer characters may be a part of any word; and
+# how many words a command takes.
+LINES, SHORT, WORDS = 3, 4, 5000
 
 
 def known(folder):
@@ -310,12 +311,14 @@ def restore(job, snapshot, target, paths):
 
     Raises CommandExecutionError if that failed.
     """
-    words = ["restore", snapshot, f"--target={target}"]
-    words += [f"--include={escaped(path)}" for path in paths]
-    said = _patient(job, words)
-    if said["retcode"] and FULL.search(said["stderr"]):
-        raise CommandExecutionError(f"there is no room for the backup in {target}; make room first")
-    _succeed(job, said, "the backup cannot be restored")
+    included = [f"--include={escaped(path)}" for path in paths]
+    for first in range(0, len(included), WORDS):
+        some = included[first : first + WORDS]
+        said = _patient(job, ["restore", snapshot, f"--target={target}", *some])
+        if said["retcode"] and FULL.search(said["stderr"]):
+            why = f"there is no room for the backup in {target}; make room first"
+            raise CommandExecutionError(why)
+        _succeed(job, said, "the backup cannot be restored")
 
 
 def escaped(path):

@@ -41,8 +41,6 @@ FAR = (
 BEFORE = ".before-restore-{}"
 FOLDER = re.compile("[0-9a-f]{2}")
 INDEX = ("index", "index-journal", "index-shm", "index-wal")
-# How many paths restic is told at once.
-WORDS = 5000
 # The databases while a restore lasts, and who may make them.
 NEW, OLD, SUPERUSER = "{}_restored", "{}_before_{}", "postgres"
 
@@ -270,9 +268,7 @@ def prepare(job, backup, options, account, overwrite=False, again=False):
             count, known = index.images(), index.files() if images else {}
         here = known if again else {}
         lacking = _lacking(here, options["StorageDirectory"], aside, manifest["storage"])
-        # A command takes no more words than that.
-        for first in range(0, len(lacking), WORDS):
-            restore(job, backup["id"], aside, lacking[first : first + WORDS])
+        restore(job, backup["id"], aside, lacking)
         path_of, fault = __salt__["orthanc_images.path_of"], __salt__["orthanc_images.fault"]
         place = aside + manifest["storage"]
         bad = sum(bool(fault(path_of(place, uuid), size)) for uuid, (size, *_) in known.items())

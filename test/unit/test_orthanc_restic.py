@@ -253,3 +253,17 @@ def test_a_damaged_repository_is_called_so(monkeypatch, said, is_damaged):
         orthanc_restic.restore(job, "5f", "/srv/y", ["/"])
     assert ("the repository is damaged" in str(err.value)) == is_damaged
     assert "There were 2 errors" in str(err.value)
+
+
+def test_paths_are_restored_in_as_many_commands_as_they_need(monkeypatch):
+    """And none of no path: restic would restore all."""
+    ran = []
+    done = {"retcode": 0, "stdout": "", "stderr": ""}
+    monkeypatch.setattr(orthanc_restic, "_patient", lambda _, words: ran.append(words) or done)
+    monkeypatch.setattr(orthanc_restic, "_succeed", lambda *_: done)
+    paths = [f"/{number}" for number in range(orthanc_restic.WORDS + 1)]
+    orthanc_restic.restore({}, "5f", "/srv", paths)
+    assert [len(words) - 3 for words in ran] == [orthanc_restic.WORDS, 1]
+    assert [word for words in ran for word in words[3:]] == [f"--include={path}" for path in paths]
+    orthanc_restic.restore({}, "5f", "/srv", [])
+    assert len(ran) == 2
